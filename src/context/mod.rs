@@ -1,0 +1,1 @@
+//! what COPY reads

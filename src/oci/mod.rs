@@ -1,0 +1,41 @@
+//! The nouns of the OCI specifications, as types that are hard to mix up.
+//!
+//! This room does no input or output. Descriptors, manifests and indexes are those of the `oci-spec` crate; the
+//! image configuration is our own, because that of the crate drops what it does not know (Healthcheck, OnBuild,
+//! Shell), and a base image must keep all of it.
+
+mod config;
+mod digest;
+mod platform;
+mod reference;
+
+pub use config::{ConfigError, ExecConfig, History, ImageConfig, RootFs};
+pub use digest::{ChainId, DiffId, Digest, DigestError, DigestReader, DigestWriter};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
+
+/// Media types that coracle reads or writes.
+pub mod media_type {
+    /// An OCI image manifest.
+    pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An OCI image index.
+    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// An OCI image configuration.
+    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// A layer: tar.
+    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    /// A layer: tar and gzip.
+    pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// A layer: tar and zstd.
+    pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+    /// Docker's manifest, schema 2.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Docker's manifest list.
+    pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker's image configuration.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// Docker's layer: tar and gzip.
+    pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker's layer: tar.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+}

@@ -1,0 +1,6 @@
+/// placeholder
+#[derive(Debug)]
+pub struct Reference;
+/// placeholder
+#[derive(Debug)]
+pub struct ReferenceError;
