@@ -95,6 +95,16 @@ pub struct Mtime {
     pub nanos: u32,
 }
 
+/// How the owners of an image's files are kept on disk. The index of a layer has the true ones in every mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Files belong on disk to whom they belong in the image: this process may chown(2), as root of a user namespace with
+    /// a full id map.
+    Native,
+    /// All files belong to the caller on disk.
+    Caller,
+}
+
 impl Mtime {
     /// Returns the time of whole seconds.
     pub const fn from_secs(secs: i64) -> Self {

@@ -8,7 +8,7 @@ mod entry;
 mod path;
 mod resolve;
 
-pub use entry::{Entry, FileDigest, Kind, Meta, Mtime};
+pub use entry::{Entry, FileDigest, Kind, Meta, Mtime, Owners};
 pub use path::{PathError, TreePath};
 pub use resolve::{Resolved, resolve, resolve_parent};
 
