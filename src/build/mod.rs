@@ -1,1 +1,57 @@
-//! runs a plan
+//! Runs a plan: looks up each step in the cache, carries out what is missing, and makes the image.
+//!
+//! This room is the only one that holds store, layer and runtime in one hand. It does not parse, print, or read the
+//! user's files.
+//!
+//! A build has two halves. First all steps are looked up in the cache, as an ordinary process; if everything is there, the image
+//! is put together from blobs, and that is all. Else this process enters its user namespace, and the stages run, each
+//! in a thread of its own.
+
+mod assemble;
+mod chain;
+mod copy;
+pub mod copy_plan;
+mod error;
+mod pack;
+mod run;
+mod schedule;
+mod unpack;
+pub mod users;
+mod work;
+
+pub use error::BuildError;
+pub use pack::Times;
+pub use run::Command;
+pub use schedule::{Builder, Built};
+
+use crate::layer::Compression;
+
+/// Layers that overlayfs stacks at the most, less the one for mount points and the one that is written.
+pub const MAX_LAYERS: usize = 498;
+
+/// How a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// Whether results of earlier builds are used. They are remembered in any case.
+    pub cache: CacheUse,
+    /// Steps that run at the same time at the most.
+    pub jobs: usize,
+    /// How the layers of the image are compressed.
+    pub compression: Compression,
+    /// What becomes of the times in the layers and the history.
+    pub times: Times,
+}
+
+/// Whether results of earlier builds are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Where they fit.
+    Use,
+    /// Not at all.
+    Ignore,
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
+}

@@ -1,15 +1,37 @@
 //! Content on disk: blobs, images, layers, snapshots and the cache. `docs/store.md` is the norm for what lies where.
 //!
 //! This room mounts nothing, enters no namespace and makes no archive. Many processes use one store at the same
-//! time: each holds a shared lock as long as its [`Store`] lives; [`gc`](Store::collect) takes it alone.
+//! time: each holds a shared lock as long as its [`Store`] lives; [`Store::collect`] takes it alone.
 
+mod active;
+mod blob;
+mod cache;
 mod error;
+mod gc;
+mod image;
+mod index;
+mod layers;
+mod layout;
 mod lock;
+mod stamp;
+mod view;
 
+pub use active::Active;
+pub use blob::BlobWriter;
+pub use cache::CachedStep;
 pub use error::StoreError;
+pub use gc::{Collected, Keep};
+pub use image::{Image, TaggedImage};
+pub use index::{Index, LayerId};
+pub use layers::Packed;
+pub use view::{View, ViewLayer};
+pub(crate) use view::open_in;
 
+use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use lock::Lock;
 
@@ -17,7 +39,12 @@ use lock::Lock;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    lock: Lock,
+    /// Shared, as long as the value lives.
+    #[expect(dead_code, reason = "held, not read")]
+    lock: Option<Lock>,
+    boot: OnceLock<String>,
+    /// Indexes that were read already.
+    loaded: Mutex<HashMap<LayerId, Arc<Index>>>,
 }
 
 impl Store {
@@ -26,12 +53,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the folder cannot be made, written or locked.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for dir in ["oci/blobs/sha256", "layers", "snapshots", "cache", "tmp"] {
+        for dir in ["oci/blobs/sha256", "layers", "snapshots", "cache/steps", "cache/images", "tmp"] {
             let path = root.join(dir);
             fs::create_dir_all(&path).map_err(|source| StoreError::io("create", &path, source))?;
         }
-        let lock = Lock::shared(&root.join("lock"))?;
-        Ok(Store { root: root.to_path_buf(), lock })
+        let mut store = Store::unlocked(root);
+        store.lock = Some(Lock::shared(&root.join("lock"))?);
+        Ok(store)
+    }
+
+    /// A store in which the caller is alone already.
+    fn unlocked(root: &Path) -> Self {
+        Store { root: root.to_path_buf(), lock: None, boot: OnceLock::new(), loaded: Mutex::default() }
     }
 
     /// Returns the store's folder.
@@ -45,8 +78,21 @@ impl Store {
     }
 
     /// Returns the folder for things that are being made. It lies on the same file system as all else in the store, so
-    /// that a rename out of it works.
+    /// that a rename out of it works. Whoever makes something in it holds a lock (flock(2)) on it.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Replaces the file at `path`: a reader sees the old bytes or the new ones.
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let fail = |source| StoreError::io("write", path, source);
+        let mut file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail)?;
+        file.write_all(bytes).map_err(fail)?;
+        file.persist(path).map_err(|error| fail(error.error))?;
+        Ok(())
+    }
+
+    fn write_json<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
+        self.write_file(path, &serde_json::to_vec(value).expect("records always serialise"))
     }
 }

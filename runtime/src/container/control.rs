@@ -1,0 +1,126 @@
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::error::RuntimeError;
+
+/// The hand on running steps: one for a whole build, shared by all of its threads. The thread that receives the
+/// signals of the program calls it; it must not be called from within a signal handler.
+#[derive(Debug, Default)]
+pub struct Control {
+    cancelled: AtomicBool,
+    steps: Mutex<Steps>,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    last: u64,
+    running: HashMap<u64, Step>,
+}
+
+/// Handles of the processes of one step, as far as they are known yet.
+#[derive(Debug)]
+struct Step {
+    outer: OwnedFd,
+    init: Option<OwnedFd>,
+    command: Option<OwnedFd>,
+}
+
+impl Control {
+    /// Returns a control without steps.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Kills every step at once, and keeps others from starting: each [`run`](super::run) returns
+    /// [`RuntimeError::Interrupted`], after the last process of its step has ended.
+    pub fn kill(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        for step in self.lock().running.values() {
+            step.kill();
+        }
+    }
+
+    /// Returns whether [`kill`](Self::kill) has been called.
+    pub fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Sends `signal` (a number, as in signal(7)) to the command of every step that has started. A command is process 1
+    /// of its namespace: a signal that it does not handle does nothing, except SIGKILL and SIGSTOP.
+    pub fn signal(&self, signal: i32) {
+        let Some(signal) = Signal::from_named_raw(signal) else { return };
+        for step in self.lock().running.values() {
+            if let Some(command) = &step.command {
+                // It may have ended meanwhile.
+                let _ = pidfd_send_signal(command, signal);
+            }
+        }
+    }
+
+    /// Adds a step by the handle of its outermost process.
+    pub(super) fn register(&self, outer: OwnedFd) -> Registered<'_> {
+        let mut steps = self.lock();
+        steps.last += 1;
+        let id = steps.last;
+        let step = Step { outer, init: None, command: None };
+        // `kill` sets the flag before it takes the lock: either it sees this step, or this sees the flag.
+        if self.cancelled() {
+            step.kill();
+        }
+        steps.running.insert(id, step);
+        Registered { control: self, id }
+    }
+
+    pub(super) fn check(&self) -> Result<(), RuntimeError> {
+        if self.cancelled() { Err(RuntimeError::Interrupted) } else { Ok(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Step {
+    fn kill(&self) {
+        // Process 1 of the outer pid namespace, where it is known: then the outermost process sees the end of all.
+        let _ = pidfd_send_signal(self.init.as_ref().unwrap_or(&self.outer), Signal::KILL);
+    }
+}
+
+/// A step in a [`Control`], until it is dropped.
+pub(super) struct Registered<'a> {
+    control: &'a Control,
+    id: u64,
+}
+
+impl Registered<'_> {
+    pub(super) fn set_init(&self, init: OwnedFd) {
+        if let Some(step) = self.control.lock().running.get_mut(&self.id) {
+            step.init = Some(init);
+            if self.control.cancelled() {
+                step.kill();
+            }
+        }
+    }
+
+    pub(super) fn set_command(&self, command: OwnedFd) {
+        if let Some(step) = self.control.lock().running.get_mut(&self.id) {
+            step.command = Some(command);
+        }
+    }
+
+    /// Removes the step, and returns the handle of process 1 of the outer pid namespace where it is known.
+    pub(super) fn end(self) -> Option<OwnedFd> {
+        self.control.lock().running.remove(&self.id).and_then(|step| step.init)
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.control.lock().running.remove(&self.id);
+    }
+}

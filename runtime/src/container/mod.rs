@@ -1,0 +1,260 @@
+//! Hop 2: runs one command in a root file system of its own, with its own processes, mounts, host name and IPC. The
+//! network is that of the caller. Knows no images: what is mounted, who runs and with which environment is all in the
+//! [`ContainerSpec`].
+//!
+//! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0 makes the namespaces and
+//! forks S1, process 1 of an outer pid namespace. S1 forks C, process 1 of an inner one, which mounts, drops its
+//! privileges and becomes the command: process 1, as in every container. When the caller or S0 dies, the kernel kills
+//! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. C could lose that setting to a setuid program; S0 and S1 exec
+//! nothing and change no ids, so they never do.
+
+mod control;
+mod process;
+mod root;
+mod run;
+mod step;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Errno, RuntimeError};
+use crate::wire;
+
+pub use control::Control;
+pub use run::run;
+pub(crate) use step::step_role;
+
+/// Lower directories of one overlay at the most, a limit of the kernel.
+pub const MAX_LOWER: usize = 500;
+
+/// A command and all that is around it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// What the command sees as its file system.
+    pub rootfs: RootfsSource,
+    /// An existing, empty directory of the host, above none of the paths in `rootfs` and `binds`. The executor mounts a
+    /// tmpfs on it, out of sight of everybody else: nothing stays in it, and steps may share it.
+    #[serde(with = "wire::raw")]
+    pub scratch: PathBuf,
+    /// Files and directories of the host that are shown in the container, in order. The target must exist there: where
+    /// the image lacks it, a topmost lower directory has to provide it, so that nothing of it gets into `upper`. The
+    /// same holds for /proc, /sys and /dev.
+    pub binds: Vec<Bind>,
+    /// Program and arguments, at least one. A program without a slash is searched in the PATH of `env`, inside.
+    #[serde(with = "wire::raw_list")]
+    pub args: Vec<OsString>,
+    /// The whole environment, "NAME=value" each.
+    #[serde(with = "wire::raw_list")]
+    pub env: Vec<OsString>,
+    /// Absolute working directory in the container, which must exist.
+    #[serde(with = "wire::raw")]
+    pub cwd: PathBuf,
+    /// User, an id inside the user namespace.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups: all of them.
+    pub groups: Vec<u32>,
+    /// Host name, at most 64 bytes.
+    pub hostname: String,
+    /// Whether the command is cut off from the caller's terminal (setsid(2)). A build always wants that.
+    pub new_session: bool,
+    /// The standard input.
+    pub stdin: Stdin,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootfsSource {
+    /// An overlayfs.
+    Overlay {
+        /// Directories that are never changed, top first; 1 to [`MAX_LOWER`].
+        #[serde(with = "wire::raw_list")]
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        #[serde(with = "wire::raw")]
+        upper: PathBuf,
+        /// An empty directory on the file system of `upper`, a fresh one for each run.
+        #[serde(with = "wire::raw")]
+        work: PathBuf,
+    },
+    /// A directory, changed in place.
+    Dir(#[serde(with = "wire::raw")] PathBuf),
+}
+
+/// A file or directory of the host that is shown in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute path on the host. What is mounted below it comes along.
+    #[serde(with = "wire::raw")]
+    pub source: PathBuf,
+    /// Absolute path in the container; links in it are followed there.
+    #[serde(with = "wire::raw")]
+    pub target: PathBuf,
+    /// Whether it can not be changed through this path.
+    pub read_only: bool,
+}
+
+/// The standard input of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// /dev/null.
+    Null,
+    /// That of this process.
+    Inherit,
+}
+
+/// Which output a chunk of bytes is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Where the output of a command goes.
+pub enum Io<'a> {
+    /// Called with each piece as it comes, on the thread that called [`run`].
+    Capture {
+        /// Gets the stream, and bytes that may end within a line or a character.
+        on_output: &'a mut dyn FnMut(Stream, &[u8]),
+    },
+    /// To the output of this process.
+    Inherit,
+}
+
+impl std::fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Io::Capture { .. } => "Capture",
+            Io::Inherit => "Inherit",
+        })
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It returned a number, 0 to 255.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+    /// It could not be started.
+    NotStarted {
+        /// Why: ENOENT, EACCES, ENOEXEC, … ENOENT for a file that is there means that its interpreter is missing.
+        errno: Errno,
+        /// The program, or the working directory, that it failed on.
+        #[serde(with = "wire::raw")]
+        path: PathBuf,
+    },
+}
+
+impl Exit {
+    /// Returns the status that a shell would show: 128 + the signal; 127 for what was not found, 126 for what could not
+    /// be executed.
+    pub fn status(&self) -> i32 {
+        match self {
+            Exit::Code(code) => *code,
+            Exit::Signal(signal) => 128 + signal,
+            Exit::NotStarted { errno, .. } if errno.is(rustix::io::Errno::NOENT) => 127,
+            Exit::NotStarted { .. } => 126,
+        }
+    }
+}
+
+/// What could not be made as it should be. Nothing, on an ordinary machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The kernel refused a fresh /proc; the one of the caller is shown, which lists processes outside of the step. They
+    /// can not be signalled or looked into.
+    pub proc_bound: bool,
+    /// /sys could not be shown read-only, and is empty.
+    pub sys_empty: bool,
+    /// The host name could not be set, as under Podman's seccomp profile, and is that of the caller.
+    pub hostname_kept: bool,
+    /// Devices that are missing in /dev, because they are missing outside.
+    pub devices_missing: Vec<String>,
+}
+
+/// What a command and the processes that it waited for used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time in user mode.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+    /// Memory of the largest process, bytes.
+    pub max_rss: u64,
+}
+
+/// A command that has ended, with every process it left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended.
+    pub exit: Exit,
+    /// What was not as it should be.
+    pub report: Report,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What the step tells the caller.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    /// S1 is there; its pidfd comes along.
+    Init,
+    /// The command runs; its pidfd comes along.
+    Started(Report),
+    /// The container could not be made.
+    Failed(RuntimeError),
+    /// All is over.
+    Ended { exit: Exit, usage: Usage },
+}
+
+impl ContainerSpec {
+    /// Checks what the kernel would answer with an obscure error.
+    fn check(&self) -> Result<(), RuntimeError> {
+        use std::os::unix::ffi::OsStrExt;
+        let bad = |field: &str, reason: &str| Err(RuntimeError::BadSpec { field: field.into(), reason: reason.into() });
+        let has_nul = |text: &OsString| text.as_bytes().contains(&0);
+        match &self.rootfs {
+            RootfsSource::Overlay { lower, .. } if lower.is_empty() => return bad("rootfs", "no lower directory"),
+            RootfsSource::Overlay { lower, .. } if lower.len() > MAX_LOWER => {
+                return bad("rootfs", "more than 500 lower directories");
+            }
+            RootfsSource::Overlay { lower, upper, work }
+                if lower.iter().chain([upper, work]).any(|dir| !dir.is_absolute()) =>
+            {
+                return bad("rootfs", "a path that is not absolute");
+            }
+            RootfsSource::Dir(dir) if !dir.is_absolute() => return bad("rootfs", "a path that is not absolute"),
+            _ => {}
+        }
+        if self.binds.iter().any(|bind| !bind.source.is_absolute() || !bind.target.is_absolute()) {
+            return bad("binds", "a path that is not absolute");
+        }
+        if !self.scratch.is_absolute() {
+            return bad("scratch", "a path that is not absolute");
+        }
+        if !self.cwd.is_absolute() {
+            return bad("cwd", "a path that is not absolute");
+        }
+        if self.args.first().is_none_or(|program| program.is_empty()) {
+            return bad("args", "no program");
+        }
+        if self.args.iter().any(has_nul) {
+            return bad("args", "a NUL byte");
+        }
+        if self.env.iter().any(has_nul) {
+            return bad("env", "a NUL byte");
+        }
+        if self.hostname.is_empty() || self.hostname.len() > 64 || self.hostname.contains('\0') {
+            return bad("hostname", "not of 1 to 64 bytes");
+        }
+        Ok(())
+    }
+}

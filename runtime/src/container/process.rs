@@ -1,0 +1,195 @@
+//! C: builds its surroundings, drops its privileges, and becomes the command.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno as E;
+use rustix::process::{Gid, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use serde::{Deserialize, Serialize};
+
+use super::{ContainerSpec, Report, Stdin, root};
+use crate::error::{Errno, RuntimeError};
+use crate::{seccomp, sys, wire};
+
+/// Where programs are searched when the environment says nothing.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container may do: the default set of Docker.
+const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// What C tells S1. When its end of the socket closes without a refusal, the command runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    /// All is made; what follows is the execve.
+    Ready(Report),
+    /// The container could not be made.
+    Failed(RuntimeError),
+    /// The command could not be started.
+    NotStarted {
+        errno: Errno,
+        #[serde(with = "wire::raw")]
+        path: PathBuf,
+    },
+}
+
+/// Becomes the command of `spec`; tells `status` how far it comes.
+pub(super) fn become_command(spec: &ContainerSpec, status: &UnixStream) -> ! {
+    let word = match prepare(spec) {
+        Err(error) => Word::Failed(error),
+        Ok(report) => {
+            if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
+                sys::exit(1);
+            }
+            let (path, errno) = start(spec);
+            Word::NotStarted { errno, path }
+        }
+    };
+    let _ = wire::send(status.as_fd(), &word, &[]);
+    sys::exit(1)
+}
+
+/// Everything that needs privileges.
+fn prepare(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
+    let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
+    // What is made in /dev has the modes that are asked for.
+    rustix::process::umask(Mode::empty());
+    let mut report = root::build(spec)?;
+    // Some profiles refuse it to root of a user namespace. No build depends on it.
+    report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
+    if spec.new_session {
+        rustix::process::setsid().map_err(call("setsid"))?;
+    }
+    if spec.stdin == Stdin::Null {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(call("open(\"/dev/null\")"))?;
+        rustix::stdio::dup2_stdin(&null).map_err(call("dup2(standard input)"))?;
+    }
+    give_pipes_away(spec);
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    drop_privileges(spec)?;
+    Ok(report)
+}
+
+/// A command that is not root can then open /dev/stdout and /dev/stderr.
+fn give_pipes_away(spec: &ContainerSpec) {
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    for fd in [stdout.as_fd(), stderr.as_fd()] {
+        let is_pipe = rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe && (spec.uid, spec.gid) != (0, 0) {
+            // A pipe of the caller's caller may belong to somebody else: then it stays so.
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(spec.uid)), Some(Gid::from_raw(spec.gid)));
+        }
+    }
+}
+
+fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if CAPABILITIES.contains(one) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // Past the last one that this kernel has.
+            Err(E::INVAL) => break,
+            Err(errno) => return Err(RuntimeError::call(format!("prctl(PR_CAPBSET_DROP, {bit})"), errno)),
+        }
+    }
+    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes.
+    sys::seccomp(&seccomp::filter(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+        .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))?;
+    let sets = CapabilitySets { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(|errno| RuntimeError::call("capset", errno))?;
+    let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
+    rustix::thread::set_thread_groups(&groups)
+        .map_err(|errno| RuntimeError::call(format!("setgroups({:?})", spec.groups), errno))?;
+    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .map_err(|errno| RuntimeError::call(format!("setresgid({gid}, {gid}, {gid})", gid = spec.gid), errno))?;
+    // Of a user that is not root, the kernel clears the capabilities here.
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .map_err(|errno| RuntimeError::call(format!("setresuid({uid}, {uid}, {uid})", uid = spec.uid), errno))
+}
+
+/// Goes to the working directory and executes the command. Returns what it failed on, and why.
+fn start(spec: &ContainerSpec) -> (PathBuf, Errno) {
+    if let Err(errno) = rustix::process::chdir(&spec.cwd) {
+        return (spec.cwd.clone(), errno.into());
+    }
+    let invalid = || Errno::from(E::INVAL);
+    let strings = |list: &[OsString]| -> Option<Vec<CString>> {
+        list.iter().map(|text| CString::new(text.as_bytes()).ok()).collect()
+    };
+    let Some(program) = spec.args.first() else { return (PathBuf::new(), invalid()) };
+    let (Some(args), Some(env)) = (strings(&spec.args), strings(&spec.env)) else {
+        return (program.into(), invalid());
+    };
+    sys::default_signals();
+    // Nothing that a library opened gets to the command.
+    let _ = sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC);
+    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
+    for candidate in candidates(program, &spec.env) {
+        let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
+        let errno = sys::execve(&path, &args, &env);
+        let next_may_work = [E::NOENT, E::NOTDIR, E::ACCESS].into_iter().any(|passable| errno.is(passable));
+        if !next_may_work {
+            return (candidate, errno);
+        }
+        // As in execvp(3): one that was there counts for more than those that were not.
+        if errno.is(E::ACCESS) || Path::new(&candidate).exists() {
+            worst = (candidate, errno);
+        }
+    }
+    worst
+}
+
+/// The paths to try for `program`, in order.
+fn candidates(program: &OsStr, env: &[OsString]) -> Vec<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![program.into()];
+    }
+    let path = env.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
+    path.split(|&b| b == b':')
+        .map(|dir| {
+            let dir: &[u8] = if dir.is_empty() { b"." } else { dir };
+            PathBuf::from(OsString::from_vec([dir, b"/", program.as_bytes()].concat()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capabilities_are_those_of_docker() {
+        assert_eq!(CAPABILITIES.bits(), 0xa804_25fb);
+    }
+
+    #[test]
+    fn a_program_without_a_slash_is_searched_in_the_path_of_its_environment() {
+        let env = |path: &str| vec![OsString::from("A=b"), OsString::from(format!("PATH={path}"))];
+        let found = |program: &str, env: &[OsString]| candidates(OsStr::new(program), env);
+        assert_eq!(found("sh", &env("/bin::/x")), [Path::new("/bin/sh"), Path::new("./sh"), Path::new("/x/sh")]);
+        assert_eq!(found("./sh", &env("/bin")), [Path::new("./sh")]);
+        assert_eq!(found("sh", &[]).len(), 6);
+    }
+}

@@ -1,0 +1,216 @@
+//! The side of the caller: starts the step, reads what it says and prints, and sees its end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ExitStatus, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno as E;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
+
+use super::control::Registered;
+use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Report, Stdin, Stream, Usage};
+use crate::error::{Errno, RuntimeError};
+use crate::role::{self, Role};
+use crate::wire;
+
+/// Bytes that a pipe of an ordinary user holds at the most (/proc/sys/fs/pipe-max-size).
+const LARGEST_PIPE: usize = 1 << 20;
+
+/// Runs a command in a container and returns when it and every process it left behind have ended. Several threads may
+/// run steps at the same time; the process must be root of a user namespace ([`userns::enter`](crate::userns::enter)).
+///
+/// # Errors
+/// [`RuntimeError::Interrupted`] when `control` was used, [`RuntimeError::Died`] when a process of the step was killed
+/// by somebody else, and what keeps the container from being made. A command that can not be started is no error: see
+/// [`Exit::NotStarted`].
+pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Finished, RuntimeError> {
+    spec.check()?;
+    control.check()?;
+    let (ours, theirs) = role::pair()?;
+    let mut command = Role::Step.command(theirs);
+    if matches!(io, Io::Capture { .. }) {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
+    let mut child = Outermost(command.spawn().map_err(|error| Role::Step.spawn_failed(error))?);
+    // It holds our copy of their end.
+    drop(command);
+    let outer = pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty())
+        .map_err(|errno| RuntimeError::call("pidfd_open(coracle-step)", errno))?;
+    let step = control.register(outer);
+    let sent = ask(&ours, spec);
+
+    let mut outputs = Outputs::new(&mut child.0);
+    let mut heard = Heard::default();
+    let listened = heard.listen(&ours, &mut outputs, &mut io, &step);
+    // Whatever happened: nothing of the step may be there when this returns.
+    drop(ours);
+    if sent.is_err() || listened.is_err() {
+        let _ = child.0.kill();
+    }
+    let status = wait_for_all(&mut child.0, step);
+    outputs.drain(&mut io);
+
+    if let Some(result) = heard.result {
+        return result.map(|(exit, usage)| Finished { exit, report: heard.report, usage });
+    }
+    control.check()?;
+    sent.and(listened)?;
+    Err(RuntimeError::Died { role: Role::Step.name().into(), status: status.to_string() })
+}
+
+fn ask(socket: &UnixStream, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    let start = role::Start { parent: std::process::id(), request: spec };
+    let stdin = io::stdin();
+    let fds = match spec.stdin {
+        Stdin::Null => vec![],
+        Stdin::Inherit => vec![stdin.as_fd()],
+    };
+    wire::send(socket.as_fd(), &start, &fds).map_err(|errno| RuntimeError::call("send(socket of coracle-step)", errno))
+}
+
+/// The outermost process of a step. It does not outlive this, not even when `on_output` panics.
+struct Outermost(Child);
+
+impl Drop for Outermost {
+    fn drop(&mut self) {
+        // Both do nothing once it has been waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for the outermost process, and for process 1 of the outer pid namespace, which ends after all others in it.
+fn wait_for_all(child: &mut Child, step: Registered<'_>) -> ExitStatus {
+    let status = child.wait().unwrap_or_default();
+    if let Some(init) = step.end() {
+        // Readable once it has ended. When the outermost process was killed, the kernel has killed this one too.
+        let mut fds = [PollFd::new(&init, PollFlags::IN)];
+        while let Err(E::INTR) = poll(&mut fds, None) {}
+        // It became our child if this program is process 1 or a reaper. Otherwise there is nothing to wait for.
+        let _ = rustix::process::waitid(WaitId::PidFd(init.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+    status
+}
+
+/// What the step said.
+#[derive(Default)]
+struct Heard {
+    report: Report,
+    result: Option<Result<(Exit, Usage), RuntimeError>>,
+}
+
+impl Heard {
+    /// Reads socket and outputs until the socket ends: then the step has ended, or is ending.
+    fn listen(
+        &mut self,
+        socket: &UnixStream,
+        outputs: &mut Outputs,
+        io: &mut Io<'_>,
+        step: &Registered<'_>,
+    ) -> Result<(), RuntimeError> {
+        let lost = |errno: Errno| RuntimeError::call("recv(socket of coracle-step)", errno);
+        let mut receiver = wire::Receiver::new();
+        loop {
+            let ready = outputs.wait(socket.as_fd()).map_err(|errno| RuntimeError::call("poll", errno))?;
+            for stream in ready.streams {
+                outputs.read(stream, io);
+            }
+            if !ready.socket {
+                continue;
+            }
+            if !receiver.fill(socket).map_err(lost)? {
+                return Ok(());
+            }
+            while let Some(message) = receiver.next::<Message>().map_err(lost)? {
+                match message {
+                    Message::Init => {
+                        if let Some(init) = receiver.fd() {
+                            step.set_init(init);
+                        }
+                    }
+                    Message::Started(report) => {
+                        self.report = report;
+                        if let Some(command) = receiver.fd() {
+                            step.set_command(command);
+                        }
+                    }
+                    Message::Failed(error) => self.result = Some(Err(error)),
+                    Message::Ended { exit, usage } => self.result = Some(Ok((exit, usage))),
+                }
+            }
+        }
+    }
+}
+
+/// The reading ends of the pipes of the command. Without a captured output there are none.
+struct Outputs {
+    pipes: Vec<(Stream, OwnedFd)>,
+    buffer: Vec<u8>,
+}
+
+struct Ready {
+    socket: bool,
+    streams: Vec<Stream>,
+}
+
+impl Outputs {
+    fn new(child: &mut Child) -> Self {
+        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
+        let pipes: Vec<_> = stdout.into_iter().chain(stderr).collect();
+        for (_, pipe) in &pipes {
+            // Our end only: the command's blocks as usual.
+            let _ = rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK);
+        }
+        let buffer = if pipes.is_empty() { vec![] } else { vec![0; 64 << 10] };
+        Outputs { pipes, buffer }
+    }
+
+    fn wait(&self, socket: BorrowedFd<'_>) -> Result<Ready, E> {
+        let mut fds = vec![PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        fds.extend(self.pipes.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(E::INTR) => return Ok(Ready { socket: false, streams: vec![] }),
+            Err(errno) => return Err(errno),
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let streams = self.pipes.iter().zip(&fds[1..]).filter(|(_, fd)| is_ready(fd)).map(|((stream, _), _)| *stream);
+        Ok(Ready { socket: is_ready(&fds[0]), streams: streams.collect() })
+    }
+
+    /// Hands on one piece of what is there. Returns whether there was some; forgets a pipe at its end.
+    fn read(&mut self, stream: Stream, io: &mut Io<'_>) -> bool {
+        let Some(at) = self.pipes.iter().position(|(s, _)| *s == stream) else { return false };
+        match rustix::io::read(&self.pipes[at].1, &mut self.buffer[..]) {
+            Ok(0) => {
+                self.pipes.remove(at);
+                false
+            }
+            Ok(length) => {
+                if let Io::Capture { on_output } = io {
+                    on_output(stream, &self.buffer[..length]);
+                }
+                true
+            }
+            Err(E::INTR) => true,
+            Err(E::AGAIN) => false,
+            Err(_) => {
+                self.pipes.remove(at);
+                false
+            }
+        }
+    }
+
+    /// Hands on what is left in the pipes. Their end need not come: a process outside may have been given one, and may
+    /// even write to it, so no more is read than a pipe can hold.
+    fn drain(&mut self, io: &mut Io<'_>) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let most = LARGEST_PIPE / self.buffer.len().max(1);
+            let _ = (0..=most).take_while(|_| self.read(stream, io)).count();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! S0 and S1, the two processes that stand between the caller and the command (see the module above).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno as E;
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, set_dumpable_behavior,
+    set_parent_process_death_signal, waitpid,
+};
+
+use super::process::{self, Word};
+use super::{ContainerSpec, Exit, Message, Stdin, Usage};
+use crate::error::{Errno, RuntimeError};
+use crate::role;
+use crate::sys::{self, Forked};
+use crate::wire;
+
+/// The role `coracle-step`: S0.
+pub(crate) fn step_role() -> ! {
+    // A terminal's signals reach the whole process group; what to do about them is the caller's affair.
+    sys::block_signals();
+    let Ok(mut begun) = role::begin::<ContainerSpec>() else { sys::exit(1) };
+    let socket = begun.socket;
+    let stdin = begun.receiver.fd();
+    let code = match outer(&begun.request, &socket, stdin) {
+        Ok(()) => 0,
+        Err(error) => i32::from(tell(&socket, &Message::Failed(error), &[]).is_err()),
+    };
+    sys::exit(code)
+}
+
+fn tell(socket: &UnixStream, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    wire::send(socket.as_fd(), message, fds)
+}
+
+/// S0: makes the namespaces and waits for S1.
+fn outer(spec: &ContainerSpec, socket: &UnixStream, stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
+    if spec.stdin == Stdin::Inherit {
+        let stdin = stdin.ok_or_else(|| RuntimeError::call("recv(standard input)", E::BADF))?;
+        rustix::stdio::dup2_stdin(&stdin).map_err(|errno| RuntimeError::call("dup2(standard input)", errno))?;
+    }
+    rustix::process::chdir("/").map_err(|errno| RuntimeError::call("chdir(\"/\")", errno))?;
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    sys::unshare(flags).map_err(|errno| {
+        RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)", errno)
+    })?;
+    let this = own_pidfd()?;
+    match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
+        Forked::Child => sys::exit(i32::from(inner(spec, socket, &this).is_err())),
+        Forked::Parent(child) => {
+            hide();
+            wait(child)?;
+            Ok(())
+        }
+    }
+}
+
+/// S1: process 1 of the outer pid namespace. Starts C in the inner one, and tells the caller how it goes.
+fn inner(spec: &ContainerSpec, socket: &UnixStream, parent: &OwnedFd) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent is in another pid namespace, so its number says nothing. If it has ended, it was before the line above.
+    let mut ended = [PollFd::new(parent, PollFlags::IN)];
+    if poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0) {
+        return Err(E::SRCH.into());
+    }
+    match own_pidfd() {
+        Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
+        Err(error) => return tell(socket, &Message::Failed(error), &[]),
+    }
+    match command(spec, socket) {
+        Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
+        Err(error) => tell(socket, &Message::Failed(error), &[]),
+    }
+}
+
+/// Starts C, waits for it, and returns how it ended.
+fn command(spec: &ContainerSpec, socket: &UnixStream) -> Result<Exit, RuntimeError> {
+    sys::unshare(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWPID)", errno))?;
+    let (ours, theirs) = role::pair()?;
+    let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
+        Forked::Child => {
+            drop(ours);
+            process::become_command(spec, &theirs)
+        }
+        Forked::Parent(child) => child,
+    };
+    drop(theirs);
+    hide();
+    let mut ready = None;
+    let mut refused = None;
+    let mut receiver = wire::Receiver::new();
+    // Its end closes when the command is executed.
+    let lost = |errno| RuntimeError::call("recv(socket of the command)", errno);
+    while let Some(word) = receiver.wait::<Word>(&ours).map_err(lost)? {
+        match word {
+            Word::Ready(report) => ready = Some(report),
+            Word::NotStarted { errno, path } => refused = Some(Exit::NotStarted { errno, path }),
+            Word::Failed(error) => {
+                wait(child)?;
+                return Err(error);
+            }
+        }
+    }
+    let ready_is_missing = ready.is_none();
+    if let Some(report) = ready {
+        // The caller may be gone, in which case this process soon is too.
+        let _ = match pidfd_open(child, PidfdFlags::empty()) {
+            Ok(fd) => tell(socket, &Message::Started(report), &[fd.as_fd()]),
+            Err(_) => tell(socket, &Message::Started(report), &[]),
+        };
+    }
+    let status = wait(child)?;
+    if let Some(exit) = refused {
+        return Ok(exit);
+    }
+    if ready_is_missing {
+        return Err(RuntimeError::Died { role: "the command".into(), status: format!("{status:?}") });
+    }
+    Ok(match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+    })
+}
+
+fn own_pidfd() -> Result<OwnedFd, RuntimeError> {
+    pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| RuntimeError::call("pidfd_open(getpid())", errno))
+}
+
+/// Keeps this process from being looked into by the step, even where the /proc of the caller is shown there.
+fn hide() {
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+fn wait(child: Pid) -> Result<WaitStatus, RuntimeError> {
+    loop {
+        match waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status),
+            Ok(None) | Err(E::INTR) => {}
+            Err(errno) => return Err(RuntimeError::call("waitpid", errno)),
+        }
+    }
+}
+
+fn usage() -> Usage {
+    let usage = sys::children_usage();
+    let time = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    Usage {
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+        // Linux counts in KiB.
+        max_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    }
+}

@@ -1,0 +1,245 @@
+//! What this machine allows, found out by doing it, in a process of its own: the caller enters no namespace and no
+//! version of the kernel is read.
+
+mod features;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{WaitOptions, waitpid};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Errno, RuntimeError};
+use crate::idmap::IdMaps;
+use crate::role::{self, Role};
+use crate::sys::{self, Forked};
+use crate::{userns, wire};
+use features::{FEATURES, Feature, Place};
+
+/// One thing that a kernel or its settings may have or lack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// The kernel that brought it, "5.12".
+    pub since: &'static str,
+    /// What it is used for.
+    pub used_for: &'static str,
+    /// What is done without it; `None` where a RUN step needs it.
+    pub fallback: Option<&'static str>,
+    /// Whether it is there.
+    pub status: Status,
+    /// What went wrong.
+    pub seen: Option<RuntimeError>,
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// It works.
+    Ok,
+    /// It does not, and something else is done.
+    Degraded {
+        /// What.
+        fallback: String,
+    },
+    /// It does not, and a RUN step needs it.
+    Missing {
+        /// What to change.
+        hint: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    #[serde(with = "wire::raw")]
+    dir: PathBuf,
+    question: Question,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Question {
+    /// Every feature.
+    All,
+    /// The first one that a RUN step needs and does not get.
+    Blocker,
+}
+
+/// A result for each feature that was tried, in the order of the table.
+type Answers = Vec<Option<RuntimeError>>;
+
+/// Returns every check, in a fixed order. `dir` is a directory on the file system where the store is or will be.
+///
+/// # Errors
+/// What keeps a process from being started; a check that fails is no error.
+pub fn all(dir: &Path) -> Result<Vec<Check>, RuntimeError> {
+    let answers = ask(dir, Question::All)?;
+    let missing = || Some(RuntimeError::Died { role: Role::Probe.name().into(), status: "no answer".into() });
+    let answers = answers.into_iter().chain(std::iter::repeat_with(missing));
+    Ok(FEATURES.iter().zip(answers).map(|(feature, seen)| check(feature, seen)).collect())
+}
+
+/// Returns the id maps that RUN steps will have.
+///
+/// # Errors
+/// The first thing that makes RUN steps impossible, with its [`hint`](RuntimeError::hint).
+pub fn mode(dir: &Path) -> Result<IdMaps, RuntimeError> {
+    let maps = IdMaps::discover()?;
+    match ask(dir, Question::Blocker)?.into_iter().flatten().next() {
+        Some(blocker) => Err(blocker),
+        None => Ok(maps),
+    }
+}
+
+fn check(feature: &Feature, seen: Option<RuntimeError>) -> Check {
+    let status = match (&seen, feature.fallback) {
+        (None, _) => Status::Ok,
+        (Some(_), Some(fallback)) => Status::Degraded { fallback: fallback.into() },
+        (Some(error), None) => Status::Missing {
+            hint: error
+                .hint()
+                .unwrap_or_else(|| format!("needs Linux {} and a kernel and profile that allow it", feature.since)),
+        },
+    };
+    Check {
+        name: feature.name,
+        since: feature.since,
+        used_for: feature.used_for,
+        fallback: feature.fallback,
+        status,
+        seen,
+    }
+}
+
+fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
+    let (mut child, socket) = Role::Probe.start(&Request { dir: dir.into(), question })?;
+    let answers = wire::Receiver::new().wait::<Answers>(&socket);
+    drop(socket);
+    let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    match answers {
+        Ok(Some(answers)) => Ok(answers),
+        _ => Err(RuntimeError::Died { role: Role::Probe.name().into(), status }),
+    }
+}
+
+/// The role that tries.
+pub(crate) fn role() -> ! {
+    let Ok(begun) = role::begin::<Request>() else { sys::exit(1) };
+    let answers = answer(&begun.request);
+    let sent = wire::send(begun.socket.as_fd(), &answers, &[]);
+    sys::exit(i32::from(sent.is_err()))
+}
+
+fn answer(request: &Request) -> Answers {
+    let mut answers = Answers::new();
+    // Why nothing can be tried inside; at first, because nobody has tried.
+    let mut outside = Some(RuntimeError::UserNamespace { source: Errno::from_raw(libc::EPERM), apparmor: false });
+    for feature in FEATURES {
+        let needed = feature.fallback.is_none();
+        if request.question == Question::Blocker && !needed {
+            continue;
+        }
+        let answer = match feature.place {
+            Place::Outside(attempt) => in_a_child(|| attempt(&request.dir)),
+            Place::Entering => {
+                let result = IdMaps::discover().and_then(|maps| userns::enter(&maps));
+                // With one id only, the rest can still be tried.
+                outside = if result.is_ok() || one_id().is_ok() { None } else { result.clone().err() };
+                result
+            }
+            Place::Inside(attempt) => match &outside {
+                Some(error) => Err(error.clone()),
+                None => in_a_child(|| {
+                    features::mount_namespace()?;
+                    attempt(&request.dir)
+                }),
+            },
+        };
+        let stop = request.question == Question::Blocker && answer.is_err();
+        answers.push(answer.err());
+        if stop {
+            break;
+        }
+    }
+    answers
+}
+
+/// Maps the own id as root; for a process that may be in a new user namespace already.
+fn one_id() -> Result<(), RuntimeError> {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let has_map = fs::read("/proc/self/uid_map").is_ok_and(|map| !map.is_empty());
+    if has_map {
+        sys::unshare(libc::CLONE_NEWUSER).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWUSER)", errno))?;
+    }
+    for (path, text) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {uid} 1\n")),
+        ("/proc/self/gid_map", format!("0 {gid} 1\n")),
+    ] {
+        fs::write(path, text).map_err(|error| RuntimeError::call(format!("write({path:?})"), error))?;
+    }
+    userns::become_root()
+}
+
+/// Runs `attempt` in a copy of this process, so that nothing of it stays.
+fn in_a_child(attempt: impl FnOnce() -> Result<(), RuntimeError>) -> Result<(), RuntimeError> {
+    let (ours, theirs) = role::pair()?;
+    match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
+        Forked::Child => {
+            drop(ours);
+            let result = attempt();
+            let sent = wire::send(theirs.as_fd(), &result, &[]);
+            sys::exit(i32::from(sent.is_err()))
+        }
+        Forked::Parent(child) => {
+            drop(theirs);
+            let result = wire::Receiver::new().wait::<Result<(), RuntimeError>>(&ours);
+            let status = waitpid(Some(child), WaitOptions::empty());
+            match result {
+                Ok(Some(result)) => result,
+                _ => Err(RuntimeError::Died { role: Role::Probe.name().into(), status: format!("{status:?}") }),
+            }
+        }
+    }
+}
+
+/// Returns docs/kernel-features.md: the table, in Markdown.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# What coracle wants from the kernel\n\n\
+         Made from the table of `coracle_runtime::probe`; a test keeps the two equal. `coracle doctor` tries each line on\n\
+         the machine at hand: by doing it, never by the version. A RUN step needs every line without a fallback, all of\n\
+         which an ordinary user has from Linux 5.12 on. A build without RUN needs none.\n\n\
+         | feature | Linux | used for | without it |\n| --- | --- | --- | --- |\n",
+    );
+    for Feature { name, since, used_for, fallback, .. } in FEATURES {
+        let without = fallback.unwrap_or("**no RUN step**");
+        text.push_str(&format!("| {name} | {since} | {used_for} | {without} |\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernel-features.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, document()).expect("writes the document");
+        }
+        let text = fs::read_to_string(&path).expect("docs/kernel-features.md");
+        assert!(text == document(), "docs/kernel-features.md is not the table: run the test with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn what_has_a_fallback_is_never_missing() {
+        for feature in FEATURES {
+            let failed = check(feature, Some(RuntimeError::call("x", Errno::from_raw(libc::ENOSYS))));
+            assert_eq!(matches!(failed.status, Status::Missing { .. }), feature.fallback.is_none(), "{}", feature.name);
+            assert_eq!(check(feature, None).status, Status::Ok);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Paths inside a directory that is the root of something else. Links and `..` never lead out of it, whoever changes
+//! the tree meanwhile. Follows no magic links, opens nothing that could block.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno as E;
+
+/// Links followed in one look-up at the most, as in the kernel (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+
+/// A directory that is the root of its paths.
+#[derive(Debug)]
+pub struct Rootfs {
+    dir: OwnedFd,
+}
+
+impl Rootfs {
+    /// Returns the root at `dir`, a path of the host.
+    ///
+    /// # Errors
+    /// What open(2) reports; ENOTDIR where `dir` is no directory.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Rootfs { dir: rustix::fs::open(dir, flags, Mode::empty())? })
+    }
+
+    /// Returns the file at `path`, open for reading: a regular file, never a device, pipe or directory. Links are
+    /// followed inside of the root; `path` is taken from the root, with or without a slash in front.
+    ///
+    /// # Errors
+    /// What openat2(2) reports; EISDIR for a directory, EINVAL for what else is no regular file.
+    pub fn open_file(&self, path: &[u8]) -> io::Result<File> {
+        // Looking before opening: opening a device may do something.
+        let place = self.resolve(path)?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(E::ISDIR.into()),
+            _ => return Err(E::INVAL.into()),
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = self.at(path, flags)?;
+        // Somebody may have changed the tree between the two.
+        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Err(E::INVAL.into());
+        }
+        Ok(File::from(file))
+    }
+
+    /// Returns a handle (O_PATH) to what is at `path`, of whatever type, links followed inside of the root.
+    ///
+    /// # Errors
+    /// What openat2(2) reports: ENOENT, ENOTDIR, ELOOP, …
+    pub fn resolve(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        Ok(self.at(path, OFlags::PATH | OFlags::CLOEXEC)?)
+    }
+
+    fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, E> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let whole: &[u8] = if path.is_empty() { b"." } else { path };
+        loop {
+            match rustix::fs::openat2(&self.dir, whole, flags, Mode::empty(), how) {
+                // A rename or mount elsewhere made the kernel unsure about "..".
+                Err(E::AGAIN) => {}
+                Err(E::NOSYS) => return self.walk(path, flags),
+                other => return other,
+            }
+        }
+    }
+
+    /// As openat2 does it, a component at a time. `parents` holds the way back, so that `..` needs no look-up.
+    fn walk(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, E> {
+        let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut parents: Vec<OwnedFd> = Vec::new();
+        let mut todo: Vec<Vec<u8>> = components(path).rev().collect();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name == b".." {
+                parents.pop();
+                continue;
+            }
+            let here: BorrowedFd<'_> = parents.last().map_or(self.dir.as_fd(), AsFd::as_fd);
+            let next = rustix::fs::openat(here, name.as_slice(), step, Mode::empty())?;
+            if FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) != FileType::Symlink {
+                parents.push(next);
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(E::LOOP);
+            }
+            let target = rustix::fs::readlinkat(&next, c"", Vec::new())?.into_bytes();
+            if target.first() == Some(&b'/') {
+                parents.clear();
+            }
+            todo.extend(components(&target).rev());
+        }
+        let found = parents.pop().map_or_else(|| rustix::io::fcntl_dupfd_cloexec(&self.dir, 3), Ok)?;
+        if flags.contains(OFlags::PATH) {
+            return Ok(found);
+        }
+        // The handle is of the very file; this opens it again for reading.
+        let again: PathBuf = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found)).into();
+        rustix::fs::openat(CWD, &again, flags, Mode::empty())
+    }
+}
+
+fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> + '_ {
+    path.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Rootfs) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir(dir.path().join("etc")).expect("mkdir");
+        std::fs::write(dir.path().join("etc/passwd"), "inside").expect("write");
+        symlink("/etc/passwd", dir.path().join("absolute")).expect("link");
+        symlink("../../../../etc/passwd", dir.path().join("etc/up")).expect("link");
+        symlink("loop", dir.path().join("loop")).expect("link");
+        rustix::fs::mknodat(CWD, dir.path().join("fifo"), FileType::Fifo, 0o600.into(), 0).expect("mkfifo");
+        let rootfs = Rootfs::open(dir.path()).expect("opens");
+        (dir, rootfs)
+    }
+
+    #[test]
+    fn links_stay_inside_whichever_way_they_are_followed() {
+        let (_dir, root) = root();
+        for path in ["etc/passwd", "/etc/passwd", "absolute", "etc/up", "../../etc/./passwd"] {
+            let mut text = String::new();
+            root.open_file(path.as_bytes()).expect(path).read_to_string(&mut text).expect(path);
+            assert_eq!(text, "inside", "{path}");
+            let walked = root.walk(path.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC).expect(path);
+            text.clear();
+            File::from(walked).read_to_string(&mut text).expect(path);
+            assert_eq!(text, "inside", "{path}, walked");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let (_dir, root) = root();
+        let errno = |path: &[u8]| root.open_file(path).expect_err("refused").raw_os_error();
+        assert_eq!(errno(b"fifo"), Some(libc::EINVAL));
+        assert_eq!(errno(b"etc"), Some(libc::EISDIR));
+        assert_eq!(errno(b""), Some(libc::EISDIR));
+        assert_eq!(errno(b"missing"), Some(libc::ENOENT));
+        assert_eq!(errno(b"loop"), Some(libc::ELOOP));
+        assert_eq!(root.walk(b"loop", OFlags::PATH).map(drop), Err(E::LOOP));
+        assert_eq!(root.walk(b"etc/passwd/x", OFlags::PATH).map(drop), Err(E::NOTDIR));
+    }
+}

@@ -1,0 +1,206 @@
+//! Messages between the processes of this crate: four bytes of length, then JSON, over a stream socket; descriptors
+//! travel with the first byte. Paths and arguments that are no UTF-8 are kept byte by byte.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno as E;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Errno;
+
+/// No message is longer: a step with 500 layers and a full environment takes some hundred kilobytes.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// Sends `message`, and `fds` with it (at most four). Blocks until all is written.
+pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let body = serde_json::to_vec(message).map_err(|_| Errno::from(E::INVAL))?;
+    let length = u32::try_from(body.len()).map_err(|_| Errno::from(E::MSGSIZE))?;
+    let bytes = [&length.to_ne_bytes()[..], &body].concat();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(E::INVAL.into());
+    }
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        match rustix::net::sendmsg(socket, &[IoSlice::new(rest)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(sent) => {
+                rest = &rest[sent..];
+                control.clear();
+            }
+            Err(E::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The reading end of a socket with messages on it.
+pub(crate) struct Receiver {
+    buffer: Vec<u8>,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl Receiver {
+    pub(crate) fn new() -> Self {
+        Receiver { buffer: Vec::new(), fds: VecDeque::new() }
+    }
+
+    /// Reads what is there, waiting for the first byte. Returns false at the end.
+    pub(crate) fn fill(&mut self, socket: impl AsFd) -> Result<bool, Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut chunk = [0; 16 << 10];
+        let received = loop {
+            match rustix::net::recvmsg(
+                socket.as_fd(),
+                &mut [IoSliceMut::new(&mut chunk)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            ) {
+                Ok(message) => break message.bytes,
+                Err(E::INTR) => {}
+                Err(E::CONNRESET) => break 0,
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.fds.extend(fds);
+            }
+        }
+        self.buffer.extend_from_slice(&chunk[..received]);
+        Ok(received > 0)
+    }
+
+    /// Returns the next message that is complete.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
+        let Some(length) = self.buffer.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) else {
+            return Ok(None);
+        };
+        if length > MAX_MESSAGE {
+            return Err(E::MSGSIZE.into());
+        }
+        let Some(body) = self.buffer.get(4..4 + length) else {
+            return Ok(None);
+        };
+        let message = serde_json::from_slice(body).map_err(|_| Errno::from(E::PROTO))?;
+        self.buffer.drain(..4 + length);
+        Ok(Some(message))
+    }
+
+    /// Returns the next descriptor that came with a message.
+    pub(crate) fn fd(&mut self) -> Option<OwnedFd> {
+        self.fds.pop_front()
+    }
+
+    /// Waits for the next message; `None` at the end.
+    pub(crate) fn wait<T: DeserializeOwned>(&mut self, socket: impl AsFd) -> Result<Option<T>, Errno> {
+        loop {
+            if let Some(message) = self.next()? {
+                return Ok(Some(message));
+            }
+            if !self.fill(socket.as_fd())? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// `#[serde(with = "wire::raw")]`: a path or a string of the system, which need not be UTF-8.
+pub(crate) mod raw {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    pub(super) enum Raw {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    impl Raw {
+        pub(super) fn new(string: &OsStr) -> Self {
+            match string.to_str() {
+                Some(text) => Raw::Text(text.into()),
+                None => Raw::Bytes(string.as_bytes().into()),
+            }
+        }
+
+        pub(super) fn into_string(self) -> OsString {
+            match self {
+                Raw::Text(text) => text.into(),
+                Raw::Bytes(bytes) => OsString::from_vec(bytes),
+            }
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &impl AsRef<OsStr>, to: S) -> Result<S::Ok, S::Error> {
+        Raw::new(value.as_ref()).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        Raw::deserialize(from).map(|raw| raw.into_string().into())
+    }
+}
+
+/// `#[serde(with = "wire::raw_list")]`: a list of those.
+pub(crate) mod raw_list {
+    use std::ffi::{OsStr, OsString};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::raw::Raw;
+
+    pub(crate) fn serialize<S: Serializer>(list: &[impl AsRef<OsStr>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|value| Raw::new(value.as_ref())))
+    }
+
+    pub(crate) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+        Ok(Vec::<Raw>::deserialize(from)?.into_iter().map(|raw| raw.into_string().into()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_message_of_any_size_arrives_whole_with_its_descriptor() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let text = "x".repeat(1 << 20);
+        let null = std::fs::File::open("/dev/null").expect("/dev/null");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                send(ours.as_fd(), &text, &[null.as_fd()]).expect("sends");
+                send(ours.as_fd(), &"short", &[]).expect("sends");
+                drop(ours.shutdown(std::net::Shutdown::Both));
+            });
+            let mut receiver = Receiver::new();
+            assert_eq!(receiver.wait::<String>(&theirs).expect("receives").as_ref(), Some(&text));
+            assert!(receiver.fd().is_some() && receiver.fd().is_none());
+            assert_eq!(receiver.wait::<String>(&theirs).expect("receives").as_deref(), Some("short"));
+            assert_eq!(receiver.wait::<String>(&theirs).expect("receives"), None);
+        });
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_not_a_panic() {
+        let mut receiver = Receiver::new();
+        receiver.buffer = u32::MAX.to_ne_bytes().to_vec();
+        assert!(receiver.next::<String>().is_err());
+        receiver.buffer = [&3u32.to_ne_bytes()[..], b"{\"a"].concat();
+        assert!(receiver.next::<String>().is_err());
+    }
+}

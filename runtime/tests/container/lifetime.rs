@@ -1,0 +1,183 @@
+//! Nothing of a step outlives it, however it ends and whoever is killed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle_runtime::RuntimeError;
+use coracle_runtime::container::{ContainerSpec, Control, Exit, Io, run};
+
+use crate::Case;
+use crate::place::{Place, Step};
+
+pub const CASES: &[Case] = &[
+    ("processes left behind end with the step", left_behind),
+    ("kill ends a step at once, and those to come", control_kill),
+    ("a step without output is killed as well", silent_kill),
+    ("killing the builder leaves no process", builder_killed),
+    ("killing a process between builder and command leaves no process", between_killed),
+    ("a panic in the reader of the output leaves no process", panic_in_output),
+    ("a step can be killed at any moment", any_moment),
+];
+
+/// Process numbers whose command line holds `text`.
+fn found(text: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("reads /proc");
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+        })
+        .collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// Waits until `done`; fails after two seconds.
+fn soon(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not within two seconds");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A step with processes that nobody else has, and the text to find them by.
+fn sleeper(place: &Place) -> (Step, String) {
+    let mark = place.dir("mark").file_name().expect("has a name").to_string_lossy().into_owned();
+    let mark = format!("{mark}-{}", std::process::id());
+    let script = format!(": {mark}; setsid sh -c ': {mark}; sleep 1000; :' & sh -c ': {mark}; sleep 1000; :'; :");
+    (place.shell(&script), mark)
+}
+
+/// The command, process 1 of its namespace: the one of those found whose parent is a process of ours.
+fn command_of(mark: &str) -> Option<u32> {
+    let all = found(mark);
+    all.iter().copied().find(|pid| {
+        // Not the builder, which holds the mark in its spec only.
+        parent(*pid).is_some_and(|parent| !all.contains(&parent) && name(parent).contains("coracle-step"))
+    })
+}
+
+fn name(pid: u32) -> String {
+    fs::read(format!("/proc/{pid}/cmdline")).map(|l| String::from_utf8_lossy(&l).into_owned()).unwrap_or_default()
+}
+
+fn left_behind(place: &Place) {
+    let (mut step, mark) = sleeper(place);
+    step.spec.args = place.shell(&format!("sh -c ': {mark}; sleep 1000; :' >/dev/null 2>&1 & echo done")).spec.args;
+    let start = Instant::now();
+    assert_eq!(step.prints(), "done");
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(found(&mark), [0; 0], "none, at the very moment that the step has ended");
+    // With its output still open.
+    step.spec.args = place.shell(&format!("sh -c ': {mark}; sleep 1000; :' & echo done")).spec.args;
+    assert_eq!(step.prints(), "done");
+    assert_eq!(found(&mark), [0; 0]);
+}
+
+fn control_kill(place: &Place) {
+    let (step, mark) = sleeper(place);
+    let control = Control::new();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| step.try_run(&control).map(|done| done.exit()));
+        soon("the step starts", || found(&mark).len() == 3);
+        let start = Instant::now();
+        control.kill();
+        assert_eq!(running.join().expect("ends"), Err(RuntimeError::Interrupted));
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(found(&mark), [0; 0], "none, at the very moment that run returns");
+    });
+    assert!(control.cancelled());
+    assert_eq!(step.try_run(&control).map(|done| done.exit()), Err(RuntimeError::Interrupted));
+}
+
+fn silent_kill(place: &Place) {
+    let (step, mark) = sleeper(place);
+    let control = Control::new();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| run(&step.spec, Io::Inherit, &control).map(|done| done.exit));
+        soon("the step starts", || found(&mark).len() == 3);
+        control.kill();
+        assert_eq!(running.join().expect("ends"), Err(RuntimeError::Interrupted));
+        assert_eq!(found(&mark), [0; 0]);
+    });
+}
+
+/// The builder of [`builder_killed`]: runs the step whose spec is in `file`.
+pub fn victim(file: &Path) -> ! {
+    let spec: ContainerSpec = serde_json::from_slice(&fs::read(file).expect("reads the spec")).expect("a spec");
+    let ended = run(&spec, Io::Inherit, &Control::new());
+    std::process::exit(i32::from(ended.is_err()));
+}
+
+fn start_victim(place: &Place, step: &Step) -> Child {
+    let file = place.dir("victim").join("spec");
+    fs::write(&file, serde_json::to_vec(&step.spec).expect("serializes")).expect("writes");
+    Command::new("/proc/self/exe").arg("--victim").arg(file).stdin(Stdio::null()).spawn().expect("starts")
+}
+
+fn builder_killed(place: &Place) {
+    let (step, mark) = sleeper(place);
+    let mut victim = start_victim(place, &step);
+    soon("the step starts", || found(&mark).len() == 3);
+    victim.kill().expect("kills");
+    victim.wait().expect("ends");
+    soon("all of the step end", || found(&mark).is_empty());
+    soon("S0 ends", || !found("coracle-step").iter().any(|pid| parent(*pid) == Some(victim.id())));
+    place.step(&["true"]).prints();
+}
+
+fn between_killed(place: &Place) {
+    // How far above the command: S1, S0; and the command itself.
+    for above in [1, 2, 0] {
+        let (step, mark) = sleeper(place);
+        let control = Control::new();
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| step.try_run(&control).map(|done| done.exit()));
+            soon("the step starts", || found(&mark).len() == 3);
+            let command = command_of(&mark).expect("the command");
+            let target = (0..above).fold(command, |pid, _| parent(pid).expect("a parent"));
+            assert_eq!(above > 0, name(target).contains("coracle-step"), "{above}: {}", name(target));
+            let pid = rustix::process::Pid::from_raw(target.cast_signed()).expect("a pid");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kills");
+            let ended = running.join().expect("ends");
+            assert_eq!(found(&mark), [0; 0], "{above}");
+            match above {
+                0 => assert_eq!(ended, Ok(Exit::Signal(libc::SIGKILL))),
+                _ => assert!(matches!(ended, Err(RuntimeError::Died { .. })), "{ended:?}"),
+            }
+        });
+    }
+}
+
+fn panic_in_output(place: &Place) {
+    let (mut step, mark) = sleeper(place);
+    step.spec.args = place.shell(&format!("echo; : {mark}; sleep 1000; :")).spec.args;
+    let result = std::panic::catch_unwind(|| {
+        let mut on_output = |_, _: &[u8]| std::panic::resume_unwind(Box::new("on purpose"));
+        run(&step.spec, Io::Capture { on_output: &mut on_output }, &Control::new())
+    });
+    assert!(result.is_err());
+    soon("the step ends", || found(&mark).is_empty());
+}
+
+fn any_moment(place: &Place) {
+    for microseconds in (0..6000).step_by(150) {
+        let (step, mark) = sleeper(place);
+        let control = Control::new();
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| step.try_run(&control).map(|done| done.exit()));
+            std::thread::sleep(Duration::from_micros(microseconds));
+            control.kill();
+            assert_eq!(running.join().expect("ends"), Err(RuntimeError::Interrupted));
+        });
+        assert_eq!(found(&mark), [0; 0]);
+    }
+    let ours = |pid: &u32| parent(*pid) == Some(std::process::id());
+    assert!(!found("coracle-step").iter().any(ours), "no zombie either");
+}

@@ -1,0 +1,122 @@
+//! Real containers, as a user with subordinate ids and as root. Started by root, this program makes such a user for
+//! itself, in a mount namespace of its own: the files of the machine stay as they are. A place that can not be had is
+//! named, and where CI is set it is a failure.
+//!
+//! `cargo test --test container -- NAME` runs the cases whose names contain NAME.
+
+mod basics;
+mod isolation;
+mod lifetime;
+mod place;
+mod probes;
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use coracle_runtime::{IdMaps, userns};
+use place::Place;
+
+/// A test, and its name.
+type Case = (&'static str, fn(&Place));
+
+/// The user that root makes for the test; nobody has these numbers.
+const UID: u32 = 30_123;
+const SUB_IDS: &str = "tester:1000000000:65536\n";
+
+fn main() -> ExitCode {
+    coracle_runtime::init();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("--victim") => lifetime::victim(Path::new(&args[1])),
+        Some("--inside") => return inside(&args[1], args.get(2).map(String::as_str)),
+        Some("--list") => return ExitCode::SUCCESS,
+        _ => {}
+    }
+    let filter = args.iter().find(|arg| !arg.starts_with('-')).map(String::as_str);
+    if !rustix::process::getuid().is_root() {
+        return match IdMaps::discover() {
+            Ok(_) => inside("user", filter),
+            Err(error) => skip("user", &format!("{error}; {}", error.hint().unwrap_or_default())),
+        };
+    }
+    let dir = tempfile::Builder::new().prefix("coracle-test-").tempdir().expect("a temporary directory");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    // The way to the one that cargo made may be closed to others.
+    let program = dir.path().join("test");
+    std::fs::copy("/proc/self/exe", &program).expect("copies this program");
+    let results = [
+        as_user(dir.path(), &program, "user", filter),
+        as_user(dir.path(), &program, "user, masked proc", filter),
+        run(Command::new(&program).arg("--inside").arg("root").args(filter), "root"),
+    ];
+    if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Says why a place is left out.
+fn skip(place: &str, reason: &str) -> ExitCode {
+    println!("container, {place}: not tested: {reason}");
+    if std::env::var_os("CI").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn as_user(dir: &Path, program: &Path, place: &str, filter: Option<&str>) -> bool {
+    for tool in ["unshare", "setpriv", "mount", "newuidmap"] {
+        if !["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|bin| Path::new(bin).join(tool).exists()) {
+            return skip(place, &format!("{tool} is not installed")) == ExitCode::SUCCESS;
+        }
+    }
+    let etc = dir.join("etc");
+    let tmp = dir.join("tmp");
+    std::fs::create_dir_all(&etc).and_then(|()| std::fs::create_dir_all(&tmp)).expect("mkdir");
+    chown(&tmp, Some(UID), Some(UID)).expect("chown");
+    let users = format!("root:x:0:0::/root:/bin/sh\ntester:x:{UID}:{UID}::/:/bin/sh\n");
+    for (name, text) in [("passwd", users.as_str()), ("subuid", SUB_IDS), ("subgid", SUB_IDS)] {
+        std::fs::write(etc.join(name), text).expect("writes");
+    }
+    let mask = if place.contains("masked") { "mount -t tmpfs none /proc/fs || exit 99;" } else { "" };
+    let script = format!(
+        "mount --make-rprivate / && mount -t overlay -o lowerdir=\"$0/etc\":/etc none /etc || exit 99; {mask} \
+         exec setpriv --reuid={UID} --regid={UID} --clear-groups -- \"$@\""
+    );
+    run(
+        Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .arg(dir)
+            .arg(program)
+            .args(["--inside", place])
+            .args(filter)
+            .env("TMPDIR", &tmp)
+            .env("HOME", &tmp),
+        place,
+    )
+}
+
+fn run(command: &mut Command, place: &str) -> bool {
+    match command.status() {
+        Ok(status) if status.code() == Some(99) => skip(place, "mounting is not allowed here") == ExitCode::SUCCESS,
+        Ok(status) => status.success(),
+        Err(error) => skip(place, &error.to_string()) == ExitCode::SUCCESS,
+    }
+}
+
+/// All cases, one after the other, in a user namespace that is entered once.
+fn inside(place: &str, filter: Option<&str>) -> ExitCode {
+    probes::before_entering();
+    let maps = IdMaps::discover().unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()));
+    if let Err(error) = userns::enter(&maps) {
+        panic!("{error}: {:?}; {:?}", std::error::Error::source(&error).map(ToString::to_string), error.hint());
+    }
+    let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
+    println!("container, {place}: {maps}, realm {}", maps.realm());
+    let mut failed = Vec::new();
+    let cases = [basics::CASES, isolation::CASES, lifetime::CASES, probes::CASES].concat();
+    for (name, case) in cases.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
+        let result = std::panic::catch_unwind(|| case(&here));
+        println!("test {place}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        if result.is_err() {
+            failed.push(*name);
+        }
+    }
+    println!("{place}: {} failed {failed:?}\n", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,123 @@
+//! The end of a build: layers and configuration → a manifest in the store.
+
+use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifestBuilder, MediaType};
+
+use crate::oci::{Digest, ImageConfig, media_type};
+use crate::store::{Image, Packed, StoreError};
+
+use super::BuildError;
+use super::chain::{Link, image_key};
+use super::pack::pack;
+use super::work::{Progress, Work};
+
+/// Returns the image if all its layers are in blobs already; touches no layer.
+pub(super) fn from_blobs(work: &Work<'_>, progress: &Progress) -> Result<Option<Image>, BuildError> {
+    let mut layers = Vec::new();
+    for link in progress.chain.links() {
+        match known_blob(work, link)? {
+            Some(packed) => layers.push(packed),
+            None => return Ok(None),
+        }
+    }
+    manifest(work, progress, layers).map(Some)
+}
+
+/// Returns the image; packs the layers that are not in blobs yet.
+pub(super) fn image(work: &Work<'_>, progress: &Progress) -> Result<Image, BuildError> {
+    let mut layers = Vec::new();
+    for (at, link) in progress.chain.links().iter().enumerate() {
+        if let Some(packed) = known_blob(work, link)? {
+            layers.push(packed);
+            continue;
+        }
+        let layer = match work.store.layer(&work.on_disk.realm, &link.id)? {
+            Some(layer) => layer,
+            None => work.view(&progress.chain)?.layers()[at].clone(),
+        };
+        layers.push(pack(work.store, &layer, work.options.compression, work.options.times)?);
+    }
+    manifest(work, progress, layers)
+}
+
+/// A layer of a base image stays the blob it is; any other must be packed as this build wants it.
+fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError> {
+    if let Some(origin) = &link.origin {
+        return Ok(Some(origin.clone()));
+    }
+    let Some(index) = work.store.index(&link.id)? else { return Ok(None) };
+    let variant = work.options.times.variant(work.options.compression, index.entries());
+    Ok(work.store.packed(&link.id, &variant))
+}
+
+fn manifest(work: &Work<'_>, progress: &Progress, layers: Vec<Packed>) -> Result<Image, BuildError> {
+    let config = config(work, progress, &layers)?.to_json();
+    let config_digest = work.store.put_blob(&config)?;
+    let descriptors = layers.iter().map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size)).collect();
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageManifest)
+        .config(descriptor(media_type::CONFIG, &config_digest, config.len() as u64))
+        .layers::<Vec<Descriptor>>(descriptors)
+        .build()
+        .expect("all that a manifest needs is set");
+    let manifest = serde_json::to_vec(&manifest).expect("a manifest always serialises");
+    let digest = work.store.put_blob(&manifest)?;
+    if work.options.times.fixed().is_none() {
+        remember_chains(work, progress, &layers)?;
+    }
+    Ok(work.store.image(&digest)?)
+}
+
+/// So that a build upon this image uses the layers as they are on disk.
+fn remember_chains(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<(), StoreError> {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+    for (chain, link) in crate::oci::ChainId::chain(&diff_ids).into_iter().zip(progress.chain.links()) {
+        if link.origin.is_none() && work.store.layer_of_chain(chain) != link.id {
+            work.store.remember_chain(chain, &link.id)?;
+        }
+    }
+    Ok(())
+}
+
+fn config(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<ImageConfig, BuildError> {
+    let mut config = work.plan.stages[work.plan.target].config.clone();
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+    config.created = None;
+    let made = match work.options.times.fixed() {
+        Some(time) => time,
+        // A build of which every step is in the cache makes the very same image again.
+        None => {
+            let key = image_key(&progress.chain, &config.to_json()).to_string();
+            match work.store.made(&key) {
+                Some(made) => made,
+                None => {
+                    let made = super::now();
+                    work.store.remember_made(&key, made)?;
+                    made
+                }
+            }
+        }
+    };
+    let own = config.history.len().saturating_sub(progress.created.len());
+    let mut last = None;
+    for (history, created) in config.history[own..].iter_mut().zip(&progress.created) {
+        last = created.or(last);
+        let shown = work.options.times.fixed().or(last).unwrap_or(made);
+        history.created = Some(rfc3339(shown));
+    }
+    config.created = Some(rfc3339(made));
+    Ok(config)
+}
+
+fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "1970-01-01T00:00:00Z".into(), |time| time.to_string())
+}
+
+fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
+    DescriptorBuilder::default()
+        .media_type(MediaType::from(media_type))
+        .digest(digest.to_string().parse::<oci_spec::image::Digest>().expect("our digests are well-formed"))
+        .size(size)
+        .build()
+        .expect("all that a descriptor needs is set")
+}

@@ -1,0 +1,113 @@
+use crate::source::Span;
+
+/// A build, or the preparation of a container, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A step failed.
+    #[error("{text}")]
+    Step {
+        /// The instruction, in one line.
+        text: String,
+        /// Where it is written.
+        span: Span,
+        /// Why it failed.
+        #[source]
+        source: Box<BuildError>,
+    },
+    /// The command of a RUN step ended with a status other than 0.
+    #[error("the command ended with exit status {code}")]
+    ExitStatus {
+        /// The status, 1 to 255.
+        code: i32,
+    },
+    /// The command of a RUN step was killed by a signal.
+    #[error("the command was killed by signal {signal}{}", if *.signal == 9 { " (out of memory?)" } else { "" })]
+    Killed {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The command of a RUN step could not be started.
+    #[error("cannot start {program:?}")]
+    NotStarted {
+        /// The program.
+        program: String,
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build was interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// A stage was not built because another failed.
+    #[error("stage {stage} failed")]
+    StageFailed {
+        /// The stage that failed.
+        stage: String,
+    },
+    /// An image has more layers than overlayfs can stack.
+    #[error("{count} layers, and overlayfs stacks {} at the most", super::MAX_LAYERS)]
+    TooManyLayers {
+        /// How many there are.
+        count: usize,
+    },
+    /// A layer of an image does not unpack to what its configuration says.
+    #[error("layer {blob} has diff_id {found}, not {expected}")]
+    WrongDiffId {
+        /// The layer's blob.
+        blob: crate::oci::Digest,
+        /// What the configuration says.
+        expected: crate::oci::Digest,
+        /// What is in the blob.
+        found: crate::oci::Digest,
+    },
+    /// A file changed between the moment when it was read for the cache key and that when it was copied.
+    #[error("/{path} changed while it was copied")]
+    ChangedMeanwhile {
+        /// The file, from the root of the context.
+        path: String,
+    },
+    /// A path of the image cannot become a directory.
+    #[error("{path} is in the way: it is a {what}")]
+    NotADirectory {
+        /// The path in the image.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A COPY cannot be done.
+    #[error(transparent)]
+    Copy(#[from] super::copy_plan::CopyError),
+    /// A user or group is not known to the image.
+    #[error(transparent)]
+    User(#[from] super::users::UserError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] crate::layer::LayerError),
+    /// The context or the files of an image.
+    #[error(transparent)]
+    Tree(#[from] crate::tree::Error),
+    /// The kernel, or what this environment allows.
+    #[error(transparent)]
+    Runtime(#[from] coracle_runtime::RuntimeError),
+    /// A file beside the store.
+    #[error("cannot {call} {path}")]
+    Io {
+        /// What was attempted.
+        call: &'static str,
+        /// The file.
+        path: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl BuildError {
+    pub(super) fn io(call: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        BuildError::Io { call, path: path.display().to_string(), source }
+    }
+}

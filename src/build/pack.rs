@@ -1,0 +1,119 @@
+//! Packing: the files of a layer → a blob. It goes on beside the next steps.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+use crate::layer::{self, Compression, Compressor, PackOptions};
+use crate::oci::{DiffId, DigestWriter};
+use crate::store::{LayerId, Packed, Store, ViewLayer, open_in};
+use crate::tree::{Entry, Kind, Mtime};
+
+use super::BuildError;
+
+/// What becomes of the times of modification in the layers that a build makes, and in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// They stay.
+    Keep,
+    /// None is later than this (SOURCE_DATE_EPOCH): seconds since 1970.
+    Clamp(i64),
+    /// All are this: seconds since 1970.
+    Set(i64),
+}
+
+impl Times {
+    /// Returns the one time that the image shows as that of its making, where it is given.
+    pub fn fixed(self) -> Option<i64> {
+        match self {
+            Times::Keep => None,
+            Times::Clamp(time) | Times::Set(time) => Some(time),
+        }
+    }
+
+    /// Returns the name of the way in which the layer `entries` is packed: equal names mean equal bytes.
+    pub(super) fn variant(self, compression: Compression, entries: &[Entry]) -> String {
+        let latest = entries.iter().filter(|e| e.kind != Kind::Whiteout).map(|e| e.meta.mtime.secs).max();
+        match self {
+            Times::Clamp(time) if latest.is_some_and(|latest| latest > time) => format!("{compression}@max{time}"),
+            Times::Set(time) if latest.is_some() => format!("{compression}@{time}"),
+            _ => compression.to_string(),
+        }
+        .replace(':', "-")
+    }
+}
+
+/// Takes layers and packs them, one after the other, each on all cores.
+pub(super) struct Packer<'a> {
+    store: &'a Store,
+    compression: Compression,
+    times: Times,
+    failed: Mutex<Option<BuildError>>,
+}
+
+/// The end at which layers are handed in.
+pub(super) type PackQueue = Sender<ViewLayer>;
+
+impl<'a> Packer<'a> {
+    pub fn new(store: &'a Store, compression: Compression, times: Times) -> (Self, PackQueue, Receiver<ViewLayer>) {
+        let (sender, receiver) = channel();
+        (Packer { store, compression, times, failed: Mutex::new(None) }, sender, receiver)
+    }
+
+    /// Packs what comes until the last sender is gone. After a failure it only drains the queue.
+    pub fn work(&self, queue: Receiver<ViewLayer>) {
+        for layer in queue {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            if failed.is_none() {
+                *failed = pack(self.store, &layer, self.compression, self.times).err();
+            }
+        }
+    }
+
+    /// Returns the first failure.
+    pub fn result(self) -> Result<(), BuildError> {
+        self.failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// Returns the blob that holds `layer`, and makes it where it is missing.
+pub(super) fn pack(
+    store: &Store,
+    layer: &ViewLayer,
+    compression: Compression,
+    times: Times,
+) -> Result<Packed, BuildError> {
+    let entries = layer.index.entries();
+    let variant = times.variant(compression, entries);
+    if let Some(packed) = store.packed(&layer.id, &variant) {
+        return Ok(packed);
+    }
+    let changed: Vec<Entry>;
+    let (entries, clamp) = match times {
+        Times::Keep => (entries, None),
+        Times::Clamp(time) => (entries, Some(time)),
+        Times::Set(time) => {
+            changed = entries
+                .iter()
+                .map(|entry| {
+                    let mut entry = entry.clone();
+                    entry.meta.mtime = Mtime::from_secs(time);
+                    entry
+                })
+                .collect();
+            (changed.as_slice(), None)
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let blob = store.blob_writer()?;
+    let mut tar = DigestWriter::new(Compressor::new(blob, compression, threads));
+    let mut open = |entry: &Entry| -> io::Result<std::fs::File> { open_in(&layer.dir, &entry.path) };
+    let options = PackOptions { clamp };
+    layer::pack(entries, &mut open, &mut tar, &options)?;
+    let (compressor, diff_id, _) = tar.finish();
+    let blob = compressor.finish().map_err(|source| BuildError::io("write", &store.tmp(), source))?;
+    let (digest, size) = blob.finish()?;
+    let packed = Packed { media_type: compression.media_type().into(), digest, size, diff_id: DiffId(diff_id) };
+    store.remember_packed(&layer.id, &variant, &packed)?;
+    Ok(packed)
+}

@@ -1,0 +1,282 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use coracle_runtime::container::{Control, Io};
+use coracle_runtime::{IdMaps, userns};
+
+use crate::context::Context;
+use crate::plan::{Base, Plan};
+use crate::progress::{Event, Sink};
+use crate::store::{Image, Store, View};
+use crate::tree::Owners;
+
+use super::chain::Chain;
+use super::pack::{PackQueue, Packer};
+use super::unpack::OnDisk;
+use super::work::{Progress, StageState, Work};
+use super::{BuildError, BuildOptions, Command, assemble, run};
+
+/// Builds images: all that the builds of one process share.
+pub struct Builder<'a> {
+    /// Where everything is kept.
+    pub store: &'a Store,
+    /// Who hears of what happens.
+    pub sink: &'a dyn Sink,
+    /// Stops steps from another thread.
+    pub control: &'a Control,
+    /// How RUN steps are isolated: known before anything is run. The error says why they cannot be, and counts only where
+    /// something must be run or unpacked.
+    pub isolation: Isolation,
+    /// Called once, right before this process enters its user namespace: afterwards it may start threads of its own.
+    pub on_enter: &'a dyn Fn(),
+}
+
+/// Whether and how this process isolates what it runs.
+#[derive(Debug)]
+pub enum Isolation {
+    /// In a user namespace with these id maps.
+    UserNamespace(IdMaps),
+    /// As [`Isolation::UserNamespace`], and this process is in it already.
+    Entered(IdMaps),
+}
+
+/// What a build made.
+#[derive(Debug)]
+pub struct Built {
+    /// The image in the store; it has no name yet.
+    pub image: Image,
+    /// Whether every step came from the cache.
+    pub cached: bool,
+    chain: Chain,
+}
+
+impl std::fmt::Debug for Builder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("store", &self.store).field("isolation", &self.isolation).finish_non_exhaustive()
+    }
+}
+
+impl Builder<'_> {
+    fn on_disk(&self) -> OnDisk {
+        let (Isolation::UserNamespace(maps) | Isolation::Entered(maps)) = &self.isolation;
+        OnDisk { realm: maps.realm(), owners: Owners::Native }
+    }
+
+    /// Makes this process root of its user namespace, if it is not yet. No other thread may run.
+    ///
+    /// # Errors
+    /// [`BuildError::Runtime`] where the environment does not allow it.
+    pub fn enter(&mut self) -> Result<(), BuildError> {
+        if let Isolation::UserNamespace(maps) = &self.isolation {
+            userns::enter(maps)?;
+            let maps = maps.clone();
+            self.sink.emit(Event::Isolation { mode: maps.to_string() });
+            self.isolation = Isolation::Entered(maps);
+            (self.on_enter)();
+            // What killed builds left behind can be removed only from in here.
+            self.store.clean();
+        }
+        Ok(())
+    }
+
+    /// Carries out `plan` and returns the image. `bases` are the images that the plan names; `context` is needed where it copies
+    /// from the context.
+    ///
+    /// # Errors
+    /// [`BuildError`]. What was done by then stays in the cache.
+    pub fn build(
+        &mut self,
+        plan: &Plan,
+        bases: &BTreeMap<String, Image>,
+        context: Option<&Context>,
+        options: &BuildOptions,
+    ) -> Result<Built, BuildError> {
+        let states = vec![StageState::Running; plan.stages.len()];
+        let mut work = Work {
+            store: self.store,
+            plan,
+            bases,
+            context,
+            options,
+            sink: self.sink,
+            control: self.control,
+            on_disk: self.on_disk(),
+            stages: (Mutex::new(states), Condvar::new()),
+            selections: Mutex::new(HashMap::new()),
+            unpacking: Mutex::new(()),
+        };
+        for at in 0..plan.stages.len() {
+            if let Some(progress) = work.replay(at)? {
+                work.finish_stage(at, StageState::Done(progress));
+            }
+        }
+        let cached = work.all_done();
+        if let Some(progress) = &cached {
+            for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+                self.sink.emit(Event::Cached { step: step.id });
+            }
+            if let Some(image) = assemble::from_blobs(&work, progress)? {
+                return Ok(Built { image, cached: true, chain: progress.chain.clone() });
+            }
+        }
+        self.enter()?;
+        work.sink = self.sink;
+        let (progress, cached) = match cached {
+            Some(progress) => (progress, true),
+            None => (execute(&work)?, false),
+        };
+        let image = assemble::image(&work, &progress)?;
+        self.store.sync()?;
+        Ok(Built { image, cached, chain: progress.chain })
+    }
+
+    /// Returns the files of the image `built`, all of them on disk.
+    ///
+    /// # Errors
+    /// [`BuildError`] where they have to be unpacked, and cannot be.
+    pub fn files(&mut self, built: &Built) -> Result<View, BuildError> {
+        self.enter()?;
+        super::unpack::view(self.store, &self.on_disk(), built.chain.links())
+    }
+
+    /// Unpacks the layers of `image`, so that the first build on it need not.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn unpack(&mut self, image: &Image) -> Result<(), BuildError> {
+        self.enter()?;
+        super::unpack::view(self.store, &self.on_disk(), Chain::of_image(image, self.store).links())?;
+        Ok(self.store.sync()?)
+    }
+
+    /// Runs `command` in a container of `image`, whose changes are dropped in the end. Input and output are those of this process;
+    /// returns how the command ended.
+    ///
+    /// # Errors
+    /// [`BuildError`] where the container cannot be made.
+    pub fn run(
+        &mut self,
+        image: &Image,
+        command: &Command,
+    ) -> Result<coracle_runtime::container::Exit, BuildError> {
+        self.enter()?;
+        let on_disk = self.on_disk();
+        let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links())?;
+        let active = self.store.prepare()?;
+        let mut spec = run::container(command, &view, &active, on_disk.owners)?;
+        spec.stdin = coracle_runtime::container::Stdin::Inherit;
+        spec.new_session = false;
+        Ok(coracle_runtime::container::run(&spec, Io::Inherit, self.control)?)
+    }
+}
+
+/// Runs all stages, each in a thread, and packs the layers of the target as they come.
+fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
+    let in_target = stages_of_target(work.plan);
+    let (packer, sender, receiver) = Packer::new(work.store, work.options.compression, work.options.times);
+    let slots = Slots { free: Mutex::new(work.options.jobs.max(1)), bell: Condvar::new() };
+    let results = std::thread::scope(|scope| {
+        let packing = scope.spawn(|| packer.work(receiver));
+        let stages: Vec<_> = (0..work.plan.stages.len())
+            .map(|at| {
+                let queue = in_target.contains(&at).then(|| sender.clone());
+                let slots = &slots;
+                scope.spawn(move || {
+                    let result = run_stage(work, at, slots, queue.as_ref());
+                    work.finish_stage(at, match &result {
+                        Ok(progress) => StageState::Done(progress.clone()),
+                        Err(_) => StageState::Failed,
+                    });
+                    if result.is_err() {
+                        // The build has failed: what other stages are at is for nothing.
+                        work.control.kill();
+                    }
+                    result
+                })
+            })
+            .collect();
+        drop(sender);
+        let results: Vec<_> = stages.into_iter().map(|stage| stage.join().expect("a stage does not panic")).collect();
+        packing.join().expect("the packer does not panic");
+        results
+    });
+    let mut progress = Vec::new();
+    let mut failed = None;
+    for result in results {
+        match result {
+            Ok(stage) => progress.push(stage),
+            // That another stage failed is not the news.
+            Err(error @ (BuildError::StageFailed { .. } | BuildError::Interrupted)) => failed = failed.or(Some(error)),
+            Err(error) => match failed {
+                None | Some(BuildError::StageFailed { .. } | BuildError::Interrupted) => failed = Some(error),
+                Some(_) => {}
+            },
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => {
+            packer.result()?;
+            Ok(progress.swap_remove(work.plan.target))
+        }
+    }
+}
+
+fn run_stage(
+    work: &Work<'_>,
+    at: usize,
+    slots: &Slots,
+    queue: Option<&PackQueue>,
+) -> Result<Progress, BuildError> {
+    let plan = &work.plan.stages[at];
+    let mut progress = work.base(&plan.base)?;
+    for step in &plan.steps {
+        work.ready(step)?;
+        let _slot = slots.take();
+        let (chain, created) = work.step(step, &progress.chain)?;
+        if let (Some(queue), Some(_), Some(top)) = (queue, created, chain.links().last())
+            && let Some(layer) = work.store.layer(&work.on_disk.realm, &top.id)?
+        {
+            // The packer is gone only when all is over.
+            let _ = queue.send(layer);
+        }
+        progress.chain = chain;
+        progress.created.push(created);
+    }
+    Ok(progress)
+}
+
+/// The stages whose layers are part of the image.
+fn stages_of_target(plan: &Plan) -> Vec<usize> {
+    let mut stages = vec![plan.target];
+    while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
+        stages.push(*below);
+    }
+    stages
+}
+
+/// So many steps may run at the same time.
+struct Slots {
+    free: Mutex<usize>,
+    bell: Condvar,
+}
+
+struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    fn take(&self) -> Slot<'_> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.bell.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.bell.notify_one();
+    }
+}

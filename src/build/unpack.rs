@@ -1,0 +1,163 @@
+//! Getting the files of layers onto the disk: a blob → a snapshot.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::layer::{self, Contents, DiskTree};
+use crate::oci::{DigestReader, DiffId};
+use crate::store::{Active, Index, LayerId, Packed, Store, StoreError, View, ViewLayer};
+use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
+
+use super::chain::Link;
+use super::{BuildError, MAX_LAYERS};
+
+/// How the files of layers lie on disk in this build.
+#[derive(Debug, Clone)]
+pub(super) struct OnDisk {
+    /// The store's name for the id map under which they were made.
+    pub realm: String,
+    /// Whom they belong to on disk.
+    pub owners: Owners,
+}
+
+/// A layer that is on disk in its folder, but not yet in the store: what it hides is known only with the layers below.
+struct Unpacked {
+    active: Active,
+    found: layer::Unpacked,
+}
+
+/// Returns the view of `links`, with all their files on disk: those that are missing are unpacked from their blobs, several
+/// at the same time.
+pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link]) -> Result<View, BuildError> {
+    if links.len() > MAX_LAYERS {
+        return Err(BuildError::TooManyLayers { count: links.len() });
+    }
+    let mut layers: Vec<Option<ViewLayer>> = Vec::with_capacity(links.len());
+    for link in links {
+        layers.push(store.layer(&on_disk.realm, &link.id)?);
+    }
+    let missing: Vec<usize> = (0..links.len()).filter(|&at| layers[at].is_none()).collect();
+    let unpacked = unpack_all(store, on_disk, links, &missing)?;
+    for (at, unpacked) in missing.into_iter().zip(unpacked) {
+        let below = View::new(layers[..at].iter().flatten().cloned().collect());
+        layers[at] = Some(settle(store, on_disk, &links[at].id, unpacked, &below)?);
+    }
+    Ok(View::new(layers.into_iter().flatten().collect()))
+}
+
+fn unpack_all(
+    store: &Store,
+    on_disk: &OnDisk,
+    links: &[Link],
+    missing: &[usize],
+) -> Result<Vec<Unpacked>, BuildError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    let results: Vec<Mutex<Option<Result<Unpacked, BuildError>>>> = missing.iter().map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&at) = missing.get(turn) else { break };
+                    let result = unpack(store, on_disk, &links[at]);
+                    *results[turn].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    results
+        .into_iter()
+        .map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner).expect("each turn was taken"))
+        .collect()
+}
+
+fn unpack(store: &Store, on_disk: &OnDisk, link: &Link) -> Result<Unpacked, BuildError> {
+    let packed = match &link.origin {
+        Some(origin) => origin.clone(),
+        None => store.packed_any(&link.id).ok_or_else(|| StoreError::Damaged {
+            path: store.snapshot_dir(&on_disk.realm, &link.id),
+            reason: "its files are gone, and no blob holds them".into(),
+        })?,
+    };
+    let active = store.prepare()?;
+    let upper = active.upper();
+    let mut tree = DiskTree::open(&upper, on_disk.owners)?;
+    let found = read_blob(store, &packed, &mut |input| Ok(layer::unpack(input, &mut tree, &layer::UnpackOptions::default())?))?;
+    tree.finish()?;
+    Ok(Unpacked { active, found })
+}
+
+/// Gives the uncompressed bytes of the blob `packed` to `read`, and checks them.
+fn read_blob(
+    store: &Store,
+    packed: &Packed,
+    read: &mut dyn FnMut(&mut dyn std::io::Read) -> Result<layer::Unpacked, BuildError>,
+) -> Result<layer::Unpacked, BuildError> {
+    let path = store.blob_path(&packed.digest);
+    let file = store.open_blob(&packed.digest)?;
+    let input = layer::decompress(std::io::BufReader::with_capacity(256 << 10, file))
+        .map_err(|source| BuildError::io("decompress", &path, source))?;
+    let mut input = DigestReader::new(input);
+    let found = read(&mut input)?;
+    // What follows the end of the archive belongs to the digest too.
+    std::io::copy(&mut input, &mut std::io::sink()).map_err(|source| BuildError::io("decompress", &path, source))?;
+    let (_, digest, _) = input.finish();
+    if DiffId(digest) != packed.diff_id {
+        return Err(BuildError::WrongDiffId { blob: packed.digest, expected: packed.diff_id.0, found: digest });
+    }
+    Ok(found)
+}
+
+/// Finishes a layer with the knowledge of the layers below, and puts it into the store.
+fn settle(
+    store: &Store,
+    on_disk: &OnDisk,
+    id: &LayerId,
+    unpacked: Unpacked,
+    below: &View,
+) -> Result<ViewLayer, BuildError> {
+    let Unpacked { active, found } = unpacked;
+    let mut tree = DiskTree::open(&active.upper(), on_disk.owners)?;
+    let mut index = Index::new(found.entries);
+    let mut more = Vec::new();
+    for dir in &found.opaque {
+        hide_below(dir, below, &index, &mut more)?;
+    }
+    for entry in index.entries().iter().filter(|entry| entry.implied && entry.kind.is_dir()) {
+        // The archive does not describe this directory, so it stays as it is below.
+        if let Some(old) = below.entry(&entry.path).filter(|old| old.kind.is_dir()) {
+            more.push(Entry { meta: old.meta.clone(), ..entry.clone() });
+        }
+    }
+    // A whiteout of something that is not there below would be hidden itself, but shows in the directory on disk.
+    for entry in &more {
+        tree.create(entry, Contents::None)?;
+    }
+    tree.finish()?;
+    if !more.is_empty() {
+        let mut entries = index.entries().to_vec();
+        entries.extend(more);
+        index = Index::new(entries);
+    }
+    Ok(store.commit(active, &on_disk.realm, Some(*id), index)?)
+}
+
+/// Adds whiteouts for all that `below` has in the opaque directory `dir` and the layer `index` has not.
+fn hide_below(dir: &TreePath, below: &View, index: &Index, more: &mut Vec<Entry>) -> Result<(), BuildError> {
+    let mut todo = vec![dir.clone()];
+    while let Some(dir) = todo.pop() {
+        if !below.lookup(&dir)?.is_some_and(|node| node.kind.is_dir()) {
+            continue;
+        }
+        for (name, node) in below.read_dir(&dir)? {
+            let path = dir.child(&name);
+            match index.get(&path) {
+                Some(own) if own.kind.is_dir() && node.kind.is_dir() => todo.push(path),
+                Some(_) => {}
+                None => more.push(Entry { path, kind: Kind::Whiteout, meta: Meta::default(), implied: false }),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,367 @@
+//! One build under way: what its stages and steps share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use coracle_runtime::container::{Control, Io};
+
+use crate::context::Context;
+use crate::layer;
+use crate::plan::{self, Base, CopyFrom, Op, Plan, Step, definition};
+use crate::progress::{Event, Sink};
+use crate::store::{Active, CachedStep, Image, Index, Store, View};
+use crate::tree::{self, Tree};
+
+use super::chain::{Chain, step_key};
+use super::copy_plan::{Selection, select};
+use super::unpack::{self, OnDisk};
+use super::{BuildError, BuildOptions, Command, copy, run, users};
+
+/// What is known of a stage at some step.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    /// Its layers.
+    pub chain: Chain,
+    /// When each of its steps was done: seconds since 1970; `None` for a step that changes the configuration only.
+    pub created: Vec<Option<i64>>,
+}
+
+/// Where a stage stands.
+#[derive(Debug, Clone)]
+pub(super) enum StageState {
+    Running,
+    Done(Progress),
+    Failed,
+}
+
+/// What the stages of one build share.
+pub(super) struct Work<'a> {
+    pub store: &'a Store,
+    pub plan: &'a Plan,
+    pub bases: &'a BTreeMap<String, Image>,
+    pub context: Option<&'a Context>,
+    pub options: &'a BuildOptions,
+    pub sink: &'a dyn Sink,
+    pub control: &'a Control,
+    pub on_disk: OnDisk,
+    /// For each stage of the plan, and a bell that rings when one changes.
+    pub stages: (Mutex<Vec<StageState>>, Condvar),
+    /// What the COPY steps read from the context: found once, used for the key and for copying.
+    pub selections: Mutex<HashMap<usize, Arc<Selection>>>,
+    /// Held while layers are unpacked, so that no two stages unpack the same one.
+    pub unpacking: Mutex<()>,
+}
+
+/// A cache key, and how sure it is.
+enum Lookup {
+    Hit(CachedStep),
+    /// The keys under which the result is to be remembered.
+    Miss(Vec<String>),
+}
+
+impl Work<'_> {
+    /// Returns the layers of the image or stage that `base` names. Waits for a stage.
+    pub fn base(&self, base: &Base) -> Result<Progress, BuildError> {
+        match base {
+            Base::Scratch => Ok(Progress { chain: Chain::scratch(), created: Vec::new() }),
+            Base::Image(name) => {
+                Ok(Progress { chain: Chain::of_image(self.image(name), self.store), created: Vec::new() })
+            }
+            Base::Stage(at) => self.wait_for(*at),
+        }
+    }
+
+    fn image(&self, name: &str) -> &Image {
+        self.bases.get(name).expect("the caller gives each image that the plan names")
+    }
+
+    /// Waits for what `step` needs of other stages.
+    pub fn ready(&self, step: &Step) -> Result<(), BuildError> {
+        match &step.op {
+            Op::Copy(plan::Copy { from: CopyFrom::Stage(at), .. }) => self.wait_for(*at).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_for(&self, stage: usize) -> Result<Progress, BuildError> {
+        let (states, bell) = &self.stages;
+        let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &states[stage] {
+                StageState::Done(progress) => return Ok(progress.clone()),
+                StageState::Failed => {
+                    return Err(BuildError::StageFailed { stage: self.plan.stages[stage].name.clone() });
+                }
+                StageState::Running => states = bell.wait(states).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Records how a stage ended.
+    pub fn finish_stage(&self, stage: usize, state: StageState) {
+        let (states, bell) = &self.stages;
+        states.lock().unwrap_or_else(PoisonError::into_inner)[stage] = state;
+        bell.notify_all();
+    }
+
+    /// Returns the target, if all stages are done; else forgets those that are.
+    pub fn all_done(&self) -> Option<Progress> {
+        let mut states = self.stages.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.iter().all(|state| matches!(state, StageState::Done(_)))
+            && let StageState::Done(target) = &states[self.plan.target]
+        {
+            return Some(target.clone());
+        }
+        states.fill(StageState::Running);
+        None
+    }
+
+    /// Returns a stage that is done, without waiting.
+    fn done(&self, stage: usize) -> Option<Progress> {
+        match &self.stages.0.lock().unwrap_or_else(PoisonError::into_inner)[stage] {
+            StageState::Done(progress) => Some(progress.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns the whole stage if the cache knows each of its steps. Touches nothing but the store's records and the files
+    /// of the context.
+    pub fn replay(&self, stage: usize) -> Result<Option<Progress>, BuildError> {
+        let plan = &self.plan.stages[stage];
+        let mut progress = match &plan.base {
+            Base::Stage(at) => match self.done(*at) {
+                Some(progress) => progress,
+                None => return Ok(None),
+            },
+            other => self.base(other)?,
+        };
+        for step in &plan.steps {
+            if step.op == Op::Config {
+                progress.created.push(None);
+                continue;
+            }
+            if let Op::Copy(plan::Copy { from: CopyFrom::Stage(from), .. }) = &step.op
+                && self.done(*from).is_none()
+            {
+                return Ok(None);
+            }
+            let Lookup::Hit(hit) = self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))? else {
+                return Ok(None);
+            };
+            progress.chain = progress.chain.with(hit.layer);
+            progress.created.push(Some(hit.created));
+        }
+        Ok(Some(progress))
+    }
+
+    /// Carries out `step` on the layers `chain`, or takes its result from the cache.
+    pub fn step(&self, step: &Step, chain: &Chain) -> Result<(Chain, Option<i64>), BuildError> {
+        if step.op == Op::Config {
+            self.sink.emit(Event::Started { step: step.id });
+            self.sink.emit(Event::Finished { step: step.id, took: std::time::Duration::ZERO, ok: true });
+            return Ok((chain.clone(), None));
+        }
+        let result = self.layer_step(step, chain);
+        result.map_err(|error| at_step(step, error))
+    }
+
+    fn layer_step(&self, step: &Step, chain: &Chain) -> Result<(Chain, Option<i64>), BuildError> {
+        if self.control.cancelled() {
+            return Err(BuildError::Interrupted);
+        }
+        // Waiting for another stage is not this step's time.
+        let source = match &step.op {
+            Op::Copy(copy) => Some(self.source_chain(&copy.from)?),
+            _ => None,
+        }
+        .flatten();
+        let keys = match self.look_up(step, chain, Depth::Full)? {
+            Lookup::Hit(hit) => {
+                self.sink.emit(Event::Cached { step: step.id });
+                return Ok((chain.with(hit.layer), Some(hit.created)));
+            }
+            Lookup::Miss(keys) => keys,
+        };
+        self.sink.emit(Event::Started { step: step.id });
+        let began = Instant::now();
+        let result = self.act(step, chain, source.as_ref());
+        self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
+        let layer = result?;
+        let done = CachedStep { layer: layer.id, created: super::now() };
+        for key in keys {
+            self.store.remember(&key, &done)?;
+        }
+        Ok((chain.with(done.layer), Some(done.created)))
+    }
+
+    fn act(
+        &self,
+        step: &Step,
+        chain: &Chain,
+        source: Option<&Chain>,
+    ) -> Result<crate::store::ViewLayer, BuildError> {
+        let below = self.view(chain)?;
+        let active = self.store.prepare()?;
+        let index = match &step.op {
+            Op::Config => Index::default(),
+            Op::Workdir { path, user } => self.workdir(path, user, &below, &active)?,
+            Op::Copy(copy) => self.copy(step, copy, source, &below, &active)?,
+            Op::Run(run) => self.run(step, run, &below, &active)?,
+        };
+        Ok(self.store.commit(active, &self.on_disk.realm, None, index)?)
+    }
+
+    /// Returns the files of `chain`, all of them on disk.
+    pub fn view(&self, chain: &Chain) -> Result<View, BuildError> {
+        let _alone = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
+        unpack::view(self.store, &self.on_disk, chain.links())
+    }
+
+    fn workdir(&self, path: &str, user: &str, below: &View, active: &Active) -> Result<Index, BuildError> {
+        let place = tree::resolve(below, path.as_bytes())?;
+        let mut composer = copy::Composer::new(active, self.on_disk.owners, below, super::now())?;
+        match place.node {
+            Some(node) if node.kind.is_dir() => {}
+            Some(node) => return Err(BuildError::NotADirectory { path: path.into(), what: node.kind.word() }),
+            None => {
+                let user = users::lookup_user(below, user)?;
+                composer.directory(&place.path, (user.uid, user.gid), 0o755)?;
+            }
+        }
+        composer.finish()
+    }
+
+    fn copy(
+        &self,
+        step: &Step,
+        copy: &plan::Copy,
+        source: Option<&Chain>,
+        below: &View,
+        active: &Active,
+    ) -> Result<Index, BuildError> {
+        let owner = match &copy.chown {
+            Some(chown) => Some(users::lookup_owner(below, chown)?),
+            None => None,
+        };
+        let of_layers = match source {
+            Some(chain) => Some(self.view(chain)?),
+            None => None,
+        };
+        let tree: &dyn Tree = match (&of_layers, self.context) {
+            (Some(view), _) => view,
+            (None, Some(context)) => context,
+            (None, None) => unreachable!("a plan that copies from the context comes with one"),
+        };
+        let selection = match source {
+            Some(_) => Arc::new(select(copy, tree, true)?),
+            None => self.selection(step, copy, tree)?,
+        };
+        let plan = selection.plan(below, owner)?;
+        for message in &plan.warnings {
+            self.sink.emit(Event::Warning { message: message.clone(), line: None });
+        }
+        let composer = copy::Composer::new(active, self.on_disk.owners, below, super::now())?;
+        copy::copy(&plan, tree, source.is_some(), owner.unwrap_or((0, 0)), copy.chmod.unwrap_or(0o755), composer)
+    }
+
+    fn run(&self, step: &Step, command: &plan::Run, below: &View, active: &Active) -> Result<Index, BuildError> {
+        let mut env = command.env.clone();
+        env.extend(command.uncached_env.iter().cloned());
+        let command =
+            Command { args: command.args.clone(), env, cwd: command.cwd.clone(), user: command.user.clone() };
+        let spec = run::container(&command, below, active, self.on_disk.owners)?;
+        let mut on_output = |stream: coracle_runtime::container::Stream, bytes: &[u8]| {
+            let stream = match stream {
+                coracle_runtime::container::Stream::Stdout => crate::progress::Stream::Stdout,
+                coracle_runtime::container::Stream::Stderr => crate::progress::Stream::Stderr,
+            };
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            self.sink.emit(Event::Output { step: step.id, stream, text });
+        };
+        run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control)?;
+        Ok(Index::new(layer::changes(&active.upper(), below)?))
+    }
+
+    /// Returns what a COPY from the context selects.
+    fn selection(&self, step: &Step, copy: &plan::Copy, tree: &dyn Tree) -> Result<Arc<Selection>, BuildError> {
+        let known = self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id.0).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let selection = Arc::new(select(copy, tree, false)?);
+        self.selections.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id.0, Arc::clone(&selection));
+        Ok(selection)
+    }
+
+    fn source_chain(&self, from: &CopyFrom) -> Result<Option<Chain>, BuildError> {
+        match from {
+            CopyFrom::Context => Ok(None),
+            CopyFrom::Stage(at) => self.wait_for(*at).map(|progress| Some(progress.chain)),
+            CopyFrom::Image(name) => Ok(Some(Chain::of_image(self.image(name), self.store))),
+        }
+    }
+
+    fn look_up(&self, step: &Step, below: &Chain, depth: Depth) -> Result<Lookup, BuildError> {
+        let definition = definition(&step.op);
+        let mut keys = Vec::new();
+        match &step.op {
+            Op::Copy(copy) => match self.source_chain(&copy.from)? {
+                // The context: what it holds.
+                None => {
+                    let Some(context) = self.context else {
+                        unreachable!("a plan that copies from the context comes with one")
+                    };
+                    let digest = self.selection(step, copy, context)?.digest();
+                    keys.push(step_key(below, &definition, &[("content", &digest)]));
+                }
+                // Layers: first by what they are called, for which no file need be looked at; then by what they hold, so that
+                // a stage that was built again with the same result is no change.
+                Some(source) => {
+                    keys.push(step_key(below, &definition, &[("layers", source.identity().as_bytes())]));
+                    if depth == Depth::Full && self.hit(&keys[0].to_string()).is_none() {
+                        let view = self.view(&source)?;
+                        let digest = select(copy, &view, true)?.digest();
+                        keys.push(step_key(below, &definition, &[("content", &digest)]));
+                    }
+                }
+            },
+            _ => keys.push(step_key(below, &definition, &[])),
+        }
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        for (at, key) in keys.iter().enumerate() {
+            if let Some(hit) = self.hit(key) {
+                for earlier in &keys[..at] {
+                    self.store.remember(earlier, &hit)?;
+                }
+                return Ok(Lookup::Hit(hit));
+            }
+        }
+        Ok(Lookup::Miss(keys))
+    }
+
+    fn hit(&self, key: &str) -> Option<CachedStep> {
+        if self.options.cache == super::CacheUse::Ignore {
+            return None;
+        }
+        let hit = self.store.cached(key)?;
+        let there = self.store.has_snapshot(&self.on_disk.realm, &hit.layer) || self.store.packed_any(&hit.layer).is_some();
+        there.then_some(hit)
+    }
+}
+
+/// How far a look-up goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Reads no layers.
+    Quick,
+    /// Reads what it takes to be sure.
+    Full,
+}
+
+fn at_step(step: &Step, error: BuildError) -> BuildError {
+    match error {
+        error @ (BuildError::StageFailed { .. } | BuildError::Interrupted | BuildError::Step { .. }) => error,
+        error => BuildError::Step { text: step.text.clone(), span: step.span, source: Box::new(error) },
+    }
+}

@@ -1,0 +1,357 @@
+//! What a step changed: the upper directory of an overlay → the entries of a layer.
+//!
+//! Afterwards the directory holds just those entries: copies that changed nothing are removed from it, an opaque
+//! directory has become explicit whiteouts, and times are whole seconds. So what is on disk depends on the entries
+//! alone, and not on how the kernel came to them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, Timespec, Timestamps};
+use sha2::Digest as _;
+
+use crate::tree::{Entry, Error, FileDigest, Kind, Meta, Mtime, Tree, TreePath};
+
+/// Overlayfs' mark on a directory that hides what lies below it (mount option `userxattr`).
+const OPAQUE: &str = "user.overlay.opaque";
+
+/// A file that was found in the upper directory.
+struct Found {
+    path: TreePath,
+    disk: PathBuf,
+    kind: Kind,
+    meta: Meta,
+    /// Device and inode, where the file has several names.
+    inode: Option<(u64, u64)>,
+    opaque: bool,
+}
+
+/// Returns the entries of the layer that turns `below` into what a container with the upper directory `upper` saw,
+/// sorted by path, directories that lead to a change included. Owners on disk must be those of the image.
+///
+/// # Errors
+/// [`Error`] where a file cannot be read or changed.
+pub fn changes(upper: &Path, below: &dyn Tree) -> Result<Vec<Entry>, Error> {
+    let mut found = Vec::new();
+    let mut whiteouts = BTreeSet::new();
+    scan(upper, below, &mut found, &mut whiteouts)?;
+    digest(&mut found)?;
+    for at in 0..found.len() {
+        if found[at].opaque {
+            let (dir, disk) = (found[at].path.clone(), found[at].disk.clone());
+            hide_below(&dir, &disk, below, &found, &mut whiteouts)?;
+            rustix::fs::removexattr(&disk, OPAQUE).map_err(|errno| fail("remove attribute of", &dir, errno))?;
+        }
+    }
+    let keep = changed(&found, &whiteouts, below)?;
+    let mut entries: Vec<Entry> = whiteouts
+        .into_iter()
+        .map(|path| Entry { path, kind: Kind::Whiteout, meta: Meta::default(), implied: false })
+        .collect();
+    let mut first_names: HashMap<(u64, u64), TreePath> = HashMap::new();
+    let mut dropped = Vec::new();
+    for (file, keep) in found.into_iter().zip(keep) {
+        if !keep {
+            dropped.push(file);
+            continue;
+        }
+        let Found { path, disk, mut kind, meta, inode, .. } = file;
+        let first = inode.and_then(|inode| first_names.get(&inode));
+        match (first, inode) {
+            (Some(first), _) => kind = Kind::Hardlink { target: first.clone() },
+            (None, Some(inode)) => {
+                first_names.insert(inode, path.clone());
+            }
+            (None, None) => {}
+        }
+        if !matches!(kind, Kind::Hardlink { .. }) {
+            whole_seconds(&path, &disk, &meta)?;
+        }
+        let meta = Meta { mtime: Mtime::from_secs(meta.mtime.secs), ..meta };
+        entries.push(Entry { path, kind, meta, implied: false });
+    }
+    // Children before the directories that hold them.
+    for file in dropped.iter().rev().filter(|file| !file.path.is_root()) {
+        let flags = if file.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        rustix::fs::unlinkat(CWD, &file.disk, flags).map_err(|errno| fail("remove", &file.path, errno))?;
+    }
+    // Removing changed the times of what is left.
+    for entry in entries.iter().filter(|entry| entry.kind.is_dir()) {
+        whole_seconds(&entry.path, &upper.join(entry.path.as_os_path()), &entry.meta)?;
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+/// Finds all files in `upper`, parents first.
+fn scan(
+    upper: &Path,
+    below: &dyn Tree,
+    found: &mut Vec<Found>,
+    whiteouts: &mut BTreeSet<TreePath>,
+) -> Result<(), Error> {
+    let mut todo = vec![TreePath::root()];
+    while let Some(dir) = todo.pop() {
+        let disk = upper.join(dir.as_os_path());
+        let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", &dir, errno))?;
+        let opaque = get_xattr(&disk, OPAQUE).map_err(|errno| fail("read attribute of", &dir, errno))?;
+        found.push(Found {
+            kind: Kind::Dir,
+            meta: meta(&dir, &disk, &stat, FileType::Directory)?,
+            inode: None,
+            // "x" says that there may be whiteouts in the form of attributes, which only a layer of another maker has.
+            opaque: opaque.as_deref() == Some(b"y"),
+            path: dir.clone(),
+            disk: disk.clone(),
+        });
+        let listing = std::fs::read_dir(&disk).map_err(|source| error("read directory", &dir, source))?;
+        let mut names = Vec::new();
+        for entry in listing {
+            names.push(entry.map_err(|source| error("read directory", &dir, source))?.file_name());
+        }
+        names.sort();
+        for name in names {
+            use std::os::unix::ffi::OsStrExt;
+            let (path, disk) = (dir.child(name.as_bytes()), disk.join(&name));
+            let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", &path, errno))?;
+            let file_type = FileType::from_raw_mode(stat.st_mode);
+            let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+            let kind = match file_type {
+                FileType::Directory => {
+                    todo.push(path);
+                    continue;
+                }
+                FileType::RegularFile => Kind::File { size: stat.st_size.unsigned_abs(), digest: None },
+                FileType::Symlink => {
+                    let target = rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| fail("read link", &path, errno))?;
+                    Kind::Symlink { target: target.into_bytes() }
+                }
+                FileType::CharacterDevice if device == (0, 0) => {
+                    if below.lookup(&path)?.is_some() {
+                        whiteouts.insert(path);
+                    } else {
+                        rustix::fs::unlink(&disk).map_err(|errno| fail("remove", &path, errno))?;
+                    }
+                    continue;
+                }
+                FileType::CharacterDevice => Kind::Char { device },
+                FileType::BlockDevice => Kind::Block { device },
+                FileType::Fifo => Kind::Fifo,
+                // A socket is nothing without its process.
+                _ => {
+                    rustix::fs::unlink(&disk).map_err(|errno| fail("remove", &path, errno))?;
+                    continue;
+                }
+            };
+            let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+            let meta = meta(&path, &disk, &stat, file_type)?;
+            found.push(Found { path, disk, kind, meta, inode, opaque: false });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(())
+}
+
+fn meta(path: &TreePath, disk: &Path, stat: &Stat, file_type: FileType) -> Result<Meta, Error> {
+    let xattrs = if matches!(file_type, FileType::RegularFile | FileType::Directory) {
+        image_xattrs(disk).map_err(|errno| fail("read attributes of", path, errno))?
+    } else {
+        BTreeMap::new()
+    };
+    Ok(Meta {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Mtime { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
+        xattrs,
+    })
+}
+
+/// The extended attributes that belong to the image (see [`Meta::xattrs`]).
+fn image_xattrs(disk: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, rustix::io::Errno> {
+    let mut attributes = BTreeMap::new();
+    let mut names = vec![0; 1024];
+    let length = loop {
+        match rustix::fs::llistxattr(disk, &mut names[..]) {
+            Ok(length) => break length,
+            Err(rustix::io::Errno::RANGE) if names.len() < 1 << 16 => names.resize(names.len() * 4, 0),
+            Err(rustix::io::Errno::OPNOTSUPP) => break 0,
+            Err(errno) => return Err(errno),
+        }
+    };
+    for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        let Ok(text) = std::str::from_utf8(name) else { continue };
+        let ours = text.starts_with("user.overlay.") || text.starts_with("user.coracle.");
+        if text != "security.capability" && (!text.starts_with("user.") || ours) {
+            continue;
+        }
+        if let Some(value) = get_xattr(disk, text)? {
+            attributes.insert(name.to_vec(), super::capability_v2(text, value));
+        }
+    }
+    Ok(attributes)
+}
+
+fn get_xattr(disk: &Path, name: &str) -> Result<Option<Vec<u8>>, rustix::io::Errno> {
+    let mut value = vec![0; 256];
+    loop {
+        match rustix::fs::lgetxattr(disk, name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                return Ok(Some(value));
+            }
+            Err(rustix::io::Errno::RANGE) if value.len() < 1 << 16 => value.resize(1 << 16, 0),
+            Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Fills in the digests of the regular files, on all cores.
+fn digest(found: &mut [Found]) -> Result<(), Error> {
+    let mut firsts: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut todo = Vec::new();
+    for (at, file) in found.iter().enumerate() {
+        if matches!(file.kind, Kind::File { .. }) && file.inode.is_none_or(|inode| firsts.insert(inode, at).is_none()) {
+            todo.push(at);
+        }
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(todo.len() / 16 + 1);
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(todo.len())));
+    let files = &*found;
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut buffer = vec![0; 256 << 10];
+                let mut own = Vec::new();
+                while let Some(&at) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    own.push((at, digest_file(&files[at], &mut buffer)));
+                }
+                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(own);
+            });
+        }
+    });
+    let mut by_inode = HashMap::new();
+    for (at, result) in results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        let (length, value) = result.map_err(|source| error("read", &found[at].path, source))?;
+        if let Some(inode) = found[at].inode {
+            by_inode.insert(inode, value);
+        }
+        found[at].kind = Kind::File { size: length, digest: Some(value) };
+    }
+    for file in found {
+        if let (Kind::File { digest, .. }, Some(inode)) = (&mut file.kind, file.inode) {
+            *digest = by_inode.get(&inode).copied();
+        }
+    }
+    Ok(())
+}
+
+fn digest_file(file: &Found, buffer: &mut [u8]) -> io::Result<(u64, FileDigest)> {
+    let mut input = File::open(&file.disk)?;
+    let (mut hasher, mut length) = (sha2::Sha256::new(), 0);
+    loop {
+        match input.read(buffer) {
+            Ok(0) => return Ok((length, FileDigest(hasher.finalize().into()))),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                length += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Adds a whiteout, in `whiteouts` and on disk, for all that `below` has in the opaque directory `dir` and the step did
+/// not make again.
+fn hide_below(
+    dir: &TreePath,
+    disk: &Path,
+    below: &dyn Tree,
+    found: &[Found],
+    whiteouts: &mut BTreeSet<TreePath>,
+) -> Result<(), Error> {
+    if !below.lookup(dir)?.is_some_and(|node| node.kind.is_dir()) {
+        return Ok(());
+    }
+    for (name, node) in below.read_dir(dir)? {
+        let path = dir.child(&name);
+        let own = found.binary_search_by(|file| file.path.cmp(&path)).ok().map(|at| &found[at]);
+        match own {
+            // An opaque child hides its own contents.
+            Some(file) if file.kind.is_dir() && node.kind.is_dir() && !file.opaque => {
+                hide_below(&path, &file.disk, below, found, whiteouts)?;
+            }
+            Some(_) => {}
+            None => {
+                use std::os::unix::ffi::OsStrExt;
+                let target = disk.join(std::ffi::OsStr::from_bytes(&name));
+                if !whiteouts.contains(&path) {
+                    rustix::fs::mknodat(CWD, &target, FileType::CharacterDevice, Mode::empty(), 0)
+                        .map_err(|errno| fail("make whiteout", &path, errno))?;
+                    whiteouts.insert(path);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says of each file that was found whether it belongs to the layer: it changed, or leads to something that did.
+fn changed(found: &[Found], whiteouts: &BTreeSet<TreePath>, below: &dyn Tree) -> Result<Vec<bool>, Error> {
+    let mut keep = vec![false; found.len()];
+    let mut changed_inodes = HashMap::new();
+    for (at, file) in found.iter().enumerate() {
+        keep[at] = match below.lookup(&file.path)? {
+            // Nobody described the root below; a root that nothing was put into is no change.
+            Some(old) if file.path.is_root() => old.meta.mode != file.meta.mode || old.meta.uid != file.meta.uid,
+            Some(old) => !same(&old.kind, &old.meta, file),
+            None => !file.path.is_root(),
+        };
+        if let Some(inode) = file.inode {
+            *changed_inodes.entry(inode).or_insert(false) |= keep[at];
+        }
+    }
+    // All names of a file stay together.
+    for (at, file) in found.iter().enumerate() {
+        keep[at] |= file.inode.is_some_and(|inode| changed_inodes.get(&inode) == Some(&true));
+    }
+    let kept = found.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(file, _)| &file.path);
+    let leading: Vec<TreePath> = whiteouts.iter().chain(kept).flat_map(TreePath::ancestors).collect();
+    for parent in leading {
+        if let Ok(at) = found.binary_search_by(|file| file.path.cmp(&parent)) {
+            keep[at] = true;
+        }
+    }
+    Ok(keep)
+}
+
+/// Overlayfs copies a file up with its times, so an equal time says that nobody wrote to it; the contents are compared all
+/// the same, because a program can set a time back.
+fn same(old_kind: &Kind, old: &Meta, new: &Found) -> bool {
+    *old_kind == new.kind
+        && old.mode == new.meta.mode
+        && old.uid == new.meta.uid
+        && old.gid == new.meta.gid
+        && old.xattrs == new.meta.xattrs
+        && old.mtime.secs == new.meta.mtime.secs
+}
+
+fn whole_seconds(path: &TreePath, disk: &Path, meta: &Meta) -> Result<(), Error> {
+    let time = Timespec { tv_sec: meta.mtime.secs, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, disk, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail("set time of", path, errno))
+}
+
+fn fail(call: &'static str, path: &TreePath, errno: rustix::io::Errno) -> Error {
+    error(call, path, errno.into())
+}
+
+fn error(call: &'static str, path: &TreePath, source: io::Error) -> Error {
+    Error { call, path: format!("/{path}"), source }
+}

@@ -1,0 +1,108 @@
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{Store, StoreError};
+
+/// A thing younger than this in the folder for temporary things may not have been locked yet by its maker.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A layer that is being made: a locked folder, removed with all in it when the value is dropped. A crash leaves the
+/// folder without its lock, and the next build removes it.
+#[derive(Debug)]
+pub struct Active {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Active {
+    /// Returns the folder of this layer, for what goes with it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the folder of the layer's own files, which is there and empty at first: overlayfs' `upperdir`.
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("upper")
+    }
+
+    /// Returns an empty folder on the same file system: overlayfs' `workdir`.
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next build.
+        let _ = remove_all(&self.dir);
+    }
+}
+
+impl Store {
+    /// Returns a new layer, empty.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn prepare(&self) -> Result<Active, StoreError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let nanos = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let name = format!("active-{}-{count}-{:x}{:08x}", std::process::id(), nanos.tv_sec, nanos.tv_nsec);
+        let dir = self.tmp().join(name);
+        let make = |path: &Path, mode: u32| {
+            fs::DirBuilder::new().mode(mode).create(path).map_err(|source| StoreError::io("create", path, source))
+        };
+        make(&dir, 0o700)?;
+        let lock = File::open(&dir).map_err(|source| StoreError::io("open", &dir, source))?;
+        lock.lock().map_err(|source| StoreError::io("lock", &dir, source))?;
+        let active = Active { dir, _lock: lock };
+        make(&active.upper(), 0o755)?;
+        make(&active.work(), 0o755)?;
+        // The umask of the caller must not show in the image.
+        let upper = active.upper();
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
+            .map_err(|source| StoreError::io("chmod", &upper, source))?;
+        Ok(active)
+    }
+
+    /// Removes what processes that are gone left in the folder for temporary things. Files of other ids can be removed
+    /// only inside the user namespace in which they were made; what cannot be removed stays.
+    pub fn clean(&self) {
+        let Ok(entries) = fs::read_dir(self.tmp()) else { return };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let young = |meta: fs::Metadata| meta.modified().ok()?.elapsed().ok().map(|age| age < GRACE);
+            if entry.metadata().ok().and_then(young).unwrap_or(true) {
+                continue;
+            }
+            // Its maker holds the lock as long as it lives.
+            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                let _ = remove_all(&path);
+            }
+        }
+    }
+}
+
+/// Removes the file or folder at `path` and all in it, also folders that forbid their owner to.
+pub(crate) fn remove_all(path: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => return fs::remove_file(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    // Overlayfs leaves folders of mode 000, and images have read-only ones.
+    let mut todo = vec![path.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        let _ = fs::set_permissions(&dir, fs::Permissions::from_mode(0o700));
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        todo.extend(entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+    }
+    fs::remove_dir_all(path)
+}

@@ -1,0 +1,76 @@
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::stamp::{Stamp, read_json};
+use super::{LayerId, Store, StoreError};
+
+/// The result of a step, as the cache has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedStep {
+    /// The layer it made.
+    pub layer: LayerId,
+    /// When it was made: seconds since 1970. History and `created` of the image show it.
+    pub created: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CacheRecord {
+    layer: LayerId,
+    created: i64,
+    stamp: Stamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct MadeRecord {
+    made: i64,
+    stamp: Stamp,
+}
+
+impl Store {
+    /// Returns what the step with the cache key `key` (64 hexadecimal digits) made, if that is known.
+    pub fn cached(&self, key: &str) -> Option<CachedStep> {
+        let record: CacheRecord = read_json(&self.cache_file(key))?;
+        self.is_whole(&record.stamp).then_some(CachedStep { layer: record.layer, created: record.created })
+    }
+
+    /// Records what the step with the cache key `key` made.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn remember(&self, key: &str, step: &CachedStep) -> Result<(), StoreError> {
+        let file = self.cache_file(key);
+        if let Some(dir) = file.parent() {
+            fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
+        }
+        self.write_json(&file, &CacheRecord { layer: step.layer, created: step.created, stamp: Stamp::now() })
+    }
+
+    /// Returns when the image with the key `key` was made first, if that is known: seconds since 1970.
+    pub fn made(&self, key: &str) -> Option<i64> {
+        let record: MadeRecord = read_json(&self.made_file(key))?;
+        self.is_whole(&record.stamp).then_some(record.made)
+    }
+
+    /// Records when the image with the key `key` was made first: seconds since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn remember_made(&self, key: &str, made: i64) -> Result<(), StoreError> {
+        self.write_json(&self.made_file(key), &MadeRecord { made, stamp: Stamp::now() })
+    }
+
+    fn made_file(&self, key: &str) -> PathBuf {
+        self.root().join("cache").join("images").join(format!("{key}.json"))
+    }
+
+    /// Returns the folder for the stat caches of build contexts.
+    pub fn context_cache(&self) -> PathBuf {
+        self.root().join("cache").join("contexts")
+    }
+
+    fn cache_file(&self, key: &str) -> PathBuf {
+        self.root().join("cache").join("steps").join(key.get(..2).unwrap_or("xx")).join(format!("{key}.json"))
+    }
+}

@@ -1,0 +1,214 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::active::remove_all;
+use super::lock::Lock;
+use super::{LayerId, Store, StoreError};
+use crate::oci::{ChainId, DiffId, Digest};
+
+/// The largest manifest or configuration that is read.
+const MAX_DOCUMENT: u64 = 8 << 20;
+
+/// What [`Store::collect`] leaves in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Images with a name, and the build cache.
+    Cache,
+    /// Images with a name, and nothing else.
+    Named,
+}
+
+/// What [`Store::collect`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Blobs that nothing refers to.
+    pub blobs: u64,
+    /// Layers on disk.
+    pub layers: u64,
+    /// Entries of the build cache.
+    pub cache_entries: u64,
+    /// Things that processes left half-made.
+    pub leftovers: u64,
+    /// Bytes on disk that all this took.
+    pub bytes: u64,
+    /// Things that could not be removed: files of other ids, outside the user namespace in which they were made.
+    pub failed: u64,
+}
+
+/// What is still in use.
+#[derive(Debug, Default)]
+struct Marked {
+    blobs: BTreeSet<Digest>,
+    layers: BTreeSet<LayerId>,
+    chains: BTreeSet<ChainId>,
+}
+
+impl Store {
+    /// Removes what is no longer in use from the store in the folder `root`. Waits until no other process uses it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read; then nothing was removed.
+    pub fn collect(root: &Path, keep: Keep) -> Result<Collected, StoreError> {
+        let store = Store::open(root)?;
+        let names = store.images()?;
+        let (root, mut marked) = (store.root().to_path_buf(), Marked::default());
+        for image in &names {
+            store.mark(image.digest(), &mut marked, 0);
+        }
+        drop(store);
+        // From here on nobody else is in the store, and nobody comes in. What was tagged in between is marked again.
+        let _alone = Lock::exclusive(&root.join("lock"))?;
+        let store = Store::unlocked(&root);
+        for image in store.images()? {
+            store.mark(image.digest(), &mut marked, 0);
+        }
+        store.sweep(keep, marked)
+    }
+
+    /// Marks all that the document `digest` refers to. What cannot be read refers to nothing.
+    fn mark(&self, digest: Digest, marked: &mut Marked, depth: u32) {
+        if depth > 8 || !marked.blobs.insert(digest) {
+            return;
+        }
+        let Some(document) = self.document(&digest) else { return };
+        let list = |name: &str| document.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        for child in list("manifests").iter().filter_map(digest_of) {
+            self.mark(child, marked, depth + 1);
+        }
+        marked.blobs.extend(list("layers").iter().filter_map(digest_of));
+        let Some(config) = document.get("config").and_then(digest_of) else { return };
+        marked.blobs.insert(config);
+        let diff_ids: Vec<DiffId> = self
+            .document(&config)
+            .and_then(|config| serde_json::from_value(config.pointer("/rootfs/diff_ids")?.clone()).ok())
+            .unwrap_or_default();
+        for chain in ChainId::chain(&diff_ids) {
+            marked.chains.insert(chain);
+            marked.layers.insert(LayerId::of_chain(chain));
+            marked.layers.insert(self.layer_of_chain(chain));
+        }
+    }
+
+    fn document(&self, digest: &Digest) -> Option<Value> {
+        serde_json::from_slice(&self.read_blob(digest, MAX_DOCUMENT).ok()?).ok()
+    }
+
+    fn sweep(&self, keep: Keep, mut marked: Marked) -> Result<Collected, StoreError> {
+        let mut done = Collected::default();
+        // Cache entries first: an entry whose layer is gone would only be a miss, but a layer without an entry is lost.
+        for file in files(&self.root().join("cache/steps"), 2) {
+            let record = super::stamp::read_json::<Value>(&file);
+            let layer: Option<LayerId> = record.and_then(|r| serde_json::from_value(r.get("layer")?.clone()).ok());
+            match layer {
+                Some(layer) if keep == Keep::Cache && self.layer_dir(&layer).is_dir() => {
+                    marked.layers.insert(layer);
+                }
+                // Steps of a named image stay too: its next build finds them.
+                Some(layer) if marked.layers.contains(&layer) => {}
+                _ => done.remove(&file, Kind::CacheEntry),
+            }
+        }
+        if keep == Keep::Named {
+            for file in [files(&self.context_cache(), 1), files(&self.root().join("cache/images"), 1)].concat() {
+                done.remove(&file, Kind::CacheEntry);
+            }
+        }
+        for file in files(&self.root().join("layers"), 1) {
+            let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
+            if let Some(chain) = name.strip_prefix("chain-").and_then(|name| name.strip_suffix(".json")) {
+                let chain = format!("sha256:{chain}").parse().ok().map(ChainId);
+                if !chain.is_some_and(|chain| marked.chains.contains(&chain)) {
+                    done.remove(&file, Kind::Record);
+                }
+                continue;
+            }
+            match LayerId::from_hex(name) {
+                Some(id) if marked.layers.contains(&id) => {
+                    for record in files(&file, 1) {
+                        let digest = super::stamp::read_json::<Value>(&record).and_then(|r| digest_of(&r));
+                        marked.blobs.extend(digest);
+                    }
+                }
+                _ => done.remove(&file, Kind::Layer),
+            }
+        }
+        for file in files(&self.root().join("snapshots"), 2) {
+            let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            if !LayerId::from_hex(name).is_some_and(|id| marked.layers.contains(&id)) {
+                done.remove(&file, Kind::Record);
+            }
+        }
+        for file in files(&self.layout().join("blobs/sha256"), 1) {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let digest = format!("sha256:{name}").parse::<Digest>().ok();
+            if !digest.is_some_and(|digest| marked.blobs.contains(&digest)) {
+                done.remove(&file, Kind::Blob);
+            }
+        }
+        // Nobody else is here, so all of this is left over.
+        for file in files(&self.tmp(), 1) {
+            done.remove(&file, Kind::Leftover);
+        }
+        Ok(done)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Blob,
+    Layer,
+    CacheEntry,
+    Leftover,
+    /// Counts with something else.
+    Record,
+}
+
+impl Collected {
+    fn remove(&mut self, path: &Path, kind: Kind) {
+        let bytes = disk_usage(path);
+        if remove_all(path).is_err() {
+            self.failed += 1;
+            return;
+        }
+        self.bytes += bytes;
+        match kind {
+            Kind::Blob => self.blobs += 1,
+            Kind::Layer => self.layers += 1,
+            Kind::CacheEntry => self.cache_entries += 1,
+            Kind::Leftover => self.leftovers += 1,
+            Kind::Record => {}
+        }
+    }
+}
+
+/// The files and folders `depth` levels below `dir`.
+fn files(dir: &Path, depth: u32) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    for _ in 1..depth {
+        found = found.iter().flat_map(fs::read_dir).flatten().flatten().map(|e| e.path()).collect();
+    }
+    found.sort();
+    found
+}
+
+/// Bytes on disk of the file or folder at `path`.
+fn disk_usage(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let (mut bytes, mut todo) = (0, vec![path.to_path_buf()]);
+    while let Some(path) = todo.pop() {
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        bytes += meta.blocks() * 512;
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+    bytes
+}
+
+fn digest_of(document: &Value) -> Option<Digest> {
+    document.get("digest")?.as_str()?.parse().ok()
+}

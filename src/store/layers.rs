@@ -1,0 +1,193 @@
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::stamp::{Stamp, read_json};
+use super::{Active, Index, LayerId, Store, StoreError, ViewLayer};
+use crate::oci::{ChainId, DiffId, Digest};
+
+/// How a layer was packed: the blob that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// The media type of the blob.
+    pub media_type: String,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The size of the blob in bytes.
+    pub size: u64,
+    /// The digest of the tar in it.
+    pub diff_id: DiffId,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SnapshotRecord {
+    stamp: Stamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PackedRecord {
+    stamp: Stamp,
+    #[serde(flatten)]
+    packed: Packed,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ChainRecord {
+    stamp: Stamp,
+    layer: LayerId,
+}
+
+impl Store {
+    /// Returns whether the files of the layer are on disk, made under the id map `realm`.
+    pub fn has_snapshot(&self, realm: &str, id: &LayerId) -> bool {
+        let dir = self.snapshot_dir(realm, id);
+        read_json::<SnapshotRecord>(&dir.with_extension("json")).is_some_and(|record| self.is_whole(&record.stamp))
+            && dir.is_dir()
+            && self.layer_dir(id).join("index").is_file()
+    }
+
+    /// Returns the layer as part of a [`View`](super::View); `None` where its files are not on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] where its index cannot be read.
+    pub fn layer(&self, realm: &str, id: &LayerId) -> Result<Option<ViewLayer>, StoreError> {
+        if !self.has_snapshot(realm, id) {
+            return Ok(None);
+        }
+        Ok(self.index(id)?.map(|index| ViewLayer { id: *id, index, dir: self.snapshot_dir(realm, id) }))
+    }
+
+    /// Returns what is in the layer; `None` where the store does not know it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where its index cannot be read.
+    pub fn index(&self, id: &LayerId) -> Result<Option<Arc<Index>>, StoreError> {
+        let path = self.layer_dir(id).join("index");
+        if let Some(known) = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        match Index::read(&path) {
+            Ok(index) => {
+                let mut loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                Ok(Some(Arc::clone(loaded.entry(*id).or_insert_with(|| Arc::new(index)))))
+            }
+            // A damaged index is as good as none: the layer is made anew.
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores the files in `active`, of which `index` tells what they are, and returns the layer. For a layer that came
+    /// with an image, `id` is its chain id; else the id follows from the index. Where the layer is there already, the
+    /// files are dropped.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn commit(
+        &self,
+        active: Active,
+        realm: &str,
+        id: Option<LayerId>,
+        index: Index,
+    ) -> Result<ViewLayer, StoreError> {
+        let written = active.dir().join("index");
+        let own = index.write(&written)?;
+        let id = id.unwrap_or(own);
+        let index = Arc::new(index);
+        let dir = self.snapshot_dir(realm, &id);
+        if self.has_snapshot(realm, &id) && Index::read(&self.layer_dir(&id).join("index")).is_ok() {
+            return Ok(ViewLayer { id, index, dir });
+        }
+        let layer_dir = self.layer_dir(&id);
+        for parent in [&layer_dir, &self.root().join("snapshots").join(realm)] {
+            fs::create_dir_all(parent).map_err(|source| StoreError::io("create", parent, source))?;
+        }
+        rename(&written, &layer_dir.join("index"))?;
+        // What lies there is damaged, or another process is just putting the same thing there.
+        if dir.symlink_metadata().is_ok() {
+            if self.has_snapshot(realm, &id) {
+                return Ok(ViewLayer { id, index, dir });
+            }
+            let aside = active.dir().join("damaged");
+            match fs::rename(&dir, &aside) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::io("rename", &dir, source)),
+            }
+        }
+        match fs::rename(active.upper(), &dir) {
+            Ok(()) => {}
+            // Another process was faster; its files are the same.
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists) => {}
+            Err(source) => return Err(StoreError::io("rename", &dir, source)),
+        }
+        self.write_json(&dir.with_extension("json"), &SnapshotRecord { stamp: Stamp::now() })?;
+        self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, Arc::clone(&index));
+        Ok(ViewLayer { id, index, dir })
+    }
+
+    /// Returns the blob that holds the layer, packed in the way that `variant` names; `None` where there is none.
+    pub fn packed(&self, id: &LayerId, variant: &str) -> Option<Packed> {
+        let record: PackedRecord = read_json(&self.layer_dir(id).join(format!("{variant}.json")))?;
+        (self.is_whole(&record.stamp) && self.has_blob(&record.packed.digest)).then_some(record.packed)
+    }
+
+    /// Returns any blob that holds the layer unchanged, to unpack it again; `None` where there is none.
+    pub fn packed_any(&self, id: &LayerId) -> Option<Packed> {
+        let mut names: Vec<_> = fs::read_dir(self.layer_dir(id)).ok()?.flatten().map(|file| file.file_name()).collect();
+        names.sort();
+        names
+            .iter()
+            .filter_map(|name| name.to_str()?.strip_suffix(".json"))
+            // Times were changed in these.
+            .filter(|variant| !variant.contains('@'))
+            .find_map(|variant| self.packed(id, variant))
+    }
+
+    /// Records that the blob `packed` holds the layer. A `variant` with a `@` in it has changed times.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn remember_packed(&self, id: &LayerId, variant: &str, packed: &Packed) -> Result<(), StoreError> {
+        let dir = self.layer_dir(id);
+        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+        let record = PackedRecord { stamp: Stamp::now(), packed: packed.clone() };
+        self.write_json(&dir.join(format!("{variant}.json")), &record)
+    }
+
+    /// Records that the stack of layers `chain` has the layer `id` on top, so that an image that was built here is not
+    /// unpacked when it is built upon.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn remember_chain(&self, chain: ChainId, id: &LayerId) -> Result<(), StoreError> {
+        self.write_json(&self.chain_file(chain), &ChainRecord { stamp: Stamp::now(), layer: *id })
+    }
+
+    /// Returns the name in the store of the top layer of the stack `chain`: that of a layer built here, else its own.
+    pub fn layer_of_chain(&self, chain: ChainId) -> LayerId {
+        read_json::<ChainRecord>(&self.chain_file(chain))
+            .filter(|record| self.is_whole(&record.stamp))
+            .map_or_else(|| LayerId::of_chain(chain), |record| record.layer)
+    }
+
+    fn chain_file(&self, chain: ChainId) -> PathBuf {
+        self.root().join("layers").join(format!("chain-{}.json", chain.0.hex()))
+    }
+
+    pub(super) fn layer_dir(&self, id: &LayerId) -> PathBuf {
+        self.root().join("layers").join(id.to_string())
+    }
+
+    /// Returns the folder in which the files of the layer lie, or would lie.
+    pub fn snapshot_dir(&self, realm: &str, id: &LayerId) -> PathBuf {
+        self.root().join("snapshots").join(realm).join(id.to_string())
+    }
+}
+
+fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(|source| StoreError::io("rename", from, source))
+}
