@@ -18,12 +18,12 @@ pub struct ImageConfig {
     #[serde(flatten)]
     pub platform: Platform,
     /// How to run it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub config: ExecConfig,
     /// Its layers.
     pub rootfs: RootFs,
     /// How each layer came to be, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// All other members.
     #[serde(flatten)]

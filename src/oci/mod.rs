@@ -6,13 +6,17 @@
 
 mod config;
 mod digest;
+mod document;
 mod platform;
 mod reference;
+mod select;
 
 pub use config::{ConfigError, ExecConfig, History, ImageConfig, RootFs};
 pub use digest::{ChainId, DiffId, Digest, DigestError, DigestReader, DigestWriter};
+pub use document::{Document, ImageError, MAX_DOCUMENT, MAX_LAYERS, check_manifest, digest_of, os_platform};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use select::{Fetch, Selected, select};
 
 /// Media types that coracle reads or writes.
 pub mod media_type {
@@ -28,6 +32,8 @@ pub mod media_type {
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
     /// A layer: tar and zstd.
     pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+    /// A layer that its owner does not want redistributed: tar. The compressed ones have a suffix as above.
+    pub const LAYER_FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
     /// Docker's manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker's manifest list.
@@ -38,4 +44,16 @@ pub mod media_type {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// Docker's layer: tar.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    /// Docker's layer: tar and zstd.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+    /// Docker's layer that its owner does not want redistributed: tar and gzip.
+    pub const DOCKER_LAYER_FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+
+    /// Returns whether a layer may have the media type `text`.
+    pub fn is_layer(text: &str) -> bool {
+        match text.strip_prefix(LAYER).or_else(|| text.strip_prefix(LAYER_FOREIGN)) {
+            Some(suffix) => matches!(suffix, "" | "+gzip" | "+zstd"),
+            None => matches!(text, DOCKER_LAYER | DOCKER_LAYER_GZIP | DOCKER_LAYER_ZSTD | DOCKER_LAYER_FOREIGN),
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub struct Platform {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
+
 /// A platform is not `os/architecture[/variant]`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a platform (os/architecture[/variant], as linux/amd64)")]
@@ -31,6 +32,38 @@ impl Platform {
             other => other,
         };
         Platform { architecture: architecture.into(), os: "linux".into(), variant: None }
+    }
+
+    /// Returns how well an image for `image` runs on this platform: 0 is best, `None` is not at all. A variant that
+    /// goes without saying (arm64/v8, amd64/v1, arm/v7) is the same as none; on 32-bit arm older variants run as well.
+    pub fn rank(&self, image: &Platform) -> Option<u8> {
+        let (own, other) = (self.plain(), image.plain());
+        if own.0 != other.0 || own.1 != other.1 {
+            return None;
+        }
+        if own.2 == other.2 {
+            return Some(0);
+        }
+        let version = |variant: &str| variant.strip_prefix('v')?.parse::<u8>().ok();
+        match (own.1, version(own.2), version(other.2)) {
+            ("arm", Some(own), Some(other)) => own.checked_sub(other),
+            _ => None,
+        }
+    }
+
+    /// Returns os, architecture and variant under the names that images use.
+    fn plain(&self) -> (&str, &str, &str) {
+        let architecture = match self.architecture.as_str() {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let variant = match (architecture, self.variant.as_deref().unwrap_or_default()) {
+            ("arm64", "v8" | "8") | ("amd64", "v1") => "",
+            ("arm", "") => "v7",
+            (_, variant) => variant,
+        };
+        (&self.os, architecture, variant)
     }
 }
 
@@ -64,6 +97,29 @@ impl FromStr for Platform {
                 })
             }
             _ => Err(bad()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_that_go_without_saying_are_equal_and_older_arm_runs_on_newer() {
+        for (host, image, rank) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("linux/amd64", "linux/amd64/v1", Some(0)),
+            ("linux/amd64", "linux/amd64/v3", None),
+            ("linux/arm64", "linux/arm64/v8", Some(0)),
+            ("linux/arm64", "linux/arm/v7", None),
+            ("linux/arm", "linux/arm/v7", Some(0)),
+            ("linux/arm/v7", "linux/arm/v6", Some(1)),
+            ("linux/arm/v6", "linux/arm/v7", None),
+            ("linux/amd64", "windows/amd64", None),
+        ] {
+            let parse = |text: &str| text.parse::<Platform>().unwrap();
+            assert_eq!(parse(host).rank(&parse(image)), rank, "{image} on {host}");
         }
     }
 }

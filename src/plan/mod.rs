@@ -1,6 +1,25 @@
-//! instructions → steps
+//! Instructions → steps: what a Dockerfile means.
+//!
+//! This room reads no file, asks no network, clock or environment: what it must know of the world (the base images, the
+//! build arguments, the platforms) it is given. [`Graph`] finds the stages that a target needs and the images that they
+//! stand on; [`Graph::lower`] makes the [`Plan`], in which no variable, stage name or relative path is left.
+
+mod config;
+mod env;
+mod expose;
+mod gostring;
+mod graph;
+mod key;
+mod lower;
+mod path;
+mod print;
+mod signal;
+mod stage;
 mod step;
+
+pub use graph::{Graph, GraphOptions, ImageUse};
+pub use key::{CacheKey, FORMAT_VERSION, KeyBuilder, definition};
 pub use step::*;
-/// placeholder
-#[derive(Debug)]
-pub struct Graph;
+
+#[cfg(test)]
+mod tests;

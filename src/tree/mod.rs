@@ -5,6 +5,8 @@
 //! layers are both a [`Tree`].
 
 mod entry;
+#[cfg(test)]
+pub mod memory;
 mod path;
 mod resolve;
 

@@ -1,0 +1,122 @@
+use super::*;
+use crate::plan::{Copy, Run};
+
+fn run() -> Run {
+    Run {
+        args: vec!["/bin/sh".into(), "-c".into(), "make".into()],
+        env: vec!["PATH=/bin".into(), "A=1".into()],
+        uncached_env: Vec::new(),
+        cwd: "/src".into(),
+        user: "app".into(),
+    }
+}
+
+fn copy() -> Copy {
+    Copy {
+        from: CopyFrom::Context,
+        sources: vec!["a".into(), "b".into()],
+        destination: "/d/".into(),
+        chown: Some("1:2".into()),
+        chmod: Some(0o755),
+    }
+}
+
+/// These were made from docs/cache-key.md by other code than ours. A change here means: every cache of every user is void. Raise [`FORMAT_VERSION`] with it.
+#[test]
+fn a_key_changes_only_on_purpose() {
+    let workdir = Op::Workdir { path: "/web".into(), user: "app".into() };
+    let golden = [
+        (Op::Run(run()), "f4115c1390db552318886e1e8fba2598b4fae954a49429c750d45fe674e205b5"),
+        (Op::Copy(copy()), "b6825718e9bd196f2e748e31114f7c1c2c0f16471d2e7b5418cf50e1c3c6230c"),
+        (workdir, "888932cc3e0e283799dfde5b0fb08a67e2659f61e55fff8ccbc66843498ce7e9"),
+        (Op::Config, "9d54147e6a6fb4e12fae8de1d01343bf097126fec776a410a1854671ce9e1af3"),
+    ];
+    for (op, key) in golden {
+        assert_eq!(definition(&op).to_string(), key, "{op:?}");
+    }
+}
+
+#[test]
+fn everything_that_decides_a_run_is_in_its_key() {
+    let changes: [fn(&mut Run); 6] = [
+        |run| run.args[2] = "make all".into(),
+        |run| run.args = vec!["/bin/sh".into(), "-cmake".into()],
+        |run| run.env.push("B=".into()),
+        |run| run.env.swap(0, 1),
+        |run| run.cwd = "/".into(),
+        |run| run.user = String::new(),
+    ];
+    let before = definition(&Op::Run(run()));
+    for (index, change) in changes.iter().enumerate() {
+        let mut run = run();
+        change(&mut run);
+        assert_ne!(definition(&Op::Run(run)), before, "change {index}");
+    }
+}
+
+#[test]
+fn a_proxy_is_not_in_the_key() {
+    let mut with = run();
+    with.uncached_env.push("http_proxy=http://proxy:3128".into());
+    assert_eq!(definition(&Op::Run(with)), definition(&Op::Run(run())));
+}
+
+#[test]
+fn everything_that_decides_a_copy_is_in_its_key() {
+    let changes: [fn(&mut Copy); 7] = [
+        |copy| copy.from = CopyFrom::Stage(0),
+        |copy| copy.from = CopyFrom::Image("a".into()),
+        |copy| copy.sources = vec!["ab".into()],
+        |copy| copy.destination = "/d".into(),
+        |copy| copy.chown = None,
+        |copy| copy.chown = Some(String::new()),
+        |copy| copy.chmod = None,
+    ];
+    let before = definition(&Op::Copy(copy()));
+    for (index, change) in changes.iter().enumerate() {
+        let mut copy = copy();
+        change(&mut copy);
+        assert_ne!(definition(&Op::Copy(copy)), before, "change {index}");
+    }
+}
+
+#[test]
+fn which_stage_is_copied_from_is_told_by_its_content_not_its_number() {
+    let from = |from| definition(&Op::Copy(Copy { from, ..copy() }));
+    assert_eq!(from(CopyFrom::Stage(0)), from(CopyFrom::Stage(7)));
+    assert_eq!(from(CopyFrom::Image("a".into())), from(CopyFrom::Image("b".into())));
+}
+
+#[test]
+fn fields_lists_and_domains_do_not_run_into_each_other() {
+    let key = |build: &dyn Fn(&mut KeyBuilder)| {
+        let mut builder = KeyBuilder::new("d");
+        build(&mut builder);
+        builder.finish()
+    };
+    let keys = [
+        key(&|k| {
+            k.field("a", "bc");
+        }),
+        key(&|k| {
+            k.field("ab", "c");
+        }),
+        key(&|k| {
+            k.list("a", ["bc"]);
+        }),
+        key(&|k| {
+            k.list("a", ["b", "c"]);
+        }),
+        key(&|k| {
+            k.list("a", ["bc", ""]);
+        }),
+        key(&|k| {
+            k.list("a", [""; 0]);
+        }),
+        key(&|_| ()),
+        KeyBuilder::new("").finish(),
+    ];
+    for (index, key) in keys.iter().enumerate() {
+        assert!(!keys[..index].contains(key), "key {index}");
+    }
+}
