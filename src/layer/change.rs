@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, Timespec, Timestamps};
 use sha2::Digest as _;
 
+use super::tar::MemberKind;
 use crate::tree::{Entry, Error, FileDigest, Kind, Meta, Mtime, Tree, TreePath};
 
 /// Overlayfs' mark on a directory that hides what lies below it (mount option `userxattr`).
@@ -127,7 +128,8 @@ fn scan(
                 }
                 FileType::RegularFile => Kind::File { size: stat.st_size.unsigned_abs(), digest: None },
                 FileType::Symlink => {
-                    let target = rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| fail("read link", &path, errno))?;
+                    let target =
+                        rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| fail("read link", &path, errno))?;
                     Kind::Symlink { target: target.into_bytes() }
                 }
                 FileType::CharacterDevice if device == (0, 0) => {
@@ -157,10 +159,14 @@ fn scan(
 }
 
 fn meta(path: &TreePath, disk: &Path, stat: &Stat, file_type: FileType) -> Result<Meta, Error> {
-    let xattrs = if matches!(file_type, FileType::RegularFile | FileType::Directory) {
-        image_xattrs(disk).map_err(|errno| fail("read attributes of", path, errno))?
-    } else {
-        BTreeMap::new()
+    let kind = match file_type {
+        FileType::RegularFile => Some(MemberKind::File { size: 0 }),
+        FileType::Directory => Some(MemberKind::Dir),
+        _ => None,
+    };
+    let xattrs = match kind {
+        Some(kind) => image_xattrs(disk, &kind).map_err(|errno| fail("read attributes of", path, errno))?,
+        None => BTreeMap::new(),
     };
     Ok(Meta {
         mode: stat.st_mode & 0o7777,
@@ -172,7 +178,7 @@ fn meta(path: &TreePath, disk: &Path, stat: &Stat, file_type: FileType) -> Resul
 }
 
 /// The extended attributes that belong to the image (see [`Meta::xattrs`]).
-fn image_xattrs(disk: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, rustix::io::Errno> {
+fn image_xattrs(disk: &Path, kind: &MemberKind) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, rustix::io::Errno> {
     let mut attributes = BTreeMap::new();
     let mut names = vec![0; 1024];
     let length = loop {
@@ -185,15 +191,14 @@ fn image_xattrs(disk: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, rustix::io::E
     };
     for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
         let Ok(text) = std::str::from_utf8(name) else { continue };
-        let ours = text.starts_with("user.overlay.") || text.starts_with("user.coracle.");
-        if text != "security.capability" && (!text.starts_with("user.") || ours) {
+        if !text.starts_with("user.") && text != "security.capability" {
             continue;
         }
         if let Some(value) = get_xattr(disk, text)? {
-            attributes.insert(name.to_vec(), super::capability_v2(text, value));
+            attributes.insert(name.to_vec(), value);
         }
     }
-    Ok(attributes)
+    Ok(super::xattr::kept(attributes, kind))
 }
 
 fn get_xattr(disk: &Path, name: &str) -> Result<Option<Vec<u8>>, rustix::io::Errno> {
@@ -345,7 +350,8 @@ fn same(old_kind: &Kind, old: &Meta, new: &Found) -> bool {
 fn whole_seconds(path: &TreePath, disk: &Path, meta: &Meta) -> Result<(), Error> {
     let time = Timespec { tv_sec: meta.mtime.secs, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(CWD, disk, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail("set time of", path, errno))
+    rustix::fs::utimensat(CWD, disk, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| fail("set time of", path, errno))
 }
 
 fn fail(call: &'static str, path: &TreePath, errno: rustix::io::Errno) -> Error {

@@ -1,0 +1,370 @@
+//! A layer's tree on disk.
+
+mod contents;
+mod dirs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::LayerError;
+use crate::tree::{Entry, FileDigest, Kind, Meta, Mtime, Owners, TreePath};
+use dirs::Dirs;
+
+/// A layer's tree on disk that is being made.
+///
+/// Every file is made relative to the descriptor of its parent directory, and every directory is opened without
+/// following a symbolic link: whatever an image holds, nothing outside of the tree is touched. Parents must exist
+/// already, as real directories. Nobody else may write to the tree meanwhile.
+///
+/// Directories are open to the caller (0700) until [`finish`](DiskTree::finish) gives them their mode.
+///
+/// On a file system without extended attributes, and where [`Owners::Caller`] may not set them, they are only in the index.
+#[derive(Debug)]
+pub struct DiskTree {
+    dirs: Dirs,
+    owners: Owners,
+    /// Mode and time that a directory gets in the end.
+    pending: BTreeMap<TreePath, (u32, Mtime)>,
+    /// Devices, which are not on disk: there can be hard links to them.
+    unmade: BTreeSet<TreePath>,
+    copier: contents::Copier,
+}
+
+/// What a file holds, for [`DiskTree::create`].
+pub enum Contents<'a> {
+    /// Nothing: an empty file, or no regular file.
+    None,
+    /// What can be read from here, to the end.
+    Reader(&'a mut dyn Read),
+    /// All of this file, whatever its position.
+    File(&'a File),
+}
+
+impl std::fmt::Debug for Contents<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Contents::None => "None",
+            Contents::Reader(_) => "Reader",
+            Contents::File(_) => "File",
+        })
+    }
+}
+
+/// A file's bits while it is made.
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_DIR: u32 = 0o700;
+
+impl DiskTree {
+    /// Opens the tree at `dir`, which exists and is empty, or a tree that was made in this way before.
+    ///
+    /// # Errors
+    /// [`LayerError::Open`].
+    pub fn open(dir: &Path, owners: Owners) -> Result<Self, LayerError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())
+            .map_err(|source| LayerError::Open { dir: dir.to_path_buf(), source: source.into() })?;
+        Ok(DiskTree {
+            dirs: Dirs::new(root),
+            owners,
+            pending: BTreeMap::new(),
+            unmade: BTreeSet::new(),
+            copier: contents::Copier::default(),
+        })
+    }
+
+    /// Makes the file that `entry` describes and replaces what was there; a directory that was there is kept and gets
+    /// the new attributes. Returns the SHA-256 of the contents where they came from a [`Contents::Reader`].
+    ///
+    /// A [`Kind::Whiteout`] becomes a character device 0:0, as overlayfs has it. [`Kind::Char`] and [`Kind::Block`] are
+    /// not made. A [`Kind::Hardlink`] shares the attributes of its target, whatever `entry` says.
+    ///
+    /// # Errors
+    /// [`LayerError::Io`] for what the system refuses, [`LayerError::UnmappedOwner`], and [`LayerError::Length`] where the
+    /// contents are not as long as the entry says.
+    pub fn create(&mut self, entry: &Entry, contents: Contents<'_>) -> Result<Option<FileDigest>, LayerError> {
+        let path = &entry.path;
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+            return self.update_root(entry).map(|()| None);
+        };
+        match &entry.kind {
+            Kind::File { size, .. } => return self.create_file(entry, *size, contents),
+            Kind::Dir => self.create_dir(entry)?,
+            Kind::Symlink { target } => {
+                self.replacing(path, "create the symbolic link", |dir| {
+                    rustix::fs::symlinkat(target.as_slice(), dir, name)
+                })?;
+                self.attributes_at(entry, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            Kind::Fifo => {
+                self.replacing(path, "create the fifo", |dir| {
+                    rustix::fs::mknodat(dir, name, FileType::Fifo, Mode::from_raw_mode(PRIVATE_FILE), 0)
+                })?;
+                self.attributes_at(entry, AtFlags::empty())?;
+            }
+            Kind::Whiteout => self.replacing(path, "create the whiteout of", |dir| {
+                let dev: Dev = rustix::fs::makedev(0, 0);
+                rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), dev)
+            })?,
+            Kind::Hardlink { target } => self.create_hardlink(path, target)?,
+            Kind::Char { .. } | Kind::Block { .. } => {
+                self.dirs.parent(&parent).map_err(|error| io_error("create", path, error))?;
+                self.remove(path)?;
+                self.unmade.insert(path.clone());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes whatever is at `path`, with all below it; nothing there is no error. The root cannot be removed.
+    ///
+    /// # Errors
+    /// [`LayerError::Io`].
+    pub fn remove(&mut self, path: &TreePath) -> Result<(), LayerError> {
+        self.forget(path);
+        self.dirs.remove(path).map_err(|error| io_error("remove", path, error))
+    }
+
+    /// Gives all directories their mode and time, deepest first.
+    ///
+    /// # Errors
+    /// [`LayerError::Io`].
+    pub fn finish(mut self) -> Result<(), LayerError> {
+        for (path, (mode, mtime)) in std::mem::take(&mut self.pending).iter().rev() {
+            let result = self.dirs.open(path).and_then(|dir| {
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(*mode))?;
+                rustix::fs::futimens(&dir, &times(*mtime))
+            });
+            result.map_err(|error| io_error("set the attributes of", path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the file at `entry.path`, which is no directory, the attributes of `entry`.
+    pub(super) fn set_attributes(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let (path, call) = (&entry.path, "set the attributes of");
+        let fail = |error| io_error(call, path, error);
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+            return Ok(());
+        };
+        if self.unmade.contains(path) {
+            return Ok(());
+        }
+        let dir = self.dirs.parent(&parent).map_err(fail)?;
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                // Its mode may forbid even its owner to open it.
+                rustix::fs::chmodat(dir, name, Mode::from_raw_mode(PRIVATE_FILE), AtFlags::empty()).map_err(fail)?;
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(fail)?;
+                self.attributes(file.as_fd(), entry)
+            }
+            FileType::Symlink => self.attributes_at(entry, AtFlags::SYMLINK_NOFOLLOW),
+            _ => self.attributes_at(entry, AtFlags::empty()),
+        }
+    }
+
+    fn create_file(
+        &mut self,
+        entry: &Entry,
+        size: u64,
+        contents: Contents<'_>,
+    ) -> Result<Option<FileDigest>, LayerError> {
+        let (path, name) = (&entry.path, entry.path.name().unwrap_or_default());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self
+            .replacing(path, "create", |dir| rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(PRIVATE_FILE)))?;
+        let written = match contents {
+            Contents::None => contents::Written { length: 0, digest: None },
+            Contents::Reader(reader) => self.copier.stream(reader, &file, path)?,
+            Contents::File(source) => self.copier.clone_file(source, &file, path)?,
+        };
+        if written.length != size {
+            return Err(LayerError::Length { path: path.clone(), expected: size, found: written.length });
+        }
+        self.attributes(file.as_fd(), entry)?;
+        Ok(written.digest)
+    }
+
+    fn create_dir(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let (path, name) = (&entry.path, entry.path.name().unwrap_or_default());
+        let fail = |error| io_error("create the directory", path, error);
+        let parent = path.parent().unwrap_or_default();
+        let private = Mode::from_raw_mode(PRIVATE_DIR);
+        let dir = self.dirs.parent(&parent).map_err(fail)?;
+        match rustix::fs::mkdirat(dir, name, private) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+                if FileType::from_raw_mode(stat.st_mode).is_dir() {
+                    rustix::fs::chmodat(dir, name, private, AtFlags::empty()).map_err(fail)?;
+                } else {
+                    rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(fail)?;
+                    rustix::fs::mkdirat(dir, name, private).map_err(fail)?;
+                }
+            }
+            Err(error) => return Err(fail(error)),
+        }
+        self.unmade.remove(path);
+        if let Owners::Native = self.owners {
+            let dir = self.dirs.parent(&parent).map_err(fail)?;
+            chown_at(dir, entry, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if !entry.meta.xattrs.is_empty() {
+            let dir = self.dirs.open(path).map_err(fail)?;
+            self.xattrs(dir.as_fd(), entry)?;
+        }
+        self.pending.insert(path.clone(), (entry.meta.mode, entry.meta.mtime));
+        Ok(())
+    }
+
+    fn update_root(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        if !entry.kind.is_dir() {
+            return Err(LayerError::RootNotDir { kind: entry.kind.word() });
+        }
+        let fail = |error| io_error("set the attributes of", &entry.path, error);
+        let root = self.dirs.open(&entry.path).map_err(fail)?;
+        if let Owners::Native = self.owners {
+            chown(root.as_fd(), entry)?;
+        }
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(PRIVATE_DIR)).map_err(fail)?;
+        self.xattrs(root.as_fd(), entry)?;
+        self.pending.insert(entry.path.clone(), (entry.meta.mode, entry.meta.mtime));
+        Ok(())
+    }
+
+    fn create_hardlink(&mut self, path: &TreePath, target: &TreePath) -> Result<(), LayerError> {
+        let fail = |error| io_error("create the hard link", path, error);
+        if path == target {
+            return Ok(());
+        }
+        if self.unmade.contains(target) {
+            self.remove(path)?;
+            self.unmade.insert(path.clone());
+            return Ok(());
+        }
+        let (name, target_name) = (path.name().unwrap_or_default(), target.name().unwrap_or_default());
+        // The parent of the target by a descriptor of its own: the cache holds that of the link.
+        let from: Option<OwnedFd> = match target.parent() {
+            Some(parent) if Some(&parent) != path.parent().as_ref() => Some(self.dirs.open(&parent).map_err(fail)?),
+            _ => None,
+        };
+        self.replacing(path, "create the hard link", |dir| {
+            let from = from.as_ref().map_or(dir, AsFd::as_fd);
+            rustix::fs::linkat(from, target_name, dir, name, AtFlags::empty())
+        })
+    }
+
+    /// Calls `make` with the parent of `path`, once more after removing what stands in its way.
+    fn replacing<T>(
+        &mut self,
+        path: &TreePath,
+        call: &'static str,
+        mut make: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, LayerError> {
+        let fail = |error| io_error(call, path, error);
+        let parent = path.parent().unwrap_or_default();
+        self.unmade.remove(path);
+        let mut result = make(self.dirs.parent(&parent).map_err(fail)?);
+        if matches!(result, Err(Errno::EXIST)) {
+            self.remove(path)?;
+            result = make(self.dirs.parent(&parent).map_err(fail)?);
+        }
+        result.map_err(fail)
+    }
+
+    /// Drops what is known about `path` and all below.
+    fn forget(&mut self, path: &TreePath) {
+        let below = |p: &&TreePath| p.starts_with(path);
+        let dirs: Vec<TreePath> = self.pending.range(path..).map(|(p, _)| p).take_while(below).cloned().collect();
+        for path in &dirs {
+            self.pending.remove(path);
+        }
+        let unmade: Vec<TreePath> = self.unmade.range(path..).take_while(below).cloned().collect();
+        for path in &unmade {
+            self.unmade.remove(path);
+        }
+    }
+
+    /// Sets owner, mode, extended attributes and time of an open file, in the order that keeps all of them: chown(2)
+    /// takes setuid bits and capabilities away.
+    fn attributes(&self, file: BorrowedFd<'_>, entry: &Entry) -> Result<(), LayerError> {
+        let fail = |error| io_error("set the attributes of", &entry.path, error);
+        if let Owners::Native = self.owners {
+            chown(file, entry)?;
+        }
+        self.xattrs(file, entry)?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.meta.mode)).map_err(fail)?;
+        rustix::fs::futimens(file, &times(entry.meta.mtime)).map_err(fail)
+    }
+
+    /// Sets owner, mode (where `flags` do not speak of a link) and time of what cannot be opened. Nobody else writes
+    /// here, so that it still is what was just made.
+    fn attributes_at(&mut self, entry: &Entry, flags: AtFlags) -> Result<(), LayerError> {
+        let fail = |error| io_error("set the attributes of", &entry.path, error);
+        let name = entry.path.name().unwrap_or_default();
+        let dir = self.dirs.parent(&entry.path.parent().unwrap_or_default()).map_err(fail)?;
+        if let Owners::Native = self.owners {
+            chown_at(dir, entry, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if flags.is_empty() {
+            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.meta.mode), flags).map_err(fail)?;
+        }
+        rustix::fs::utimensat(dir, name, &times(entry.meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
+    }
+
+    fn xattrs(&self, file: BorrowedFd<'_>, Entry { path, meta, .. }: &Entry) -> Result<(), LayerError> {
+        for (name, value) in &meta.xattrs {
+            match rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(Errno::PERM) if self.owners == Owners::Caller => {}
+                Err(error) => return Err(io_error("set an extended attribute of", path, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn io_error(call: &'static str, path: &TreePath, error: impl Into<io::Error>) -> LayerError {
+    LayerError::Io { call, path: path.clone(), source: error.into() }
+}
+
+fn chown(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), LayerError> {
+    let (uid, gid) = ids(&entry.meta);
+    rustix::fs::fchown(file, uid, gid).map_err(|error| chown_error(entry, error))
+}
+
+fn chown_at(dir: BorrowedFd<'_>, entry: &Entry, flags: AtFlags) -> Result<(), LayerError> {
+    let (uid, gid) = ids(&entry.meta);
+    let name = entry.path.name().unwrap_or_default();
+    rustix::fs::chownat(dir, name, uid, gid, flags).map_err(|error| chown_error(entry, error))
+}
+
+/// Returns the owners for chown(2); -1, which means "as it is" there, is no id that an index could have.
+fn ids(meta: &Meta) -> (Option<Uid>, Option<Gid>) {
+    let real = |id: &u32| *id != u32::MAX;
+    (Some(meta.uid).filter(real).map(Uid::from_raw), Some(meta.gid).filter(real).map(Gid::from_raw))
+}
+
+fn chown_error(Entry { path, meta, .. }: &Entry, error: Errno) -> LayerError {
+    match error {
+        Errno::INVAL => {
+            LayerError::UnmappedOwner { path: path.clone(), uid: meta.uid, gid: meta.gid, source: error.into() }
+        }
+        error => io_error("change the owner of", path, error),
+    }
+}
+
+fn times(mtime: Mtime) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+#[cfg(test)]
+mod tests;
