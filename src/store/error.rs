@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::oci::Digest;
+use crate::oci::{Digest, ImageError};
 
 /// Something is wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum StoreError {
         /// The size it has.
         found_size: u64,
     },
+    /// A document of an image makes no sense, or there is no image for this platform.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A document of an image (manifest, index, configuration) makes no sense.
     #[error("{what}: {reason}")]
     BadImage {

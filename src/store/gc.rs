@@ -54,19 +54,25 @@ impl Store {
     /// [`StoreError`] where the store cannot be read; then nothing was removed.
     pub fn collect(root: &Path, keep: Keep) -> Result<Collected, StoreError> {
         let store = Store::open(root)?;
-        let names = store.images()?;
+        let names = store.roots()?;
         let (root, mut marked) = (store.root().to_path_buf(), Marked::default());
-        for image in &names {
-            store.mark(image.digest(), &mut marked, 0);
+        for digest in &names {
+            store.mark(*digest, &mut marked, 0);
         }
         drop(store);
         // From here on nobody else is in the store, and nobody comes in. What was tagged in between is marked again.
         let _alone = Lock::exclusive(&root.join("lock"))?;
         let store = Store::unlocked(&root);
-        for image in store.images()? {
-            store.mark(image.digest(), &mut marked, 0);
+        for digest in store.roots()? {
+            store.mark(digest, &mut marked, 0);
         }
         store.sweep(keep, marked)
+    }
+
+    /// What index.json names, with or without a name of its own.
+    fn roots(&self) -> Result<Vec<Digest>, StoreError> {
+        let entries = self.index_layout().entries()?.unwrap_or_default();
+        Ok(entries.iter().filter_map(|entry| crate::oci::digest_of(&entry.descriptor).ok()).collect())
     }
 
     /// Marks all that the document `digest` refers to. What cannot be read refers to nothing.

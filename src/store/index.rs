@@ -74,7 +74,7 @@ impl Index {
     }
 
     /// Returns the entries directly in the directory `dir`, sorted by name.
-    pub fn children<'a>(&'a self, dir: &'a TreePath) -> impl Iterator<Item = &'a Entry> + 'a {
+    pub fn children<'a, 'd>(&'a self, dir: &'d TreePath) -> impl Iterator<Item = &'a Entry> + use<'a, 'd> {
         let mut at = match self.position(dir) {
             Ok(at) => at + 1,
             Err(at) => at,
@@ -152,9 +152,8 @@ mod tests {
 
     #[test]
     fn children_are_those_directly_inside() {
-        let index = Index::new(
-            ["a", "a/b", "a/b/c", "a/b-c", "a/d", "e", "a/b/c/d"].map(|p| entry(p, Kind::Dir)).to_vec(),
-        );
+        let index =
+            Index::new(["a", "a/b", "a/b/c", "a/b-c", "a/d", "e", "a/b/c/d"].map(|p| entry(p, Kind::Dir)).to_vec());
         assert_eq!(names(index.children(&TreePath::root())), ["a", "e"]);
         assert_eq!(names(index.children(&TreePath::new("a").unwrap())), ["a/b", "a/b-c", "a/d"]);
         assert_eq!(names(index.children(&TreePath::new("e").unwrap())), [] as [&str; 0]);

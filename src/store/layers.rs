@@ -121,7 +121,11 @@ impl Store {
         match fs::rename(active.upper(), &dir) {
             Ok(()) => {}
             // Another process was faster; its files are the same.
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists
+                ) => {}
             Err(source) => return Err(StoreError::io("rename", &dir, source)),
         }
         self.write_json(&dir.with_extension("json"), &SnapshotRecord { stamp: Stamp::now() })?;

@@ -7,6 +7,8 @@ mod active;
 mod blob;
 mod cache;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod gc;
 mod image;
 mod index;
@@ -21,11 +23,12 @@ pub use blob::BlobWriter;
 pub use cache::CachedStep;
 pub use error::StoreError;
 pub use gc::{Collected, Keep};
-pub use image::{Image, TaggedImage};
+pub use image::{Image, ImageLayer};
 pub use index::{Index, LayerId};
 pub use layers::Packed;
-pub use view::{View, ViewLayer};
+pub use layout::{Layout, TaggedImage, index_json, reference_name};
 pub(crate) use view::open_in;
+pub use view::{View, ViewLayer};
 
 use std::collections::HashMap;
 use std::fs;
@@ -40,7 +43,6 @@ use lock::Lock;
 pub struct Store {
     root: PathBuf,
     /// Shared, as long as the value lives.
-    #[expect(dead_code, reason = "held, not read")]
     lock: Option<Lock>,
     boot: OnceLock<String>,
     /// Indexes that were read already.
@@ -59,6 +61,7 @@ impl Store {
         }
         let mut store = Store::unlocked(root);
         store.lock = Some(Lock::shared(&root.join("lock"))?);
+        store.index_layout().create()?;
         Ok(store)
     }
 

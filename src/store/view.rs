@@ -117,7 +117,7 @@ impl View {
         stack
     }
 
-    fn visible_children(&self, dir: &TreePath) -> Vec<&Entry> {
+    fn visible_children<'a>(&'a self, dir: &TreePath) -> Vec<&'a Entry> {
         let stack = self.stack(dir);
         let mut children: Vec<&Entry> = Vec::new();
         for (round, &at) in stack.iter().enumerate() {
@@ -161,10 +161,9 @@ impl View {
     }
 
     fn root(&self) -> Node {
-        let meta = self.entry(&TreePath::root()).map_or_else(
-            || crate::tree::Meta { mode: 0o755, ..Default::default() },
-            |entry| entry.meta.clone(),
-        );
+        let meta = self
+            .entry(&TreePath::root())
+            .map_or_else(|| crate::tree::Meta { mode: 0o755, ..Default::default() }, |entry| entry.meta.clone());
         Node { kind: Kind::Dir, meta, inode: None }
     }
 }
@@ -293,8 +292,7 @@ mod tests {
 
     #[test]
     fn a_file_in_place_of_a_directory_hides_it() {
-        let view =
-            View::new(vec![layer(&[("a", Kind::Dir), ("a/b", file(1))]), layer(&[("a", file(2))])]);
+        let view = View::new(vec![layer(&[("a", Kind::Dir), ("a/b", file(1))]), layer(&[("a", file(2))])]);
         assert_eq!(listing(&view), ["a"]);
         assert!(view.lookup(&TreePath::new("a/b").unwrap()).unwrap().is_none());
     }
@@ -316,7 +314,8 @@ mod tests {
     fn hard_links_show_as_the_file_they_name() {
         let target = TreePath::new("a").unwrap();
         let view = View::new(vec![layer(&[("a", file(7)), ("b", Kind::Hardlink { target: target.clone() })])]);
-        let (a, b) = (view.lookup(&target).unwrap().unwrap(), view.lookup(&TreePath::new("b").unwrap()).unwrap().unwrap());
+        let (a, b) =
+            (view.lookup(&target).unwrap().unwrap(), view.lookup(&TreePath::new("b").unwrap()).unwrap().unwrap());
         assert_eq!(a, b);
         assert!(a.inode.is_some());
     }
