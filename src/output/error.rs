@@ -1,0 +1,137 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Digest, ImageError, ReferenceError};
+use crate::store::StoreError;
+
+/// An image could not be brought in or out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The store failed, or a layout's index.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A document of the image makes no sense, or there is no image for this platform.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A call on a file outside the store failed.
+    #[error("cannot {call} {path}", path = path.display())]
+    Io {
+        /// What was attempted: "open", "read", "write", …
+        call: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A stream could not be written to.
+    #[error("cannot write the archive")]
+    Stream(#[source] io::Error),
+    /// A layout or an archive is not what it should be.
+    #[error("{path} is damaged: {reason}", path = path.display())]
+    Damaged {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A blob that the image needs is not in the layout or archive.
+    #[error("{what} is not in {path}", path = path.display())]
+    Missing {
+        /// The blob or file.
+        what: String,
+        /// The folder or archive.
+        path: PathBuf,
+    },
+    /// Content has another length than its descriptor says.
+    #[error("{what} has {found} bytes, not {expected}")]
+    Length {
+        /// What was read.
+        what: String,
+        /// The length it should have.
+        expected: u64,
+        /// The length it has.
+        found: u64,
+    },
+    /// Content has another digest than its descriptor or its configuration says.
+    #[error("{what} has digest {found}, not {expected}")]
+    Digest {
+        /// What was read.
+        what: String,
+        /// The digest it should have.
+        expected: Digest,
+        /// The digest it has.
+        found: Digest,
+    },
+    /// A layout or archive has several images and none was named.
+    #[error("{path} has several images, name one of: {}", names.join(", "), path = path.display())]
+    Several {
+        /// The layout or archive.
+        path: PathBuf,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A layout or archive has no image of that name.
+    #[error("{path} has no image {wanted:?}, only: {}", list(names), path = path.display())]
+    NoSuchImage {
+        /// The layout or archive.
+        path: PathBuf,
+        /// The name.
+        wanted: String,
+        /// The names that it has.
+        names: Vec<String>,
+    },
+    /// A layout or archive has no image at all.
+    #[error("{path} has no image", path = path.display())]
+    Empty {
+        /// The layout or archive.
+        path: PathBuf,
+    },
+    /// A folder has files, but is not an OCI layout: an image is not written among them.
+    #[error("{path} is neither an empty folder nor an OCI layout", path = path.display())]
+    NotALayout {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The files of an image could not be written.
+    #[error(transparent)]
+    Layer(#[from] crate::layer::LayerError),
+    /// The files of an image could not be read.
+    #[error(transparent)]
+    Tree(#[from] crate::tree::Error),
+    /// A name cannot be in a layout.
+    #[error("{name:?} cannot be the name of an image in a layout: it must be of ASCII letters, digits and signs")]
+    LayoutName {
+        /// The name.
+        name: String,
+    },
+    /// A name under which an image should go out is none.
+    #[error("{name:?} cannot be the name of an image in an archive of docker")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: ReferenceError,
+    },
+}
+
+impl OutputError {
+    pub(super) fn io(call: &'static str, path: &Path, source: io::Error) -> Self {
+        OutputError::Io { call, path: path.to_path_buf(), source }
+    }
+
+    pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        OutputError::Damaged { path: path.to_path_buf(), reason: reason.into() }
+    }
+}
+
+/// Returns the names for an error: escaped, and not without end.
+pub(super) fn printable<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    names.into_iter().take(50).map(|name| name.escape_debug().to_string()).collect()
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "images without a name".into() } else { names.join(", ") }
+}
