@@ -65,7 +65,7 @@ fn manifest(work: &Work<'_>, progress: &Progress, layers: Vec<Packed>) -> Result
     if work.options.times.fixed().is_none() {
         remember_chains(work, progress, &layers)?;
     }
-    Ok(work.store.image(&digest)?)
+    Ok(work.store.image_of(&digest)?)
 }
 
 /// So that a build upon this image uses the layers as they are on disk.

@@ -32,8 +32,17 @@ impl Chain {
         let chain_ids = ChainId::chain(diff_ids);
         let links = image
             .layers()
+            .iter()
             .zip(&chain_ids)
-            .map(|(packed, chain)| Link { id: store.layer_of_chain(*chain), origin: Some(packed) })
+            .map(|(layer, chain)| {
+                let origin = Packed {
+                    media_type: layer.descriptor.media_type().to_string(),
+                    digest: layer.digest,
+                    size: layer.size,
+                    diff_id: layer.diff_id,
+                };
+                Link { id: store.layer_of_chain(*chain), origin: Some(origin) }
+            })
             .collect();
         let identity = match chain_ids.last() {
             Some(top) => KeyBuilder::new("image").field("chain", top.0.raw()).finish(),
@@ -44,8 +53,7 @@ impl Chain {
 
     /// Returns this chain with `layer` on top.
     pub fn with(&self, layer: LayerId) -> Self {
-        let identity =
-            KeyBuilder::new("layer").field("below", self.identity.as_bytes()).field("layer", layer.raw()).finish();
+        let identity = KeyBuilder::new("layer").field("below", self.identity.0).field("layer", layer.raw()).finish();
         let mut links = self.links.clone();
         links.push(Link { id: layer, origin: None });
         Chain { identity, links }
@@ -65,19 +73,15 @@ impl Chain {
 /// Returns the cache key of a step with the definition `definition` on the layers `below`; `content` are digests of all
 /// else that the step reads.
 pub(super) fn step_key(below: &Chain, definition: &CacheKey, content: &[(&str, &[u8])]) -> CacheKey {
-    let mut key = KeyBuilder::new("step")
-        .field("below", below.identity.as_bytes())
-        .field("definition", definition.as_bytes());
+    let mut key = KeyBuilder::new("step");
+    key.field("definition", definition.0).field("parent", below.identity.0);
     for (tag, bytes) in content {
-        key = key.field(tag, bytes);
+        key.field(tag, bytes);
     }
     key.finish()
 }
 
 /// Returns the key under which the time of the making of an image with this `config` is remembered.
 pub(super) fn image_key(layers: &Chain, config: &[u8]) -> CacheKey {
-    KeyBuilder::new("created")
-        .field("layers", layers.identity.as_bytes())
-        .field("config", Digest::of(config).raw())
-        .finish()
+    KeyBuilder::new("created").field("layers", layers.identity.0).field("config", Digest::of(config).raw()).finish()
 }

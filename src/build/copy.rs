@@ -81,16 +81,12 @@ impl<'a> Composer<'a> {
                     self.put(entry, Contents::File(&file))
                 } else {
                     // The context may change under our hands: what is copied must be what the cache key says.
-                    let path = entry.path.clone();
                     let mut input = std::io::BufReader::with_capacity(256 << 10, &mut file);
                     self.put(entry, Contents::Reader(&mut input as &mut dyn Read)).map_err(|error| match error {
                         BuildError::ChangedMeanwhile { .. } => {
                             BuildError::ChangedMeanwhile { path: item.source.to_string() }
                         }
-                        other => {
-                            let _ = path;
-                            other
-                        }
+                        other => other,
                     })
                 }
             }
@@ -110,12 +106,11 @@ pub(super) fn copy(
     plan: &CopyPlan,
     source: &dyn Tree,
     trusted: bool,
-    owner: (u32, u32),
-    mode: u32,
     mut composer: Composer<'_>,
 ) -> Result<Index, BuildError> {
     for dir in &plan.parents {
-        composer.directory(dir, owner, mode)?;
+        let Meta { uid, gid, mode, .. } = plan.parent_meta;
+        composer.directory(dir, (uid, gid), mode)?;
     }
     for item in &plan.items {
         composer.item(item, source, trusted)?;

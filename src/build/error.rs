@@ -1,3 +1,4 @@
+use crate::progress::StepId;
 use crate::source::Span;
 
 /// A build, or the preparation of a container, failed.
@@ -7,6 +8,8 @@ pub enum BuildError {
     /// A step failed.
     #[error("{text}")]
     Step {
+        /// The step.
+        step: StepId,
         /// The instruction, in one line.
         text: String,
         /// Where it is written.
@@ -77,7 +80,7 @@ pub enum BuildError {
     },
     /// A COPY cannot be done.
     #[error(transparent)]
-    Copy(#[from] super::copy_plan::CopyError),
+    Copy(#[from] super::copy_select::CopyError),
     /// A user or group is not known to the image.
     #[error(transparent)]
     User(#[from] super::users::UserError),

@@ -10,19 +10,23 @@
 mod assemble;
 mod chain;
 mod copy;
-pub mod copy_plan;
+mod copy_plan;
+mod copy_select;
 mod error;
 mod pack;
 mod run;
 mod schedule;
 mod unpack;
-pub mod users;
+mod users;
 mod work;
 
+pub use copy_plan::{CopyItem, CopyPlan};
+pub use copy_select::{CopyError, Selection, select};
 pub use error::BuildError;
 pub use pack::Times;
 pub use run::Command;
-pub use schedule::{Builder, Built};
+pub use schedule::{Builder, Built, Isolation};
+pub use users::{User, UserError, lookup_owner, lookup_user};
 
 use crate::layer::Compression;
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::layer::{self, Compression, Compressor, PackOptions};
 use crate::oci::{DiffId, DigestWriter};
-use crate::store::{LayerId, Packed, Store, ViewLayer, open_in};
+use crate::store::{Packed, Store, ViewLayer, open_in};
 use crate::tree::{Entry, Kind, Mtime};
 
 use super::BuildError;

@@ -1,9 +1,11 @@
 //! RUN: a command in a container on the layers below; and `coracle run`, which is the same with other ends.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, RootfsSpec, Stdin};
+use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, RootfsSource, Stdin};
 
 use crate::layer::{Contents, DiskTree};
 use crate::store::{Active, View};
@@ -21,9 +23,9 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 #[derive(Debug, Clone)]
 pub struct Command {
     /// Program and arguments.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// Environment, "NAME=value".
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// Absolute working directory.
     pub cwd: String,
     /// `USER`: "" is root.
@@ -39,12 +41,15 @@ pub(super) fn container(
 ) -> Result<ContainerSpec, BuildError> {
     let user = users::lookup_user(view, &command.user)?;
     let mut env = command.env.clone();
-    let is_set = |name: &str, env: &[String]| env.iter().any(|entry| entry.starts_with(&format!("{name}=")));
+    let is_set = |name: &str, env: &[OsString]| {
+        env.iter()
+            .any(|entry| entry.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'=')))
+    };
     if !is_set("PATH", &env) {
         env.push(DEFAULT_PATH.into());
     }
     if !is_set("HOME", &env) {
-        env.push(format!("HOME={}", user.home));
+        env.push(format!("HOME={}", user.home).into());
     }
     let binds = Stubs::new(view, active, owners)?.finish()?;
     // The mount points for these are part of the image from then on, as with BuildKit.
@@ -60,15 +65,17 @@ pub(super) fn container(
         upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
     }
     upper.finish()?;
+    let scratch = active.dir().join("mnt");
+    fs::create_dir(&scratch).map_err(|source| BuildError::io("create", &scratch, source))?;
     let mut lower: Vec<PathBuf> = vec![stub_dir(active)];
     lower.extend(view.layers().iter().rev().map(|layer| layer.dir.clone()));
     Ok(ContainerSpec {
-        rootfs: RootfsSpec::Overlay { lower, upper: active.upper(), work: active.work() },
-        scratch: active.dir().to_path_buf(),
+        rootfs: RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() },
+        scratch,
         binds,
         args: command.args.clone(),
         env,
-        cwd: command.cwd.clone(),
+        cwd: command.cwd.clone().into(),
         uid: user.uid,
         gid: user.gid,
         groups: user.supplementary,
@@ -80,13 +87,14 @@ pub(super) fn container(
 
 /// Runs `spec` and turns every end but success into an error.
 pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<(), BuildError> {
-    match container::run(spec, io, control)? {
+    match container::run(spec, io, control)?.exit {
         Exit::Code(0) => Ok(()),
         _ if control.cancelled() => Err(BuildError::Interrupted),
         Exit::Code(code) => Err(BuildError::ExitStatus { code }),
         Exit::Signal(signal) => Err(BuildError::Killed { signal }),
         Exit::NotStarted { errno, path } => {
-            Err(BuildError::NotStarted { program: path, source: std::io::Error::from_raw_os_error(errno) })
+            let program = path.display().to_string();
+            Err(BuildError::NotStarted { program, source: std::io::Error::from_raw_os_error(errno.raw()) })
         }
     }
 }
@@ -112,10 +120,9 @@ impl<'a> Stubs<'a> {
         fs::create_dir(&dir).map_err(|source| BuildError::io("create", &dir, source))?;
         let mut tree = DiskTree::open(&dir, owners)?;
         // The topmost layer decides on the attributes of the root.
-        let root = view.entry(&TreePath::root()).map_or_else(
-            || Meta { mode: 0o755, ..Meta::default() },
-            |root| root.meta.clone(),
-        );
+        let root = view
+            .entry(&TreePath::root())
+            .map_or_else(|| Meta { mode: 0o755, ..Meta::default() }, |root| root.meta.clone());
         let root = Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false };
         tree.create(&root, Contents::None)?;
         Ok(Stubs { view, active, tree, binds: Vec::new() })

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use coracle_runtime::container::{Control, Io};
-use coracle_runtime::{IdMaps, userns};
+use coracle_runtime::{IdMaps, RuntimeError, userns};
 
 use crate::context::Context;
 use crate::plan::{Base, Plan};
@@ -38,6 +38,8 @@ pub enum Isolation {
     UserNamespace(IdMaps),
     /// As [`Isolation::UserNamespace`], and this process is in it already.
     Entered(IdMaps),
+    /// Not at all, for this reason. What is in the cache can be built all the same.
+    Unavailable(RuntimeError),
 }
 
 /// What a build made.
@@ -52,14 +54,21 @@ pub struct Built {
 
 impl std::fmt::Debug for Builder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder").field("store", &self.store).field("isolation", &self.isolation).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("store", &self.store)
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
     }
 }
 
 impl Builder<'_> {
     fn on_disk(&self) -> OnDisk {
-        let (Isolation::UserNamespace(maps) | Isolation::Entered(maps)) = &self.isolation;
-        OnDisk { realm: maps.realm(), owners: Owners::Native }
+        let realm = match &self.isolation {
+            Isolation::UserNamespace(maps) | Isolation::Entered(maps) => maps.realm(),
+            // No layer lies there, so each that is needed is looked for in a blob.
+            Isolation::Unavailable(_) => "none".into(),
+        };
+        OnDisk { realm, owners: Owners::Native }
     }
 
     /// Makes this process root of its user namespace, if it is not yet. No other thread may run.
@@ -67,15 +76,17 @@ impl Builder<'_> {
     /// # Errors
     /// [`BuildError::Runtime`] where the environment does not allow it.
     pub fn enter(&mut self) -> Result<(), BuildError> {
-        if let Isolation::UserNamespace(maps) = &self.isolation {
-            userns::enter(maps)?;
-            let maps = maps.clone();
-            self.sink.emit(Event::Isolation { mode: maps.to_string() });
-            self.isolation = Isolation::Entered(maps);
-            (self.on_enter)();
-            // What killed builds left behind can be removed only from in here.
-            self.store.clean();
-        }
+        let maps = match &self.isolation {
+            Isolation::UserNamespace(maps) => maps.clone(),
+            Isolation::Entered(_) => return Ok(()),
+            Isolation::Unavailable(error) => return Err(error.clone().into()),
+        };
+        userns::enter(&maps)?;
+        self.sink.emit(Event::Isolation { mode: maps.to_string() });
+        self.isolation = Isolation::Entered(maps);
+        (self.on_enter)();
+        // What killed builds left behind can be removed only from in here.
+        self.store.clean();
         Ok(())
     }
 
@@ -154,11 +165,7 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
-    pub fn run(
-        &mut self,
-        image: &Image,
-        command: &Command,
-    ) -> Result<coracle_runtime::container::Exit, BuildError> {
+    pub fn run(&mut self, image: &Image, command: &Command) -> Result<coracle_runtime::container::Exit, BuildError> {
         self.enter()?;
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links())?;
@@ -166,7 +173,7 @@ impl Builder<'_> {
         let mut spec = run::container(command, &view, &active, on_disk.owners)?;
         spec.stdin = coracle_runtime::container::Stdin::Inherit;
         spec.new_session = false;
-        Ok(coracle_runtime::container::run(&spec, Io::Inherit, self.control)?)
+        Ok(coracle_runtime::container::run(&spec, Io::Inherit, self.control)?.exit)
     }
 }
 
@@ -183,10 +190,13 @@ fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
                 let slots = &slots;
                 scope.spawn(move || {
                     let result = run_stage(work, at, slots, queue.as_ref());
-                    work.finish_stage(at, match &result {
-                        Ok(progress) => StageState::Done(progress.clone()),
-                        Err(_) => StageState::Failed,
-                    });
+                    work.finish_stage(
+                        at,
+                        match &result {
+                            Ok(progress) => StageState::Done(progress.clone()),
+                            Err(_) => StageState::Failed,
+                        },
+                    );
                     if result.is_err() {
                         // The build has failed: what other stages are at is for nothing.
                         work.control.kill();
@@ -222,12 +232,7 @@ fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
     }
 }
 
-fn run_stage(
-    work: &Work<'_>,
-    at: usize,
-    slots: &Slots,
-    queue: Option<&PackQueue>,
-) -> Result<Progress, BuildError> {
+fn run_stage(work: &Work<'_>, at: usize, slots: &Slots, queue: Option<&PackQueue>) -> Result<Progress, BuildError> {
     let plan = &work.plan.stages[at];
     let mut progress = work.base(&plan.base)?;
     for step in &plan.steps {

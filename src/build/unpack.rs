@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::layer::{self, Contents, DiskTree};
-use crate::oci::{DigestReader, DiffId};
+use crate::oci::{DiffId, DigestReader};
 use crate::store::{Active, Index, LayerId, Packed, Store, StoreError, View, ViewLayer};
 use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
 
@@ -45,12 +45,7 @@ pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link]) -> Result<Vi
     Ok(View::new(layers.into_iter().flatten().collect()))
 }
 
-fn unpack_all(
-    store: &Store,
-    on_disk: &OnDisk,
-    links: &[Link],
-    missing: &[usize],
-) -> Result<Vec<Unpacked>, BuildError> {
+fn unpack_all(store: &Store, on_disk: &OnDisk, links: &[Link], missing: &[usize]) -> Result<Vec<Unpacked>, BuildError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
     let results: Vec<Mutex<Option<Result<Unpacked, BuildError>>>> = missing.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
@@ -83,7 +78,8 @@ fn unpack(store: &Store, on_disk: &OnDisk, link: &Link) -> Result<Unpacked, Buil
     let active = store.prepare()?;
     let upper = active.upper();
     let mut tree = DiskTree::open(&upper, on_disk.owners)?;
-    let found = read_blob(store, &packed, &mut |input| Ok(layer::unpack(input, &mut tree, &layer::UnpackOptions::default())?))?;
+    let found =
+        read_blob(store, &packed, &mut |input| Ok(layer::unpack(input, &mut tree, &layer::UnpackOptions::default())?))?;
     tree.finish()?;
     Ok(Unpacked { active, found })
 }

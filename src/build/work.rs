@@ -1,6 +1,7 @@
 //! One build under way: what its stages and steps share.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::store::{Active, CachedStep, Image, Index, Store, View};
 use crate::tree::{self, Tree};
 
 use super::chain::{Chain, step_key};
-use super::copy_plan::{Selection, select};
+use super::copy_select::{Selection, select};
 use super::unpack::{self, OnDisk};
 use super::{BuildError, BuildOptions, Command, copy, run, users};
 
@@ -146,7 +147,8 @@ impl Work<'_> {
             {
                 return Ok(None);
             }
-            let Lookup::Hit(hit) = self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))? else {
+            let Lookup::Hit(hit) = self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))?
+            else {
                 return Ok(None);
             };
             progress.chain = progress.chain.with(hit.layer);
@@ -195,12 +197,7 @@ impl Work<'_> {
         Ok((chain.with(done.layer), Some(done.created)))
     }
 
-    fn act(
-        &self,
-        step: &Step,
-        chain: &Chain,
-        source: Option<&Chain>,
-    ) -> Result<crate::store::ViewLayer, BuildError> {
+    fn act(&self, step: &Step, chain: &Chain, source: Option<&Chain>) -> Result<crate::store::ViewLayer, BuildError> {
         let below = self.view(chain)?;
         let active = self.store.prepare()?;
         let index = match &step.op {
@@ -254,7 +251,7 @@ impl Work<'_> {
             (None, None) => unreachable!("a plan that copies from the context comes with one"),
         };
         let selection = match source {
-            Some(_) => Arc::new(select(copy, tree, true)?),
+            Some(_) => Arc::new(select(copy, tree)?),
             None => self.selection(step, copy, tree)?,
         };
         let plan = selection.plan(below, owner)?;
@@ -262,14 +259,13 @@ impl Work<'_> {
             self.sink.emit(Event::Warning { message: message.clone(), line: None });
         }
         let composer = copy::Composer::new(active, self.on_disk.owners, below, super::now())?;
-        copy::copy(&plan, tree, source.is_some(), owner.unwrap_or((0, 0)), copy.chmod.unwrap_or(0o755), composer)
+        copy::copy(&plan, tree, source.is_some(), composer)
     }
 
     fn run(&self, step: &Step, command: &plan::Run, below: &View, active: &Active) -> Result<Index, BuildError> {
-        let mut env = command.env.clone();
-        env.extend(command.uncached_env.iter().cloned());
-        let command =
-            Command { args: command.args.clone(), env, cwd: command.cwd.clone(), user: command.user.clone() };
+        let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
+        let env = [words(&command.env), words(&command.uncached_env)].concat();
+        let command = Command { args: words(&command.args), env, cwd: command.cwd.clone(), user: command.user.clone() };
         let spec = run::container(&command, below, active, self.on_disk.owners)?;
         let mut on_output = |stream: coracle_runtime::container::Stream, bytes: &[u8]| {
             let stream = match stream {
@@ -289,7 +285,7 @@ impl Work<'_> {
         if let Some(known) = known {
             return Ok(known);
         }
-        let selection = Arc::new(select(copy, tree, false)?);
+        let selection = Arc::new(select(copy, tree)?);
         self.selections.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id.0, Arc::clone(&selection));
         Ok(selection)
     }
@@ -318,10 +314,10 @@ impl Work<'_> {
                 // Layers: first by what they are called, for which no file need be looked at; then by what they hold, so that
                 // a stage that was built again with the same result is no change.
                 Some(source) => {
-                    keys.push(step_key(below, &definition, &[("layers", source.identity().as_bytes())]));
+                    keys.push(step_key(below, &definition, &[("layers", &source.identity().0)]));
                     if depth == Depth::Full && self.hit(&keys[0].to_string()).is_none() {
                         let view = self.view(&source)?;
-                        let digest = select(copy, &view, true)?.digest();
+                        let digest = select(copy, &view)?.digest();
                         keys.push(step_key(below, &definition, &[("content", &digest)]));
                     }
                 }
@@ -345,7 +341,8 @@ impl Work<'_> {
             return None;
         }
         let hit = self.store.cached(key)?;
-        let there = self.store.has_snapshot(&self.on_disk.realm, &hit.layer) || self.store.packed_any(&hit.layer).is_some();
+        let there =
+            self.store.has_snapshot(&self.on_disk.realm, &hit.layer) || self.store.packed_any(&hit.layer).is_some();
         there.then_some(hit)
     }
 }
@@ -362,6 +359,6 @@ enum Depth {
 fn at_step(step: &Step, error: BuildError) -> BuildError {
     match error {
         error @ (BuildError::StageFailed { .. } | BuildError::Interrupted | BuildError::Step { .. }) => error,
-        error => BuildError::Step { text: step.text.clone(), span: step.span, source: Box::new(error) },
+        error => BuildError::Step { step: step.id, text: step.text.clone(), span: step.span, source: Box::new(error) },
     }
 }

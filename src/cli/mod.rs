@@ -1,5 +1,117 @@
-//! flags, words and exit codes
-/// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! Flags, words and exit codes.
+//!
+//! This room decides nothing about images. It is the only one that prints, reads the environment, or knows exit codes.
+//! A verb goes through it in four steps: [`args`] is what was typed, [`request`] what that means in this
+//! [`environment`], a file with the name of the verb calls the rooms, and [`report`] says how it ended.
+
+pub mod args;
+pub mod classify;
+pub mod environment;
+pub mod progress;
+pub mod report;
+pub mod request;
+pub mod table;
+pub mod text;
+
+mod build;
+mod doctor;
+mod images;
+mod inspect;
+mod names;
+mod outputs;
+mod prune;
+mod pull;
+mod push;
+mod run;
+mod version;
+mod work;
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use args::Verb;
+use classify::OutputLost;
+use environment::Environment;
+use progress::Mode;
+use report::{ExitStatus, Failure, Style};
+use request::Request;
+
+/// Runs the program with the arguments and the environment of this process, and returns its exit code.
+pub fn main() -> ExitCode {
+    let environment = Environment::capture();
+    let style = if environment.colour() { Style::Colour } else { Style::Plain };
+    std::panic::set_hook(Box::new(move |panic| {
+        // A panic is our fault, and the user must see that it is. The payload may hold anything.
+        let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+        let payload = panic.payload();
+        let words = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let words = words.unwrap_or("no reason given");
+        say(&format!(
+            "{} this is a fault of coracle: {}{place}\n  = hint: please report it, with what you did\n",
+            style.paint("1;31", "error:"),
+            text::visible(words)
+        ));
+    }));
+    catch_unwind(AssertUnwindSafe(|| start(&environment, style))).unwrap_or(ExitStatus::Fault.into())
+}
+
+fn start(environment: &Environment, style: Style) -> ExitCode {
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // --help goes to standard output; that nobody reads it is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Done.into() };
+        }
+    };
+    let json = matches!(&cli.verb, Verb::Build(build) if build.progress == Mode::Json);
+    let done =
+        Request::new(cli, environment).map_err(Failure::from).and_then(|request| dispatch(request, environment, style));
+    done.unwrap_or_else(|failure| {
+        if json {
+            say(&progress::error_line(jiff::Timestamp::now(), &failure).unwrap_or_default());
+        } else {
+            say(&failure.report(style));
+        }
+        failure.status().into()
+    })
+}
+
+/// Calls the verb. It returns the exit code, which is another one than 0 only for `run`: that of the command.
+fn dispatch(request: Request, environment: &Environment, style: Style) -> Result<ExitCode, Failure> {
+    let mode = Mode::Auto.resolve(environment.terminal());
+    match request {
+        Request::Build(request) => build::build(&request),
+        Request::Run(request) => run::run(&request, style),
+        Request::Pull(request) => pull::pull(&request, mode, style),
+        Request::Push(request) => push::push(&request, mode, style),
+        Request::Images(request) => images::images(&request),
+        Request::Inspect(request) => inspect::inspect(&request),
+        Request::History(request) => inspect::history(&request),
+        Request::Tag(request) => images::tag(&request),
+        Request::Rmi(request) => images::rmi(&request),
+        Request::Prune(request) => prune::prune(&request),
+        Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),
+        Request::Doctor(request) => doctor::doctor(&request),
+    }
+}
+
+/// Writes the result of a verb to standard output.
+///
+/// # Errors
+/// A silent one with exit code 0 where the reader has gone (`coracle images | head -1`): it has all that it wanted.
+/// [`OutputLost`] for others.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::silent(ExitStatus::Done)),
+        Err(error) => Err(OutputLost(error).into()),
+    }
+}
+
+/// Writes to standard error. Where that is gone there is nobody to tell.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

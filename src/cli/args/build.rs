@@ -1,0 +1,111 @@
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
+
+use super::{Assignment, Compression, OutputSpec, Timestamp};
+use crate::cli::progress::Mode;
+
+/// When a base image is looked for outside of the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum PullPolicy {
+    /// Each time.
+    Always,
+    /// Where the store has none.
+    #[default]
+    Missing,
+    /// Where there is a newer one.
+    Newer,
+    /// Not at all.
+    Never,
+}
+
+/// How RUN steps are kept apart from the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Isolation {
+    /// The best that the machine allows.
+    #[default]
+    Auto,
+    /// A user namespace, or the build fails.
+    Userns,
+}
+
+/// Flags of `coracle build`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "coracle build [OPTIONS] CONTEXT",
+    after_help = "\
+Examples:
+  coracle build -t web:1 .                                  into the store
+  coracle build -f deploy/Dockerfile --target test .        one stage of another file
+  coracle build -t web:1 -o type=oci,dest=web.tar .         into an archive too
+  coracle build --build-arg VERSION=3 --build-arg TOKEN .   TOKEN as it is set here
+
+Outputs:
+  type=oci,dest=FILE            an OCI archive; dest=- is standard output
+  type=oci,dest=DIR,tar=false   an OCI image layout
+  type=docker,dest=FILE         what `docker load` reads
+  type=local,dest=DIR           the files of the image; DIR alone is the same
+  type=tar,dest=FILE            the files of the image in a tar file
+A part with a comma stands in quotes: 'type=local,\"dest=a,b\"'
+
+--file - reads the instructions from standard input.
+--build-arg NAME hands on the variable NAME, where it is set.
+--pull alone means always; without it, base images are looked for where they are missing.
+--compression takes levels from gzip:1 to gzip:12 and from zstd:1 to zstd:19.
+SOURCE_DATE_EPOCH, where it is set, is the latest time that a file or the image gets."
+)]
+pub struct BuildArgs {
+    /// Give the image this name; can be repeated
+    #[arg(short = 't', long = "tag", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub tags: Vec<String>,
+    /// Instructions [default: Containerfile or Dockerfile of CONTEXT]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Build this stage [default: the last]
+    #[arg(long, value_name = "STAGE", value_parser = NonEmptyStringValueParser::new())]
+    pub target: Option<String>,
+    /// Set an ARG, or hand on a variable of here; can be repeated
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<Assignment>,
+    /// Add a label to the image; can be repeated
+    #[arg(long = "label", value_name = "NAME[=VALUE]")]
+    pub labels: Vec<Assignment>,
+    /// Run every step, also those whose result is known
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Look for base images: always, missing, newer or never
+    // Not an enum for clap: docker's --pull takes no word, so `--pull .` must leave the dot to CONTEXT.
+    #[arg(long, value_name = "POLICY", num_args = 0..=1, default_missing_value = "always")]
+    pub pull: Option<String>,
+    /// Write the result here too: see below; can be repeated
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub output: Vec<OutputSpec>,
+    /// Write the image's id to FILE
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Write what is known about the result to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// auto, tty, plain, json or quiet
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
+    pub progress: Mode,
+    /// Print the image's id only: --progress=quiet
+    #[arg(short, long, conflicts_with = "progress")]
+    pub quiet: bool,
+    /// How to isolate RUN steps: auto or userns
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
+    pub isolation: Isolation,
+    /// Stages at the same time, at most [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Set all times to this one: seconds since 1970, or RFC 3339
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub timestamp: Option<Timestamp>,
+    /// How to compress layers: gzip, zstd or none
+    #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
+    pub compression: Compression,
+    /// The folder that COPY copies from
+    #[arg(required_unless_present = "pull")]
+    pub context: Option<PathBuf>,
+}

@@ -1,0 +1,250 @@
+//! What was typed: verbs and flags, as clap parses them. It reads no environment and touches no file; what it all
+//! means is worked out by [`Request`](super::request::Request).
+
+mod build;
+mod output;
+mod unbuilt;
+mod value;
+
+pub use build::{BuildArgs, Isolation, PullPolicy};
+pub use output::{Destination, OutputError, OutputSpec};
+pub use value::{Assignment, Timestamp, ValueError};
+
+pub use crate::layer::Compression;
+pub use crate::output::Location;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coracle",
+    version,
+    about = "Builds container images without a daemon, without root, and without asking the administrator for anything",
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// The store [default: $CORACLE_ROOT, or coracle in the XDG data folder]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub root: Option<PathBuf>,
+    /// Print this help
+    // Of our own: that of clap prints a longer form for --help, with six lines a flag.
+    #[arg(short, long, global = true, action = ArgAction::HelpShort, help_heading = "Everywhere")]
+    help: Option<bool>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  coracle pull oci-archive:busybox.tar busybox   bring a base image in
+  coracle build -t web:1 .                       build the Dockerfile of this folder
+  coracle run --rm web:1                         try it
+  coracle push web:1 oci-archive:web.tar         hand it on
+  coracle doctor                                 see what this machine allows
+
+The store is the folder that --root names, else $CORACLE_ROOT, else $XDG_DATA_HOME/coracle, else
+$HOME/.local/share/coracle.
+
+Exit status: 0 done, 1 the build failed, 2 usage, 3 an input is bad, 4 network, 5 store,
+6 this machine cannot do it, 125 a fault of coracle, 130 interrupted";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Run a command in a new container of an image
+    Run(RunArgs),
+    /// Bring an image into the store
+    Pull(PullArgs),
+    /// Write an image of the store somewhere else
+    Push(PushArgs),
+    /// List the images in the store
+    Images(ImagesArgs),
+    /// Show the configuration or the manifest of an image, as JSON
+    Inspect(InspectArgs),
+    /// Show the steps that made an image
+    History(HistoryArgs),
+    /// Give an image one more name
+    Tag(TagArgs),
+    /// Remove names of images
+    Rmi(RmiArgs),
+    /// Remove what no image needs
+    Prune(PruneArgs),
+    /// Show the version
+    Version(JsonArgs),
+    /// Show what this machine allows, and how to get more
+    Doctor(JsonArgs),
+}
+
+/// Flags of `coracle run`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "coracle run [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]",
+    after_help = "\
+Examples:
+  coracle run web:1                                what the image says
+  coracle run --rm -e PORT=8080 web:1 serve --all  another command, with a variable
+  coracle run --entrypoint sh web:1 -c 'ls -l /'   another program
+
+All behind IMAGE belongs to the command. --entrypoint takes a path, a JSON array of strings, or \"\" for none.
+The container uses the host's network. Signals reach the command, and its exit status is coracle's."
+)]
+pub struct RunArgs {
+    /// Remove the container when it ends: so it is in any case
+    #[arg(long)]
+    pub rm: bool,
+    /// Set a variable, or hand one of here on; can be repeated
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<Assignment>,
+    /// Start in DIR, an absolute path in the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Run as USER: a name or number, and a group behind a colon
+    #[arg(short, long, value_parser = NonEmptyStringValueParser::new())]
+    pub user: Option<String>,
+    /// Run this in place of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// The image, the command and its arguments
+    // One positional for both: with two, clap would still take flags of ours from between them.
+    #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
+    pub image_and_command: Vec<OsString>,
+}
+
+/// Flags of `coracle pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Sources:
+  oci:DIR[:REF]              an image layout
+  oci-archive:FILE[:REF]     an image layout in a tar file
+  docker-archive:FILE[:REF]  what `docker save` writes")]
+pub struct PullArgs {
+    /// Where the image is: see below
+    pub source: Location,
+    /// The name that it gets [default: the one that the source gives it]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+}
+
+/// Flags of `coracle push`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Destinations:
+  oci:DIR[:REF]              an image layout: made, or added to
+  oci-archive:FILE[:REF]     an image layout in a tar file
+  docker-archive:FILE[:REF]  what `docker load` reads")]
+pub struct PushArgs {
+    /// The image in the store
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Where it goes: see below
+    pub destination: Location,
+}
+
+/// Flags of `coracle images`.
+#[derive(Debug, Args)]
+pub struct ImagesArgs {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Print the image ids only, a line each
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// Which document of an image `coracle inspect` shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Document {
+    /// The image's configuration.
+    #[default]
+    Config,
+    /// The image's manifest.
+    Manifest,
+}
+
+/// Flags of `coracle inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The image in the store
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Which document
+    #[arg(long = "type", value_name = "DOCUMENT", default_value = "config")]
+    pub document: Document,
+}
+
+/// Flags of `coracle history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The image in the store
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Show commands and digests in full
+    #[arg(long)]
+    pub no_trunc: bool,
+}
+
+/// Flags of `coracle tag`.
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// The image in the store
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Its further name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub new: String,
+}
+
+/// Flags of `coracle rmi`.
+#[derive(Debug, Args)]
+pub struct RmiArgs {
+    /// Names of images in the store
+    #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub names: Vec<String>,
+}
+
+/// Flags of `coracle prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Remove the build cache too: the next build runs every step
+    #[arg(long)]
+    pub all: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of the verbs that only know `--json`.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Returns what `args`, program name first, say.
+///
+/// # Errors
+/// clap's error, which is also how `--help` and `--version` come back. A flag that users of docker or buildah expect
+/// and coracle lacks is said to be not supported yet.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    Cli::try_parse_from(&args).map_err(|error| unbuilt::explain(error, &args))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where a file of a result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// To this file.
+    File(PathBuf),
+    /// To standard output: `dest=-`.
+    Stdout,
+}
+
+/// What `--output` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputSpec {
+    /// The image as a tar file of an OCI image layout.
+    OciArchive(Destination),
+    /// The image in a folder: an OCI image layout.
+    OciDir(PathBuf),
+    /// The image as a file that `docker load` reads.
+    DockerArchive(Destination),
+    /// The files of the image in a folder.
+    Local(PathBuf),
+    /// The files of the image in a tar file.
+    Tar(Destination),
+}
+
+/// `--output` asks for something that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The quotes do not fit.
+    #[error("the quotes make no sense: a whole part stands in them, as \"dest=a,b\", and a quote in it is doubled")]
+    Quotes,
+    /// A part without an equals sign.
+    #[error("{0:?} is not KEY=VALUE")]
+    NoValue(String),
+    /// There is no `type=`.
+    #[error("there is no type= in it ({TYPES})")]
+    NoType,
+    /// A type that nobody knows.
+    #[error("there is no type {0:?} ({TYPES})")]
+    UnknownType(String),
+    /// A type that docker knows.
+    #[error("type={0} is not supported yet ({TYPES})")]
+    UnbuiltType(&'static str),
+    /// A key that nobody knows.
+    #[error("type={kind} has no key {key:?} (its keys are {known})")]
+    UnknownKey {
+        /// The type.
+        kind: &'static str,
+        /// The key.
+        key: String,
+        /// The keys that there are.
+        known: &'static str,
+    },
+    /// A key that docker knows.
+    #[error("{key}= is not supported yet for type={kind} (its keys are {known})")]
+    UnbuiltKey {
+        /// The type.
+        kind: &'static str,
+        /// The key.
+        key: String,
+        /// The keys that there are.
+        known: &'static str,
+    },
+    /// The same key twice.
+    #[error("{0:?} is given twice")]
+    Twice(String),
+    /// There is no `dest=`, or nothing behind it.
+    #[error("type={0} needs dest=PATH")]
+    NoDest(&'static str),
+    /// `dest=-` for a folder.
+    #[error("{0} is a folder, which cannot go to standard output")]
+    FolderToStdout(&'static str),
+    /// `tar=` is neither true nor false.
+    #[error("tar= is true or false, not {0:?}")]
+    Bool(String),
+    /// A NUL byte.
+    #[error("there is a NUL byte in it")]
+    Nul,
+}
+
+const TYPES: &str = "the types are oci, docker, local and tar";
+
+/// What docker and buildah have besides.
+const UNBUILT_TYPES: [&str; 4] = ["image", "registry", "cacheonly", "moby"];
+const UNBUILT_KEYS: [&str; 14] = [
+    "attestation-prefix",
+    "buildinfo",
+    "compression",
+    "compression-level",
+    "dangling-name-prefix",
+    "force-compression",
+    "mode",
+    "name",
+    "name-canonical",
+    "oci-mediatypes",
+    "platform-split",
+    "push",
+    "rewrite-timestamp",
+    "unpack",
+];
+
+impl FromStr for OutputSpec {
+    type Err = OutputError;
+
+    fn from_str(text: &str) -> Result<Self, OutputError> {
+        if text.contains('\0') {
+            return Err(OutputError::Nul);
+        }
+        let fields = csv(text)?;
+        // docker's rule: what is one field, has no quotes and no type is a folder.
+        if fields.len() == 1 && fields[0] == text && !text.starts_with("type=") {
+            return match text {
+                "" => Err(OutputError::NoType),
+                "-" => Ok(OutputSpec::Tar(Destination::Stdout)),
+                dir => Ok(OutputSpec::Local(dir.into())),
+            };
+        }
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for field in fields {
+            let Some((key, value)) = field.split_once('=') else { return Err(OutputError::NoValue(field)) };
+            let key = key.trim().to_ascii_lowercase();
+            if pairs.iter().any(|(known, _)| *known == key) {
+                return Err(OutputError::Twice(key));
+            }
+            pairs.push((key, value.to_owned()));
+        }
+        let mut take = |key: &str| {
+            let at = pairs.iter().position(|(known, _)| known == key)?;
+            Some(pairs.remove(at).1)
+        };
+        let kind = take("type").ok_or(OutputError::NoType)?;
+        let (kind, known) = match kind.as_str() {
+            "oci" => ("oci", "type, dest, tar"),
+            "docker" => ("docker", "type, dest"),
+            "local" => ("local", "type, dest"),
+            "tar" => ("tar", "type, dest"),
+            other => {
+                return Err(match UNBUILT_TYPES.iter().find(|kind| **kind == other) {
+                    Some(kind) => OutputError::UnbuiltType(kind),
+                    None => OutputError::UnknownType(kind),
+                });
+            }
+        };
+        let dest = take("dest");
+        let archive = match if kind == "oci" { take("tar") } else { None } {
+            Some(value) => bool(value)?,
+            None => true,
+        };
+        if let Some((key, _)) = pairs.into_iter().next() {
+            let unbuilt = UNBUILT_KEYS.contains(&key.as_str())
+                || key.starts_with("annotation")
+                || (kind == "docker" && (key == "tar" || key == "context"));
+            return Err(if unbuilt {
+                OutputError::UnbuiltKey { kind, key, known }
+            } else {
+                OutputError::UnknownKey { kind, key, known }
+            });
+        }
+        let dest = dest.filter(|dest| !dest.is_empty()).ok_or(OutputError::NoDest(kind))?;
+        let file = || if dest == "-" { Destination::Stdout } else { Destination::File(dest.clone().into()) };
+        match (kind, archive) {
+            ("oci", true) => Ok(OutputSpec::OciArchive(file())),
+            ("docker", _) => Ok(OutputSpec::DockerArchive(file())),
+            ("tar", _) => Ok(OutputSpec::Tar(file())),
+            ("oci", false) if dest == "-" => Err(OutputError::FolderToStdout("type=oci,tar=false")),
+            (_, false) => Ok(OutputSpec::OciDir(dest.into())),
+            _ if dest == "-" => Err(OutputError::FolderToStdout("type=local")),
+            _ => Ok(OutputSpec::Local(dest.into())),
+        }
+    }
+}
+
+impl OutputSpec {
+    /// Returns the path, to read or to change it; `None` for standard output.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            OutputSpec::OciDir(path) | OutputSpec::Local(path) => Some(path),
+            OutputSpec::OciArchive(to) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
+                Destination::File(path) => Some(path),
+                Destination::Stdout => None,
+            },
+        }
+    }
+
+    /// Returns whether this goes to standard output.
+    pub fn is_stdout(&self) -> bool {
+        use OutputSpec::{DockerArchive, OciArchive, Tar};
+        matches!(self, OciArchive(Destination::Stdout) | DockerArchive(Destination::Stdout) | Tar(Destination::Stdout))
+    }
+}
+
+fn bool(value: String) -> Result<bool, OutputError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "t" => Ok(true),
+        "false" | "0" | "f" => Ok(false),
+        _ => Err(OutputError::Bool(value)),
+    }
+}
+
+/// Returns the fields of one line of CSV, with the rules of Go's encoding/csv: a quote begins a field or is none.
+fn csv(text: &str) -> Result<Vec<String>, OutputError> {
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let Some(quoted) = rest.strip_prefix('"') else {
+            let (field, behind) = rest.split_once(',').map_or((rest, None), |(field, behind)| (field, Some(behind)));
+            if field.contains('"') {
+                return Err(OutputError::Quotes);
+            }
+            fields.push(field.to_owned());
+            match behind {
+                Some(behind) => rest = behind,
+                None => return Ok(fields),
+            }
+            continue;
+        };
+        let mut field = String::new();
+        rest = quoted;
+        loop {
+            let (part, behind) = rest.split_once('"').ok_or(OutputError::Quotes)?;
+            field.push_str(part);
+            match behind.strip_prefix('"') {
+                Some(behind) => {
+                    field.push('"');
+                    rest = behind;
+                }
+                None => {
+                    rest = behind;
+                    break;
+                }
+            }
+        }
+        fields.push(field);
+        match rest.strip_prefix(',') {
+            Some(behind) => rest = behind,
+            None if rest.is_empty() => return Ok(fields),
+            None => return Err(OutputError::Quotes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> Destination {
+        Destination::File(path.into())
+    }
+
+    #[test]
+    fn what_can_be_asked_for() {
+        for (text, spec) in [
+            ("type=oci,dest=a.tar", OutputSpec::OciArchive(file("a.tar"))),
+            ("dest=a.tar,type=oci,tar=true", OutputSpec::OciArchive(file("a.tar"))),
+            ("type=oci,dest=-", OutputSpec::OciArchive(Destination::Stdout)),
+            ("type=oci,dest=layout,tar=false", OutputSpec::OciDir("layout".into())),
+            ("type=docker,dest=a.tar", OutputSpec::DockerArchive(file("a.tar"))),
+            ("type=docker,dest=-", OutputSpec::DockerArchive(Destination::Stdout)),
+            ("type=local,dest=out", OutputSpec::Local("out".into())),
+            ("type=tar,dest=a.tar", OutputSpec::Tar(file("a.tar"))),
+            ("out", OutputSpec::Local("out".into())),
+            ("./a=b", OutputSpec::Local("./a=b".into())),
+            ("-", OutputSpec::Tar(Destination::Stdout)),
+            ("type=local,\"dest=a,b\"", OutputSpec::Local("a,b".into())),
+            ("\"type=local\",\"dest=a\"\"b\"", OutputSpec::Local("a\"b".into())),
+            ("type=local,dest=a=b", OutputSpec::Local("a=b".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(spec), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_and_how() {
+        for (text, words) in [
+            ("", "there is no type= in it (the types are oci, docker, local and tar)"),
+            ("dest=a,tar=false", "there is no type= in it (the types are oci, docker, local and tar)"),
+            ("type=zip,dest=a", "there is no type \"zip\" (the types are oci, docker, local and tar)"),
+            ("type=registry", "type=registry is not supported yet (the types are oci, docker, local and tar)"),
+            ("type=image,push=true", "type=image is not supported yet (the types are oci, docker, local and tar)"),
+            ("type=oci", "type=oci needs dest=PATH"),
+            ("type=tar,dest=", "type=tar needs dest=PATH"),
+            ("type=oci,dest=a,colour=red", "type=oci has no key \"colour\" (its keys are type, dest, tar)"),
+            ("type=oci,dest=a,name=b", "name= is not supported yet for type=oci (its keys are type, dest, tar)"),
+            ("type=docker,dest=a,tar=false", "tar= is not supported yet for type=docker (its keys are type, dest)"),
+            ("type=oci,dest=a,tar=maybe", "tar= is true or false, not \"maybe\""),
+            ("type=oci,dest=a,dest=b", "\"dest\" is given twice"),
+            ("type=oci,dest", "\"dest\" is not KEY=VALUE"),
+            ("type=local,dest=-", "type=local is a folder, which cannot go to standard output"),
+            ("type=oci,tar=0,dest=-", "type=oci,tar=false is a folder, which cannot go to standard output"),
+        ] {
+            assert_eq!(text.parse::<OutputSpec>().map_err(|e| e.to_string()), Err(words.into()), "{text}");
+        }
+        for text in ["type=local,dest=\"a,b\"", "type=local,\"dest=a", "\"type=local\"x,dest=a"] {
+            assert_eq!(text.parse::<OutputSpec>(), Err(OutputError::Quotes), "{text}");
+        }
+    }
+}

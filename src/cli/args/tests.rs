@@ -1,0 +1,172 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn refused(line: &str) -> String {
+    let error = parse(line.split(' ').map(OsString::from)).expect_err(line);
+    assert_eq!(error.exit_code(), 2, "{line}");
+    error.to_string()
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_is_refused_and_how() {
+    for (line, words) in [
+        ("coracle build", "<CONTEXT>"),
+        ("coracle build a b", "unexpected argument 'b'"),
+        ("coracle build --progress loud .", "[possible values: auto, tty, plain, json, quiet]"),
+        ("coracle build --isolation chroot .", "[possible values: auto, userns]"),
+        ("coracle build -q --progress plain .", "cannot be used with"),
+        ("coracle build --jobs 0 .", "0 is not in 1..=1024"),
+        ("coracle build --build-arg =x .", "there is no name before the equals sign"),
+        ("coracle build --label =x .", "there is no name before the equals sign"),
+        ("coracle build --compression xz .", "the kinds are gzip, zstd and none"),
+        ("coracle build --compression gzip:99 .", "the levels of gzip are 1 to 12"),
+        ("coracle build --timestamp -1 .", "a time is a number of seconds since 1970"),
+        ("coracle build -o type=registry .", "type=registry is not supported yet"),
+        ("coracle build -t  .", "a value is required for '--tag <NAME>'"),
+        ("coracle run", "<IMAGE>"),
+        ("coracle run -e =x web", "there is no name before the equals sign"),
+        ("coracle pull busybox", "registries are not supported yet"),
+        ("coracle push web", "<DESTINATION>"),
+        ("coracle images -q --json", "cannot be used with"),
+        ("coracle inspect web --type layers", "[possible values: config, manifest]"),
+        ("coracle rmi", "<NAME>..."),
+        ("coracle biuld", "a similar subcommand exists: 'build'"),
+    ] {
+        let said = refused(line);
+        assert!(said.starts_with("error: ") && said.contains(words), "{line}: {said}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for line in [&["coracle", "--help"][..], &["coracle", "build", "-h"], &["coracle", "--version"]] {
+        let error = parse(line.iter().map(OsString::from)).expect_err("help comes back as an error");
+        assert_eq!(error.exit_code(), 0);
+    }
+}
+
+fn help(verb: Option<&str>) -> String {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let command = match verb {
+        Some(verb) => command.find_subcommand_mut(verb).expect("a verb"),
+        None => &mut command,
+    };
+    command.render_help().to_string()
+}
+
+#[test]
+fn every_flag_of_every_verb_is_explained() {
+    let mut command = Cli::command();
+    command.build();
+    for verb in command.get_subcommands() {
+        assert!(verb.get_about().is_some(), "{}", verb.get_name());
+        for arg in verb.get_arguments() {
+            assert!(arg.get_help().is_some(), "{} {}", verb.get_name(), arg.get_id());
+        }
+    }
+}
+
+#[test]
+fn the_help_of_coracle() {
+    let want = r#"Builds container images without a daemon, without root, and without asking the administrator for
+anything
+
+Usage: coracle [OPTIONS] <COMMAND>
+
+Commands:
+  build    Build an image from a Dockerfile
+  run      Run a command in a new container of an image
+  pull     Bring an image into the store
+  push     Write an image of the store somewhere else
+  images   List the images in the store
+  inspect  Show the configuration or the manifest of an image, as JSON
+  history  Show the steps that made an image
+  tag      Give an image one more name
+  rmi      Remove names of images
+  prune    Remove what no image needs
+  version  Show the version
+  doctor   Show what this machine allows, and how to get more
+
+Options:
+  -V, --version  Print version
+
+Everywhere:
+      --root <DIR>  The store [default: $CORACLE_ROOT, or coracle in the XDG data folder]
+  -h, --help        Print this help
+
+Examples:
+  coracle pull oci-archive:busybox.tar busybox   bring a base image in
+  coracle build -t web:1 .                       build the Dockerfile of this folder
+  coracle run --rm web:1                         try it
+  coracle push web:1 oci-archive:web.tar         hand it on
+  coracle doctor                                 see what this machine allows
+
+The store is the folder that --root names, else $CORACLE_ROOT, else $XDG_DATA_HOME/coracle, else
+$HOME/.local/share/coracle.
+
+Exit status: 0 done, 1 the build failed, 2 usage, 3 an input is bad, 4 network, 5 store,
+6 this machine cannot do it, 125 a fault of coracle, 130 interrupted
+"#;
+    assert_eq!(help(None), want);
+}
+
+#[test]
+fn the_help_of_build() {
+    let want = r#"Build an image from a Dockerfile
+
+Usage: coracle build [OPTIONS] CONTEXT
+
+Arguments:
+  [CONTEXT]  The folder that COPY copies from
+
+Options:
+  -t, --tag <NAME>                  Give the image this name; can be repeated
+  -f, --file <FILE>                 Instructions [default: Containerfile or Dockerfile of CONTEXT]
+      --target <STAGE>              Build this stage [default: the last]
+      --build-arg <NAME[=VALUE]>    Set an ARG, or hand on a variable of here; can be repeated
+      --label <NAME[=VALUE]>        Add a label to the image; can be repeated
+      --no-cache                    Run every step, also those whose result is known
+      --pull [<POLICY>]             Look for base images: always, missing, newer or never
+  -o, --output <SPEC>               Write the result here too: see below; can be repeated
+      --iidfile <FILE>              Write the image's id to FILE
+      --metadata-file <FILE>        Write what is known about the result to FILE, as JSON
+      --progress <HOW>              auto, tty, plain, json or quiet [default: auto]
+  -q, --quiet                       Print the image's id only: --progress=quiet
+      --isolation <HOW>             How to isolate RUN steps: auto or userns [default: auto]
+      --jobs <N>                    Stages at the same time, at most [default: one a processor]
+      --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
+      --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
+
+Everywhere:
+      --root <DIR>  The store [default: $CORACLE_ROOT, or coracle in the XDG data folder]
+  -h, --help        Print this help
+
+Examples:
+  coracle build -t web:1 .                                  into the store
+  coracle build -f deploy/Dockerfile --target test .        one stage of another file
+  coracle build -t web:1 -o type=oci,dest=web.tar .         into an archive too
+  coracle build --build-arg VERSION=3 --build-arg TOKEN .   TOKEN as it is set here
+
+Outputs:
+  type=oci,dest=FILE            an OCI archive; dest=- is standard output
+  type=oci,dest=DIR,tar=false   an OCI image layout
+  type=docker,dest=FILE         what `docker load` reads
+  type=local,dest=DIR           the files of the image; DIR alone is the same
+  type=tar,dest=FILE            the files of the image in a tar file
+A part with a comma stands in quotes: 'type=local,"dest=a,b"'
+
+--file - reads the instructions from standard input.
+--build-arg NAME hands on the variable NAME, where it is set.
+--pull alone means always; without it, base images are looked for where they are missing.
+--compression takes levels from gzip:1 to gzip:12 and from zstd:1 to zstd:19.
+SOURCE_DATE_EPOCH, where it is set, is the latest time that a file or the image gets.
+"#;
+    assert_eq!(help(Some("build")), want);
+}

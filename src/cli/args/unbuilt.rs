@@ -1,0 +1,149 @@
+//! Flags that users of docker, buildah and podman expect and that are not there yet: they must hear so, and not that
+//! their flag is unknown.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Error};
+
+use super::Cli;
+
+/// For each verb: flags of others, with a space between them, short ones too.
+const UNBUILT: &[(&str, &str)] = &[
+    (
+        "build",
+        "--add-host --all-platforms --allow --annotation --arch --attest --authfile --build-context --builder \
+         --cache-from --cache-to --cache-ttl --call --cap-add --cap-drop --cert-dir --cgroup-parent --cgroupns --check \
+         --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --creds \
+         --cw --debug -D --decryption-key --device --dns --dns-option --dns-search --env --force-rm --format --from \
+         --group-add --hooks-dir --http-proxy --identity-label --ignorefile --iidfile-raw --inherit-annotations \
+         --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest --memory -m \
+         --memory-swap --network --net --no-cache-filter --no-hostname --no-hosts --omit-history --os --os-feature \
+         --os-version --pid --platform --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
+         --runtime --runtime-flag --sbom --secret --security-opt --shm-size --sign-by --signature-policy \
+         --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --ssh --stdin \
+         --tls-verify --ulimit --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
+         --uts --variant --volume -v",
+    ),
+    (
+        "run",
+        "--add-host --annotation --attach -a --cap-add --cap-drop --cgroupns --cgroup-parent --cidfile --cpus \
+         --cpu-shares -c --cpuset-cpus --detach -d --device --dns --dns-option --dns-search --env-file --expose \
+         --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
+         --label -l --link --log-driver --log-opt --memory -m --memory-swap --mount --name --net --network \
+         --no-healthcheck --no-hosts --oom-score-adj --pid --pids-limit --platform --privileged --publish -p \
+         --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
+         --shm-size --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap --ulimit \
+         --umask --unsetenv --userns --uts --volume -v --volumes-from",
+    ),
+    (
+        "pull",
+        "--all-tags -a --arch --authfile --cert-dir --creds --os --platform --policy --quiet -q --retry \
+         --signature-policy --tls-verify --variant",
+    ),
+    (
+        "push",
+        "--all --all-tags -a --authfile --cert-dir --compression-format --compression-level --creds --digestfile \
+         --encryption-key --force-compression --format -f --platform --quiet -q --remove-signatures --retry --rm \
+         --sign-by --tls-verify",
+    ),
+    ("images", "--all -a --digests --filter -f --format --history --no-heading --noheading --no-trunc --sort --tree"),
+    ("inspect", "--format -f --latest -l --platform --size -s"),
+    ("history", "--format --human -H --platform --quiet -q"),
+    ("rmi", "--all -a --force -f --ignore -i --no-prune --platform --prune -p"),
+    ("prune", "-a --build-cache --external --filter --force -f --keep-storage --volumes"),
+    ("version", "--format -f"),
+];
+
+/// What to do in place of a flag, where that can be said.
+fn instead(verb: &str, flag: &str) -> Option<&'static str> {
+    Some(match (verb, flag) {
+        ("build", "--push") => "build with --tag NAME, then use `coracle push NAME DESTINATION`",
+        ("build", "--load") => {
+            "the image is in coracle's store, and --output type=docker,dest=FILE writes what `docker load` reads"
+        }
+        ("build", "--layers") => "steps are always cached; --no-cache runs them all",
+        ("build", "--rm" | "--force-rm") => "nothing is left of the steps, whether they work or not",
+        ("build", "--skip-unused-stages") => "stages that the target does not need are never built",
+        ("build", "--source-date-epoch") => "set the variable SOURCE_DATE_EPOCH",
+        ("build", "--rewrite-timestamp") => "with SOURCE_DATE_EPOCH or --timestamp the times of files follow",
+        ("build", "--compress") => "--compression says how layers are compressed",
+        ("build", "--debug" | "-D") => "--progress=plain shows all that steps write",
+        ("run", "--interactive" | "-i" | "--tty" | "-t") => {
+            "the command has coracle's standard input and output, but no terminal of its own"
+        }
+        ("run", "--publish" | "-p" | "--publish-all" | "-P") => {
+            "the container is on the host's network: its ports are there already"
+        }
+        ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
+        ("prune", "-a") => "use --all",
+        ("prune", "--force" | "-f") => "`coracle prune` never asks",
+        _ => return None,
+    })
+}
+
+/// Returns `error` in clearer words where it is about a flag that is not built yet, else unchanged.
+pub(super) fn explain(error: Error, args: &[OsString]) -> Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
+    let mut command = Cli::command();
+    command.build();
+    let verb = args.iter().skip(1).filter_map(|arg| arg.to_str()).find_map(|arg| command.find_subcommand(arg));
+    let Some(verb) = verb else { return error };
+    // clap reports `--flag=value` with, and `-xvalue` without its value.
+    let flag = flag.split_once('=').map_or(flag.as_str(), |(flag, _)| flag);
+    let known = UNBUILT.iter().any(|(name, flags)| *name == verb.get_name() && flags.split(' ').any(|f| f == flag));
+    if !known {
+        return error;
+    }
+    let advice = instead(verb.get_name(), flag).map(|advice| format!("\n\n  = hint: {advice}")).unwrap_or_default();
+    let message = format!("{flag} is not supported yet by `coracle {}`{advice}", verb.get_name());
+    verb.clone().error(ErrorKind::UnknownArgument, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flag_of_the_table_exists() {
+        let command = Cli::command();
+        for (verb, flags) in UNBUILT {
+            let verb = command.find_subcommand(verb).expect("a verb");
+            for flag in flags.split(' ') {
+                let taken = verb.get_arguments().any(|arg| match flag.strip_prefix("--") {
+                    Some(long) => arg.get_long() == Some(long),
+                    None => arg.get_short() == flag.chars().nth(1) || flag.len() != 2,
+                });
+                assert!(!taken, "{} {flag}", verb.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_of_others_is_not_supported_yet_and_a_mistyped_one_unknown() {
+        let explained = |line: &str| {
+            let error = super::super::parse(line.split(' ').map(OsString::from)).expect_err(line);
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        };
+        for (line, flag) in [
+            ("coracle build --platform linux/arm64 .", "--platform"),
+            ("coracle build --secret=id=a .", "--secret"),
+            ("coracle --root /x build --squash .", "--squash"),
+            ("coracle build . -v /a:/b", "-v"),
+            ("coracle run -it web", "-i"),
+            ("coracle run --name=x web", "--name"),
+            ("coracle rmi -f web", "-f"),
+        ] {
+            let text = explained(line);
+            assert!(text.starts_with(&format!("error: {flag} is not supported yet by `coracle ")), "{line}: {text}");
+        }
+        let text = explained("coracle build --push .");
+        assert!(text.contains("= hint: build with --tag NAME, then use `coracle push NAME DESTINATION`"), "{text}");
+        let text = explained("coracle build --targte x .");
+        assert!(text.contains("unexpected argument '--targte'") && text.contains("'--target'"), "{text}");
+    }
+}

@@ -1,0 +1,277 @@
+//! `coracle build`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use coracle_runtime::container::Control;
+
+use super::classify::{BuildProblem, FileLost};
+use super::progress::Progress;
+use super::report::{ExitStatus, Failure, Style};
+use super::request::{BuildRequest, DockerfileFrom};
+use super::{names, print, work};
+use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse};
+use crate::context::{Context, ContextOptions};
+use crate::dockerfile;
+use crate::output::{self, Location};
+use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, Op, Plan};
+use crate::progress::{Event, Sink};
+use crate::source::{Diagnostic, Source};
+use crate::store::{Image, Store};
+
+use super::args::PullPolicy;
+use super::outputs;
+
+/// Bytes of a Dockerfile on standard input at the most.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// Builds the image and writes it wherever it was asked for.
+pub(super) fn build(request: &BuildRequest) -> Result<ExitCode, Failure> {
+    let progress = Arc::new(Progress::new(request.progress, request.style));
+    let result = run(request, &progress);
+    progress.finish();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> {
+    for message in &request.warnings {
+        progress.emit(Event::Warning { message: message.clone(), line: None });
+    }
+    let tags = names::normalised(&request.tags)?;
+    let (path, source) = read_dockerfile(request)?;
+    let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
+    let file = dockerfile::parse(&source).map_err(&failed)?;
+    warn(progress, &source, &file.warnings);
+    let options = GraphOptions {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        ..GraphOptions::default()
+    };
+    let graph = Graph::new(&file, options).map_err(&failed)?;
+    let store = Store::open(&request.root)?;
+    let bases = bases(request, &graph, &store, &source, progress)?;
+    let known: BTreeMap<String, BaseImage> =
+        bases.iter().map(|(name, image)| (name.clone(), BaseImage { config: image.config.clone() })).collect();
+    let (mut plan, warnings) = graph.lower(&known).map_err(&failed)?;
+    warn(progress, &source, &warnings);
+    label(&mut plan, &request.labels);
+    announce(&plan, &source, progress.as_ref());
+    let context = context(request, &plan, path.as_deref(), &store)?;
+
+    let control = Arc::new(Control::new());
+    let on_enter = work::on_enter(&control, progress);
+    let mut builder = Builder {
+        store: &store,
+        sink: progress.as_ref(),
+        control: &control,
+        isolation: work::isolation(),
+        on_enter: &on_enter,
+    };
+    let options = BuildOptions {
+        cache: if request.use_cache { CacheUse::Use } else { CacheUse::Ignore },
+        jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        compression: request.compression,
+        times: request.times,
+    };
+    let built = builder
+        .build(&plan, &bases, context.as_ref(), &options)
+        .map_err(|error| failure(error, &source, context.as_ref(), progress, request.style))?;
+    for output in &request.outputs {
+        outputs::write(output, &mut builder, &built, &tags, progress.as_ref())?;
+    }
+    finish(request, &store, &built, &tags, progress)
+}
+
+/// Names the image, and says what it is.
+fn finish(
+    request: &BuildRequest,
+    store: &Store,
+    built: &Built,
+    tags: &[String],
+    progress: &Arc<Progress>,
+) -> Result<(), Failure> {
+    let digest = built.image.digest.to_string();
+    store.tag(tags, &built.image.descriptor())?;
+    if let Some(path) = &request.iidfile {
+        write_file(path, digest.as_bytes())?;
+    }
+    if let Some(path) = &request.metadata_file {
+        let metadata = serde_json::json!({
+            "containerimage.config.digest": built.image.config_digest(),
+            "containerimage.descriptor": built.image.descriptor(),
+            "containerimage.digest": digest,
+            "image.name": tags.join(","),
+        });
+        let text = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
+        write_file(path, text.as_bytes())?;
+    }
+    let what = if tags.is_empty() { "image".to_owned() } else { tags.join(", ") };
+    progress.emit(Event::Exported { what, digest: Some(digest.clone()) });
+    progress.finish();
+    if request.stdout_is_taken() { Ok(()) } else { print(&format!("{digest}\n")) }
+}
+
+fn read_dockerfile(request: &BuildRequest) -> Result<(Option<PathBuf>, Source), Failure> {
+    let file = match &request.dockerfile {
+        DockerfileFrom::Context => None,
+        DockerfileFrom::File(path) => Some(path.as_path()),
+        DockerfileFrom::Stdin => {
+            let mut text = Vec::new();
+            let lost = |source| FileLost { call: "read", path: "standard input".into(), source };
+            std::io::stdin().lock().take(MAX_DOCKERFILE + 1).read_to_end(&mut text).map_err(lost)?;
+            let text = match String::from_utf8(text) {
+                Ok(text) if text.len() as u64 <= MAX_DOCKERFILE => text,
+                Ok(_) => return Err(BuildProblem::StdinTooLong.into()),
+                Err(_) => return Err(BuildProblem::StdinNotUtf8.into()),
+            };
+            return Ok((None, Source::new("-", text)));
+        }
+    };
+    let (path, text) = Context::find_dockerfile(&request.context, file)?;
+    let shown = path.strip_prefix(&request.context).unwrap_or(&path).display().to_string();
+    Ok((Some(path), Source::new(shown, text)))
+}
+
+/// Finds the images that the Dockerfile names.
+fn bases(
+    request: &BuildRequest,
+    graph: &Graph,
+    store: &Store,
+    source: &Source,
+    progress: &Arc<Progress>,
+) -> Result<BTreeMap<String, Image>, Failure> {
+    let mut bases = BTreeMap::new();
+    for used in graph.images() {
+        let failed = |diagnostic: Diagnostic, status| {
+            let diagnostic = diagnostic.at(used.span);
+            Failure::rendered(status, diagnostic.render(source, request.style == Style::Colour))
+        };
+        let descriptor = if Location::has_transport(&used.name) {
+            let location: Location = used.name.parse().map_err(|error| {
+                failed(Diagnostic::error(format!("{:?} is no image: {error}", used.name)), ExitStatus::Input)
+            })?;
+            output::import(&location, store, progress.as_ref())?.descriptor
+        } else {
+            let name = names::normalise(&used.name)
+                .map_err(|error| failed(Diagnostic::error(error.to_string()), ExitStatus::Input))?;
+            if matches!(request.pull, PullPolicy::Always | PullPolicy::Newer) {
+                let message = "registries are not supported yet, so no image can be pulled";
+                let hint = "leave --pull out, or give `--pull=never`, to take images from the store";
+                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Network));
+            }
+            match store.find(&name)? {
+                Some(descriptor) => descriptor,
+                None => {
+                    let message = match &used.stage_hint {
+                        Some(_) => format!("no stage or image named `{}`", used.name),
+                        None => format!("image {name} is not in the store"),
+                    };
+                    let hint = match &used.stage_hint {
+                        Some(hint) => hint.clone(),
+                        None => format!(
+                            "registries are not supported yet: bring it in with `coracle pull oci:DIR`, \
+                             `oci-archive:FILE` or `docker-archive:FILE` and the name {name}"
+                        ),
+                    };
+                    return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Network));
+                }
+            }
+        };
+        bases.insert(used.name.clone(), store.image(&descriptor)?);
+    }
+    Ok(bases)
+}
+
+fn context(
+    request: &BuildRequest,
+    plan: &Plan,
+    dockerfile: Option<&Path>,
+    store: &Store,
+) -> Result<Option<Context>, Failure> {
+    let reads = |op: &Op| matches!(op, Op::Copy(copy) if copy.from == CopyFrom::Context);
+    let needed = plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op));
+    if !needed {
+        return Ok(None);
+    }
+    let options = ContextOptions { cache_dir: Some(store.context_cache()) };
+    Ok(Some(Context::open(&request.context, dockerfile, &options)?))
+}
+
+/// Labels from the command line come last, so they count; they leave no trace in the history.
+fn label(plan: &mut Plan, labels: &[(String, String)]) {
+    let target = &mut plan.stages[plan.target].config.config;
+    target.labels.extend(labels.iter().cloned());
+}
+
+fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {
+    for stage in &plan.stages {
+        for (at, step) in stage.steps.iter().enumerate() {
+            sink.emit(Event::Planned {
+                step: step.id,
+                stage: stage.name.clone(),
+                position: (at + 1, stage.steps.len()),
+                text: step.text.clone(),
+                line: source.line_of(step.span.start),
+            });
+        }
+    }
+}
+
+fn warn(progress: &Arc<Progress>, source: &Source, warnings: &[Diagnostic]) {
+    for warning in warnings {
+        let line = warning.span.map(|span| source.line_of(span.start));
+        progress.emit(Event::Warning { message: warning.message.clone(), line });
+    }
+}
+
+fn rendered(diagnostics: &[Diagnostic], source: &Source, style: Style) -> Failure {
+    let text: Vec<String> =
+        diagnostics.iter().map(|diagnostic| diagnostic.render(source, style == Style::Colour)).collect();
+    Failure::rendered(ExitStatus::Input, text.join("\n"))
+}
+
+/// Shows a failed step at its place in the Dockerfile, with what it wrote last.
+fn failure(
+    error: BuildError,
+    source: &Source,
+    context: Option<&Context>,
+    progress: &Arc<Progress>,
+    style: Style,
+) -> Failure {
+    let (step, text, span, cause) = match error {
+        BuildError::Step { step, text, span, source } => (step, text, span, source),
+        other => return other.into(),
+    };
+    let hint = super::classify::build_hint(&cause, context);
+    let status = super::report::Classify::exit_status(cause.as_ref());
+    let mut message = format!("{text}: {}", super::report::chain(cause.as_ref()));
+    if status == ExitStatus::Failed && message.len() > 300 {
+        // The instruction is shown below anyway.
+        message = super::report::chain(cause.as_ref());
+    }
+    let diagnostic = Diagnostic::error(super::text::visible(&message)).at(span).maybe_hint(hint);
+    let failure = Failure::rendered(status, diagnostic.render(source, style == Style::Colour));
+    failure.with_output(progress.last_lines(step))
+}
+
+/// Writes a small file: a reader sees the old bytes or the new ones.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
+    let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+    if special {
+        let mut file = File::options().write(true).open(path).map_err(lost)?;
+        return Ok(file.write_all(bytes).map_err(lost)?);
+    }
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir)
+        .map_err(lost)?;
+    file.write_all(bytes).map_err(lost)?;
+    file.persist(path).map_err(|error| lost(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! Which exit code and which hint belong to an error of a room: all of it in this file.
+
+use std::io;
+
+use super::report::{Classify, ExitStatus};
+use super::request::UsageError;
+use crate::build::{BuildError, CopyError};
+use crate::context::{Context, ContextError};
+use crate::layer::LayerError;
+use crate::oci::ReferenceError;
+use crate::output::OutputError;
+use crate::store::StoreError;
+use coracle_runtime::RuntimeError;
+
+impl Classify for UsageError {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        UsageError::hint(self)
+    }
+}
+
+impl Classify for StoreError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            StoreError::Mismatch { .. } | StoreError::BadImage { .. } | StoreError::Image(_) => ExitStatus::Input,
+            _ => ExitStatus::Store,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            StoreError::Io { source, .. } => store_hint(source),
+            _ => None,
+        }
+    }
+}
+
+/// Returns what to do where a call on a file of the store failed.
+fn store_hint(error: &io::Error) -> Option<String> {
+    Some(match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
+            "name a folder that you may write with --root DIR or CORACLE_ROOT".into()
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "`coracle prune` removes what no image needs; --root DIR keeps the store elsewhere".into()
+        }
+        _ => return None,
+    })
+}
+
+/// Standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub struct OutputLost(#[source] pub io::Error);
+
+impl Classify for OutputLost {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Store
+    }
+}
+
+impl Classify for BuildError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            BuildError::Step { source, .. } => source.exit_status(),
+            BuildError::Interrupted => ExitStatus::Interrupted,
+            BuildError::WrongDiffId { .. } | BuildError::TooManyLayers { .. } => ExitStatus::Input,
+            BuildError::Store(error) => error.exit_status(),
+            BuildError::Layer(error) => error.exit_status(),
+            BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
+            BuildError::Runtime(error) => error.exit_status(),
+            BuildError::Io { source, .. } if is_full(source) => ExitStatus::Store,
+            BuildError::Io { .. } => ExitStatus::Store,
+            _ => ExitStatus::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        build_hint(self, None)
+    }
+}
+
+/// Returns what to do after `error`; `context` knows why a file is not in it.
+pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Option<String> {
+    match error {
+        BuildError::Step { source, .. } => build_hint(source, context),
+        BuildError::Store(error) => error.hint(),
+        BuildError::Layer(error) => error.hint(),
+        BuildError::Runtime(error) => error.hint(),
+        BuildError::Io { source, .. } => store_hint(source),
+        BuildError::Tree(error) => store_hint(&error.source).filter(|_| is_full(&error.source)),
+        BuildError::Copy(CopyError::NotFound { path, .. }) => {
+            let rule = context?.explain(path)?;
+            Some(format!("line {} of {} leaves it out: {:?}", rule.line, rule.file.display(), rule.rule))
+        }
+        BuildError::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Some("the image has no such program, or lacks the interpreter or loader that it needs".into())
+        }
+        BuildError::NotStarted { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Some("the file is not executable: `chmod +x` it, or COPY it with --chmod=755".into())
+        }
+        BuildError::TooManyLayers { .. } => Some("join RUN and COPY instructions".into()),
+        BuildError::WrongDiffId { .. } => Some("the image is damaged: bring it in again".into()),
+        _ => None,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Returns the error of the system that `error` goes back to.
+fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+impl Classify for LayerError {
+    fn exit_status(&self) -> ExitStatus {
+        match (self, system_error(self)) {
+            (LayerError::UnmappedOwner { .. }, _) => ExitStatus::Unable,
+            (_, Some(_)) => ExitStatus::Store,
+            (_, None) => ExitStatus::Input,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match (self, system_error(self)) {
+            (LayerError::UnmappedOwner { .. }, _) => {
+                Some("the user needs more subordinate ids: 65536 in /etc/subuid and /etc/subgid are usual".into())
+            }
+            (_, Some(error)) => store_hint(error),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for RuntimeError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            RuntimeError::Interrupted => ExitStatus::Interrupted,
+            RuntimeError::Died { .. } | RuntimeError::BadSpec { .. } | RuntimeError::Threads { .. } => {
+                ExitStatus::Fault
+            }
+            _ => ExitStatus::Unable,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        RuntimeError::hint(self)
+    }
+}
+
+impl Classify for OutputError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            OutputError::Store(error) => error.exit_status(),
+            OutputError::Layer(error) => error.exit_status(),
+            OutputError::Io { .. } | OutputError::Stream(_) | OutputError::Tree(_) => ExitStatus::Store,
+            _ => ExitStatus::Input,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            OutputError::Store(error) => error.hint(),
+            OutputError::Layer(error) => error.hint(),
+            OutputError::Several { .. } => Some("put the name behind the path: oci:DIR:NAME".into()),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for ContextError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            ContextError::NotUtf8 { .. } | ContextError::Ignore { .. } => ExitStatus::Input,
+            ContextError::Open { .. } | ContextError::NoDockerfile { .. } => ExitStatus::Usage,
+            _ => ExitStatus::Failed,
+        }
+    }
+}
+
+impl Classify for ReferenceError {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+}
+
+/// No image has the name that the user gave.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no image {name:?} in the store")]
+pub struct NoImage {
+    /// The name.
+    pub name: String,
+}
+
+impl Classify for NoImage {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Failed
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("`coracle images` lists those that are".into())
+    }
+}
+
+/// A file that the user named cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {call} {path}")]
+pub struct FileLost {
+    /// What was attempted.
+    pub call: &'static str,
+    /// The file.
+    pub path: String,
+    /// Why it failed.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Classify for FileLost {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Store
+    }
+}
+
+/// A build or a run cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildProblem {
+    /// The Dockerfile on standard input is too long.
+    #[error("the Dockerfile on standard input has more than 16 MiB")]
+    StdinTooLong,
+    /// The Dockerfile on standard input is no text.
+    #[error("the Dockerfile on standard input is not UTF-8")]
+    StdinNotUtf8,
+    /// An image says nothing about what to run.
+    #[error("image {image:?} has neither ENTRYPOINT nor CMD")]
+    NoCommand {
+        /// The image, as the user named it.
+        image: String,
+    },
+    /// An image that came in has no name.
+    #[error("{place} does not say what the image is called")]
+    NoName {
+        /// Where it came from.
+        place: String,
+    },
+}
+
+impl Classify for BuildProblem {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            BuildProblem::StdinTooLong | BuildProblem::StdinNotUtf8 => ExitStatus::Input,
+            _ => ExitStatus::Usage,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            BuildProblem::NoCommand { .. } => Some("put the command behind the image".into()),
+            BuildProblem::NoName { .. } => Some("put a name behind it: coracle pull SOURCE NAME".into()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::report::Failure;
+
+    fn io(kind: io::ErrorKind) -> Failure {
+        StoreError::Io { call: "create", path: "/x".into(), source: kind.into() }.into()
+    }
+
+    #[test]
+    fn each_error_has_its_code_and_its_next_step() {
+        let no_root = Failure::from(UsageError::NoRoot);
+        assert_eq!(no_root.status(), ExitStatus::Usage);
+        assert_eq!(no_root.hints(), ["name a folder with --root DIR or CORACLE_ROOT"]);
+        let denied = io(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.status(), ExitStatus::Store);
+        assert_eq!(denied.hints(), ["name a folder that you may write with --root DIR or CORACLE_ROOT"]);
+        assert!(io(io::ErrorKind::StorageFull).hints()[0].contains("coracle prune"));
+        let bad = StoreError::BadImage { what: "manifest".into(), reason: "no layers".into() };
+        assert_eq!(Failure::from(bad).status(), ExitStatus::Input);
+    }
+}

@@ -1,0 +1,40 @@
+//! `coracle prune`: what nobody needs goes.
+
+use std::process::ExitCode;
+
+use coracle_runtime::userns;
+
+use super::report::Failure;
+use super::request::PruneRequest;
+use super::{print, say, text, work};
+use crate::build::Isolation;
+use crate::store::{Keep, Store};
+
+/// Removes what no image and no cache entry needs; with `--all` the cache too.
+pub(super) fn prune(request: &PruneRequest) -> Result<ExitCode, Failure> {
+    // Files of other ids can be removed only by root of the user namespace in which they were made.
+    let entered = match work::isolation() {
+        Isolation::UserNamespace(maps) => userns::enter(&maps).err(),
+        Isolation::Entered(_) => None,
+        Isolation::Unavailable(error) => Some(error),
+    };
+    let keep = if request.cache_too { Keep::Named } else { Keep::Cache };
+    let done = Store::collect(&request.root, keep)?;
+    if done.failed > 0 {
+        let why = entered.map(|error| format!(": {error}")).unwrap_or_default();
+        say(&format!("warning: {} things could not be removed{why}\n", done.failed));
+    }
+    let text = if request.json {
+        serde_json::to_string(&done).expect("numbers always serialise") + "\n"
+    } else {
+        format!(
+            "removed {} blobs, {} layers, {} cache entries and {} left-overs: {}\n",
+            done.blobs,
+            done.layers,
+            done.cache_entries,
+            done.leftovers,
+            text::size(done.bytes)
+        )
+    };
+    print(&text).map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,53 @@
+//! `coracle pull`: an image comes into the store.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use coracle_runtime::container::Control;
+
+use super::classify::BuildProblem;
+use super::progress::{Mode, Progress};
+use super::report::{Failure, Style};
+use super::request::PullRequest;
+use super::{names, print, work};
+use crate::build::{BuildError, Builder, Isolation};
+use crate::output;
+use crate::progress::{Event, Sink};
+use crate::store::Store;
+
+/// Copies the image into the store, names it, and unpacks its layers where that is possible.
+pub(super) fn pull(request: &PullRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+    let progress = Arc::new(Progress::new(mode, style));
+    let result = run(request, &progress);
+    progress.finish();
+    result.and_then(|digest| print(&format!("{digest}\n"))).map(|()| ExitCode::SUCCESS)
+}
+
+fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failure> {
+    let given = request.name.as_deref().map(names::normalise).transpose()?;
+    let store = Store::open(&request.root)?;
+    let imported = output::import(&request.source, &store, progress.as_ref())?;
+    let Some(name) = given.or(imported.name) else {
+        return Err(BuildProblem::NoName { place: request.source.to_string() }.into());
+    };
+    let image = store.image(&imported.descriptor)?;
+    // Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.
+    let isolation = work::isolation();
+    if !matches!(isolation, Isolation::Unavailable(_)) {
+        let control = Arc::new(Control::new());
+        let on_enter = work::on_enter(&control, progress);
+        let mut builder =
+            Builder { store: &store, sink: progress.as_ref(), control: &control, isolation, on_enter: &on_enter };
+        match builder.unpack(&image) {
+            Err(BuildError::Runtime(error)) => {
+                let message = format!("the layers were not unpacked: {error}");
+                progress.emit(Event::Warning { message, line: None });
+            }
+            other => other?,
+        }
+    }
+    store.tag(std::slice::from_ref(&name), &imported.descriptor)?;
+    let digest = image.digest.to_string();
+    progress.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
+    Ok(digest)
+}

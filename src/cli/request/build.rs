@@ -1,0 +1,167 @@
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::UsageError;
+use crate::build::Times;
+use crate::cli::args::{BuildArgs, Compression, Isolation, OutputSpec, PullPolicy, Timestamp};
+use crate::cli::environment::Environment;
+use crate::cli::progress::Mode;
+use crate::cli::report::Style;
+
+/// `coracle build`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// The folder of the store, absolute.
+    pub root: PathBuf,
+    /// The folder of the context, absolute. Whether it exists is not known yet.
+    pub context: PathBuf,
+    /// Where the instructions are.
+    pub dockerfile: DockerfileFrom,
+    /// Names for the image, none empty, none twice.
+    pub tags: Vec<String>,
+    /// The stage to build; `None` for the last.
+    pub target: Option<String>,
+    /// Values of ARGs: names are not empty; of one name the last counts.
+    pub build_args: Vec<(String, String)>,
+    /// Labels to add, in order.
+    pub labels: Vec<(String, String)>,
+    /// Whether results in the cache count.
+    pub use_cache: bool,
+    /// When base images are looked for outside of the store.
+    pub pull: PullPolicy,
+    /// Where the result goes besides the store; paths are absolute, at most one is standard output.
+    pub outputs: Vec<OutputSpec>,
+    /// The file for the image's id, absolute.
+    pub iidfile: Option<PathBuf>,
+    /// The file for what is known about the result, absolute.
+    pub metadata_file: Option<PathBuf>,
+    /// How progress is shown; never [`Mode::Auto`].
+    pub progress: Mode,
+    /// Whether that has colours.
+    pub style: Style,
+    /// How RUN steps are isolated.
+    pub isolation: Isolation,
+    /// How many stages at the same time, at least 1; `None` for as many as there are processors.
+    pub jobs: Option<usize>,
+    /// Which times files and the image get.
+    pub times: Times,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// What the user should know about these flags, each to be shown as a warning.
+    pub warnings: Vec<String>,
+}
+
+/// Where the instructions of a build are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfileFrom {
+    /// In the context: Containerfile, else Dockerfile.
+    Context,
+    /// In this file, absolute.
+    File(PathBuf),
+    /// On standard input.
+    Stdin,
+}
+
+impl BuildRequest {
+    pub(super) fn new(args: BuildArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let (pull, context) = pull_and_context(args.pull, args.context)?;
+        let mut outputs = args.output;
+        for path in outputs.iter_mut().filter_map(OutputSpec::path_mut) {
+            *path = environment.absolute(path)?;
+        }
+        match outputs.iter().filter(|output| output.is_stdout()).count() {
+            0 => {}
+            1 if environment.stdout_is_terminal => return Err(UsageError::ArchiveToTerminal),
+            1 => {}
+            _ => return Err(UsageError::TwoToStdout),
+        }
+        let file = |path: Option<PathBuf>| path.map(|path| environment.absolute(&path)).transpose();
+        let (iidfile, metadata_file) = (file(args.iidfile)?, file(args.metadata_file)?);
+        let written = outputs.iter_mut().filter_map(OutputSpec::path_mut).map(|path| path.clone());
+        let mut written: Vec<PathBuf> = written.chain(iidfile.clone()).chain(metadata_file.clone()).collect();
+        written.retain(|path| !path.starts_with("/dev"));
+        written.sort();
+        if let Some(pair) = written.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(UsageError::SameFile { path: pair[0].clone() });
+        }
+        let mut tags: Vec<String> = Vec::new();
+        for tag in args.tags {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        // --timestamp wins, but a bad variable is said in any case: it would come up another day.
+        let times = match (args.timestamp, environment.source_date_epoch()?) {
+            (Some(Timestamp(seconds)), _) => Times::Set(seconds),
+            (None, Some(Timestamp(seconds))) => Times::Clamp(seconds),
+            (None, None) => Times::Keep,
+        };
+        let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
+        Ok(BuildRequest {
+            root,
+            context: environment.absolute(&context)?,
+            dockerfile: match args.file {
+                None => DockerfileFrom::Context,
+                Some(file) if file == Path::new("-") => DockerfileFrom::Stdin,
+                Some(file) => DockerfileFrom::File(environment.absolute(&file)?),
+            },
+            tags,
+            target: args.target,
+            build_args: environment.fill(args.build_args)?,
+            labels,
+            use_cache: !args.no_cache,
+            pull,
+            outputs,
+            iidfile,
+            metadata_file,
+            progress: if args.quiet { Mode::Quiet } else { args.progress.resolve(environment.terminal()) },
+            style: if environment.colour() { Style::Colour } else { Style::Plain },
+            isolation: args.isolation,
+            jobs: args.jobs.map(usize::from),
+            times,
+            compression: args.compression,
+            warnings: isolation_hint(args.isolation, environment).into_iter().collect(),
+        })
+    }
+
+    /// Returns whether an output goes to standard output: the image's id must not.
+    pub fn stdout_is_taken(&self) -> bool {
+        self.outputs.iter().any(OutputSpec::is_stdout)
+    }
+}
+
+/// Takes the word behind `--pull` apart from the context: docker's `--pull` has none, so in `--pull .` it is the context.
+fn pull_and_context(word: Option<String>, context: Option<PathBuf>) -> Result<(PullPolicy, PathBuf), UsageError> {
+    let (pull, context) = match (word, context) {
+        (None, context) => (PullPolicy::default(), context),
+        (Some(word), context) => match (PullPolicy::from_str(&word, false), context) {
+            (Ok(pull), context) => (pull, context),
+            (Err(_), None) => (PullPolicy::Always, Some(word.into())),
+            (Err(_), Some(_)) => return Err(UsageError::BadPull { word }),
+        },
+    };
+    let context = context.filter(|context| !context.as_os_str().is_empty()).ok_or(UsageError::NoContext)?;
+    let text = context.to_string_lossy();
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
+    let kind = if text == "-" {
+        Some("an archive on standard input")
+    } else if starts(&["git://", "git@", "ssh://", "github.com/"]) || text.ends_with(".git") && text.contains("://") {
+        Some("a Git repository")
+    } else if starts(&["http://", "https://"]) {
+        Some("an address")
+    } else {
+        None
+    };
+    match kind {
+        Some(kind) => Err(UsageError::UnbuiltContext { context, kind }),
+        None => Ok((pull, context)),
+    }
+}
+
+/// Images that are made for buildah set BUILDAH_ISOLATION. coracle finds its way by itself; who set the variable on
+/// purpose must know that it does nothing.
+fn isolation_hint(isolation: Isolation, environment: &Environment) -> Option<String> {
+    let value = environment.var("BUILDAH_ISOLATION").filter(|_| isolation == Isolation::Auto)?;
+    Some(format!("BUILDAH_ISOLATION={value:?} is not followed: --isolation says how RUN steps are isolated"))
+}

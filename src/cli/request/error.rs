@@ -1,0 +1,85 @@
+use std::path::PathBuf;
+
+/// The arguments and the environment ask for something that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// Nothing says where the store is.
+    #[error("there is no folder for the store: HOME is not set")]
+    NoRoot,
+    /// A relative path, and the working directory is gone.
+    #[error("{path:?} is a relative path, and there is no working directory")]
+    NoWorkingDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// SOURCE_DATE_EPOCH is no number of seconds.
+    #[error("SOURCE_DATE_EPOCH is {value:?}, not a whole number of seconds since 1970")]
+    BadEpoch {
+        /// Its value.
+        value: String,
+    },
+    /// Something must be UTF-8, because it gets into JSON.
+    #[error("{what} is not UTF-8")]
+    NotUtf8 {
+        /// What.
+        what: String,
+    },
+    /// `build` without CONTEXT.
+    #[error("there is no build context")]
+    NoContext,
+    /// The word behind `--pull` is none.
+    #[error("--pull takes always, missing, newer or never, not {word:?}")]
+    BadPull {
+        /// The word.
+        word: String,
+    },
+    /// A context that is no folder.
+    #[error("the context {context:?}: {kind} is not supported yet")]
+    UnbuiltContext {
+        /// As it was given.
+        context: PathBuf,
+        /// What it is: "an archive on standard input".
+        kind: &'static str,
+    },
+    /// More than one result for standard output.
+    #[error("only one output can go to standard output")]
+    TwoToStdout,
+    /// An archive would go to a terminal.
+    #[error("standard output is a terminal: an archive does not belong there")]
+    ArchiveToTerminal,
+    /// Files named by two flags are the same one.
+    #[error("{path:?} is written by two flags")]
+    SameFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `run` with a relative folder to start in.
+    #[error("the working directory {path:?} is not absolute")]
+    RelativeWorkdir {
+        /// The folder.
+        path: String,
+    },
+    /// `run` without an image name.
+    #[error("the name of the image is empty")]
+    NoImage,
+    /// A NUL byte, which no file name or argument can have.
+    #[error("{what} has a NUL byte")]
+    Nul {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl UsageError {
+    /// Returns what to do next, where that can be said.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            UsageError::NoRoot => "name a folder with --root DIR or CORACLE_ROOT".into(),
+            UsageError::NoContext => "name the folder that COPY copies from, as in `coracle build .`".into(),
+            UsageError::UnbuiltContext { .. } => "name a folder".into(),
+            UsageError::ArchiveToTerminal => "name a file with dest=FILE, or redirect the output".into(),
+            _ => return None,
+        })
+    }
+}

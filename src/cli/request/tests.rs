@@ -1,0 +1,272 @@
+use super::*;
+use crate::cli::args::{self, Compression, CompressionKind, Destination, Isolation, OutputSpec, PullPolicy};
+use crate::cli::progress::Mode;
+use crate::cli::report::Style;
+
+/// Returns an environment with HOME, and more variables.
+fn environment(vars: &[(&str, &str)]) -> Environment {
+    let vars = [("HOME", "/home/ann"), ("TERM", "xterm")].iter().chain(vars);
+    Environment {
+        vars: vars.map(|(name, value)| (name.into(), value.into())).collect(),
+        cwd: Some("/home/ann/web".into()),
+        ..Environment::default()
+    }
+}
+
+fn meant_in(environment: &Environment, words: &[&str]) -> Result<Request, UsageError> {
+    let line = ["coracle"].iter().chain(words).map(Into::into);
+    Request::new(args::parse(line).unwrap_or_else(|error| panic!("{words:?}: {error}")), environment)
+}
+
+fn meant(line: &str) -> Result<Request, UsageError> {
+    meant_in(&environment(&[]), &line.split(' ').collect::<Vec<_>>())
+}
+
+fn build_in(environment: &Environment, words: &[&str]) -> Result<BuildRequest, UsageError> {
+    match meant_in(environment, words)? {
+        Request::Build(request) => Ok(*request),
+        other => panic!("{words:?} is {other:?}"),
+    }
+}
+
+fn build(line: &str) -> Result<BuildRequest, UsageError> {
+    build_in(&environment(&[]), &line.split(' ').collect::<Vec<_>>())
+}
+
+fn run(words: &[&str]) -> Result<RunRequest, UsageError> {
+    match meant_in(&environment(&[]), words)? {
+        Request::Run(request) => Ok(request),
+        other => panic!("{words:?} is {other:?}"),
+    }
+}
+
+#[test]
+fn a_build_of_this_folder_has_the_defaults() {
+    let want = BuildRequest {
+        root: "/home/ann/.local/share/coracle".into(),
+        context: "/home/ann/web".into(),
+        dockerfile: DockerfileFrom::Context,
+        tags: vec![],
+        target: None,
+        build_args: vec![],
+        labels: vec![],
+        use_cache: true,
+        pull: PullPolicy::Missing,
+        outputs: vec![],
+        iidfile: None,
+        metadata_file: None,
+        progress: Mode::Plain,
+        style: Style::Plain,
+        isolation: Isolation::Auto,
+        jobs: None,
+        times: Times::Keep,
+        compression: Compression { kind: CompressionKind::Gzip, level: None },
+        warnings: vec![],
+    };
+    assert_eq!(build("build ."), Ok(want));
+}
+
+#[test]
+fn a_build_with_every_flag() {
+    let environment = environment(&[("TOKEN", "secret")]);
+    let words = "--root store build -t web:1 --tag web:1 -t web:latest -f ../Dockerfile --target test --build-arg A=1 \
+                 --build-arg TOKEN --build-arg UNSET --label org.example=x=y --label flag --no-cache --pull newer \
+                 -o type=oci,dest=web.tar --output out --iidfile id --metadata-file /m.json --progress json \
+                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 app/./src";
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let want = BuildRequest {
+        root: "/home/ann/web/store".into(),
+        context: "/home/ann/web/app/src".into(),
+        dockerfile: DockerfileFrom::File("/home/ann/web/../Dockerfile".into()),
+        tags: vec!["web:1".into(), "web:latest".into()],
+        target: Some("test".into()),
+        build_args: vec![pair("A", "1"), pair("TOKEN", "secret")],
+        labels: vec![pair("org.example", "x=y"), pair("flag", "")],
+        use_cache: false,
+        pull: PullPolicy::Newer,
+        outputs: vec![
+            OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into())),
+            OutputSpec::Local("/home/ann/web/out".into()),
+        ],
+        iidfile: Some("/home/ann/web/id".into()),
+        metadata_file: Some("/m.json".into()),
+        progress: Mode::Json,
+        style: Style::Plain,
+        isolation: Isolation::Userns,
+        jobs: Some(4),
+        times: Times::Set(1_700_000_000),
+        compression: Compression { kind: CompressionKind::Zstd, level: Some(9) },
+        warnings: vec![],
+    };
+    assert_eq!(build_in(&environment, &words.split_whitespace().collect::<Vec<_>>()), Ok(want));
+}
+
+#[test]
+fn pull_takes_a_word_or_none_and_leaves_the_context_alone() {
+    for (line, pull) in [
+        ("build --pull .", PullPolicy::Always),
+        ("build . --pull", PullPolicy::Always),
+        ("build --pull -t web .", PullPolicy::Always),
+        ("build --pull always .", PullPolicy::Always),
+        ("build --pull=never .", PullPolicy::Never),
+        ("build . --pull missing", PullPolicy::Missing),
+    ] {
+        let request = build(line).expect(line);
+        assert_eq!((request.pull, request.context), (pull, "/home/ann/web".into()), "{line}");
+    }
+    assert_eq!(build("build --pull sometimes ."), Err(UsageError::BadPull { word: "sometimes".into() }));
+    assert_eq!(build("build --pull"), Err(UsageError::NoContext));
+    assert_eq!(build("build --pull always"), Err(UsageError::NoContext));
+}
+
+#[test]
+fn a_context_is_a_folder() {
+    for context in ["-", "https://example.org/a.tar", "https://example.org/a.git", "git@example.org:a"] {
+        let error = build(&format!("build {context}")).expect_err(context);
+        assert!(error.to_string().ends_with("is not supported yet"), "{error}");
+    }
+    assert_eq!(build_in(&environment(&[]), &["build", "--pull", ""]), Err(UsageError::NoContext));
+    let gone = Environment { cwd: None, ..environment(&[]) };
+    assert_eq!(build_in(&gone, &["build", "."]), Err(UsageError::NoWorkingDirectory { path: ".".into() }));
+    assert!(build_in(&gone, &["build", "/app"]).is_ok());
+}
+
+#[test]
+fn only_one_output_goes_to_standard_output_and_never_to_a_terminal() {
+    let request = build("build -o - .").expect("one output");
+    assert!(request.stdout_is_taken());
+    assert_eq!(build("build -o - -o type=oci,dest=- ."), Err(UsageError::TwoToStdout));
+    let terminal = Environment { stdout_is_terminal: true, ..environment(&[]) };
+    assert_eq!(build_in(&terminal, &["build", "-o", "-", "."]), Err(UsageError::ArchiveToTerminal));
+}
+
+#[test]
+fn two_flags_never_write_the_same_file() {
+    let same = UsageError::SameFile { path: "/home/ann/web/a".into() };
+    assert_eq!(build("build --iidfile a --metadata-file ./a ."), Err(same.clone()));
+    assert_eq!(build("build -o type=tar,dest=a --iidfile a ."), Err(same));
+    assert!(build("build --iidfile /dev/null --metadata-file /dev/null .").is_ok());
+}
+
+#[test]
+fn times_come_from_the_flag_or_the_variable() {
+    let epoch = environment(&[("SOURCE_DATE_EPOCH", "1600000000")]);
+    let times = |environment: &Environment, words: &[&str]| build_in(environment, words).map(|build| build.times);
+    assert_eq!(times(&epoch, &["build", "."]), Ok(Times::Clamp(1_600_000_000)));
+    assert_eq!(times(&epoch, &["build", "--timestamp", "0", "."]), Ok(Times::Set(0)));
+    let bad = environment(&[("SOURCE_DATE_EPOCH", "today")]);
+    assert_eq!(times(&bad, &["build", "."]), Err(UsageError::BadEpoch { value: "today".into() }));
+    assert!(meant_in(&bad, &["images"]).is_ok());
+}
+
+#[test]
+fn progress_is_drawn_on_a_terminal() {
+    let terminal = Environment { stderr_is_terminal: true, ..environment(&[]) };
+    let mode = |words: &[&str]| build_in(&terminal, words).map(|build| build.progress);
+    assert_eq!(mode(&["build", "."]), Ok(Mode::Tty));
+    assert_eq!(mode(&["build", "--progress", "plain", "."]), Ok(Mode::Plain));
+    assert_eq!(mode(&["build", "-q", "."]), Ok(Mode::Quiet));
+    assert_eq!(build("build --progress tty .").map(|build| build.progress), Ok(Mode::Tty));
+}
+
+#[test]
+fn buildahs_isolation_is_not_followed_and_that_is_said() {
+    let chroot = environment(&[("BUILDAH_ISOLATION", "chroot")]);
+    let warnings = |words: &[&str]| build_in(&chroot, words).map(|build| build.warnings);
+    let said = "BUILDAH_ISOLATION=\"chroot\" is not followed: --isolation says how RUN steps are isolated";
+    assert_eq!(warnings(&["build", "."]), Ok(vec![said.into()]));
+    assert_eq!(warnings(&["build", "--isolation", "userns", "."]), Ok(vec![]));
+}
+
+#[test]
+fn a_dockerfile_can_come_from_standard_input() {
+    assert_eq!(build("build -f - .").map(|build| build.dockerfile), Ok(DockerfileFrom::Stdin));
+}
+
+#[test]
+fn all_behind_the_image_belongs_to_the_command() {
+    let request =
+        run(&["run", "--rm", "-e", "A=1", "web:1", "-e", "x", "--root", "/y", "--", "--help"]).expect("a run");
+    assert_eq!(request.image, "web:1");
+    assert_eq!(request.command, ["-e", "x", "--root", "/y", "--", "--help"]);
+    assert_eq!(request.env, [("A".into(), "1".into())]);
+    assert_eq!(request.root, PathBuf::from("/home/ann/.local/share/coracle"));
+    assert!(run(&["run", "web:1"]).expect("a run").command.is_empty());
+    assert_eq!(run(&["run", "--", "web:1", "ls"]).expect("a run").command, ["ls"]);
+}
+
+#[test]
+fn a_run_with_every_flag() {
+    let request = run(&["run", "-w", "/srv", "-u", "1000:1000", "--entrypoint", "sh", "web:1", "-c", "ls"]);
+    let request = request.expect("a run");
+    assert_eq!(request.workdir.as_deref(), Some("/srv"));
+    assert_eq!(request.user.as_deref(), Some("1000:1000"));
+    assert_eq!(request.entrypoint, Some(vec!["sh".into()]));
+    let entrypoint = |text| run(&["run", "--entrypoint", text, "web:1"]).expect("a run").entrypoint;
+    assert_eq!(entrypoint(""), Some(vec![]));
+    assert_eq!(entrypoint("[\"sh\", \"-c\"]"), Some(vec!["sh".into(), "-c".into()]));
+    assert_eq!(entrypoint("[sh]"), Some(vec!["[sh]".into()]));
+    assert_eq!(run(&["run", "-w", "srv", "web:1"]), Err(UsageError::RelativeWorkdir { path: "srv".into() }));
+    assert_eq!(run(&["run", ""]), Err(UsageError::NoImage));
+}
+
+#[test]
+fn the_other_verbs() {
+    let root = PathBuf::from("/s");
+    let location = |text: &str| text.parse().expect("a location");
+    let name = || "web:1".to_owned();
+    for (line, want) in [
+        (
+            "--root /s pull oci:base:1 web:1",
+            Request::Pull(PullRequest {
+                root: root.clone(),
+                source: location("oci:/home/ann/web/base:1"),
+                name: Some(name()),
+            }),
+        ),
+        (
+            "push --root /s web:1 docker-archive:/a.tar",
+            Request::Push(PushRequest {
+                root: root.clone(),
+                name: name(),
+                destination: location("docker-archive:/a.tar"),
+            }),
+        ),
+        ("--root /s images", Request::Images(ImagesRequest { root: root.clone(), form: Form::Table })),
+        ("--root /s images -q", Request::Images(ImagesRequest { root: root.clone(), form: Form::Ids })),
+        ("--root /s images --json", Request::Images(ImagesRequest { root: root.clone(), form: Form::Json })),
+        (
+            "--root /s inspect web:1 --type manifest",
+            Request::Inspect(InspectRequest { root: root.clone(), name: name(), document: Document::Manifest }),
+        ),
+        (
+            "--root /s history web:1 --no-trunc",
+            Request::History(HistoryRequest { root: root.clone(), name: name(), form: Form::Table, full: true }),
+        ),
+        (
+            "--root /s tag web:1 web:2",
+            Request::Tag(TagRequest { root: root.clone(), name: name(), new: "web:2".into() }),
+        ),
+        (
+            "--root /s rmi web:1 web:2",
+            Request::Rmi(RmiRequest { root: root.clone(), names: vec![name(), "web:2".into()] }),
+        ),
+        (
+            "--root /s prune --all --json",
+            Request::Prune(PruneRequest { root: root.clone(), cache_too: true, json: true }),
+        ),
+        ("version --json", Request::Version(VersionRequest { json: true })),
+        ("--root /s doctor", Request::Doctor(DoctorRequest { root: Ok(root.clone()), json: false, colour: false })),
+    ] {
+        assert_eq!(meant(line), Ok(want), "{line}");
+    }
+}
+
+#[test]
+fn only_verbs_that_need_the_store_need_a_home() {
+    let homeless = Environment::default();
+    assert_eq!(meant_in(&homeless, &["images"]), Err(UsageError::NoRoot));
+    assert!(meant_in(&homeless, &["version"]).is_ok());
+    let doctor = DoctorRequest { root: Err(UsageError::NoRoot), json: false, colour: false };
+    assert_eq!(meant_in(&homeless, &["doctor"]), Ok(Request::Doctor(doctor)));
+}

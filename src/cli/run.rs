@@ -1,0 +1,76 @@
+//! `coracle run`: an image in the foreground.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use coracle_runtime::container::{Control, Exit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::iterator::Signals;
+
+use super::classify::BuildProblem;
+use super::report::{ExitStatus, Failure, Style};
+use super::request::RunRequest;
+use super::{names, say, work};
+use crate::build::{Builder, Command};
+use crate::oci::ExecConfig;
+use crate::progress::Silent;
+use crate::store::Store;
+
+/// Runs the command and ends as it ends.
+pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failure> {
+    let store = Store::open(&request.root)?;
+    let image = names::find(&store, &request.image)?;
+    let command = command(request, &image.config.config)?;
+    let control = Arc::new(Control::new());
+    let on_enter = || forward_signals(&control);
+    let mut builder =
+        Builder { store: &store, sink: &Silent, control: &control, isolation: work::isolation(), on_enter: &on_enter };
+    let exit = builder.run(&image, &command)?;
+    if let Exit::NotStarted { errno, path } = &exit {
+        let failure = Failure::from(crate::build::BuildError::NotStarted {
+            program: path.display().to_string(),
+            source: std::io::Error::from_raw_os_error(errno.raw()),
+        });
+        say(&failure.report(style));
+    }
+    Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(ExitStatus::Fault.code())))
+}
+
+/// Works out what to run: the user's word, else the image's.
+fn command(request: &RunRequest, config: &ExecConfig) -> Result<Command, Failure> {
+    let mut args: Vec<std::ffi::OsString> = match &request.entrypoint {
+        Some(words) => words.iter().map(Into::into).collect(),
+        None => config.entrypoint.iter().flatten().map(Into::into).collect(),
+    };
+    if !request.command.is_empty() {
+        args.extend(request.command.iter().cloned());
+    } else if request.entrypoint.is_none() {
+        args.extend(config.cmd.iter().flatten().map(std::ffi::OsString::from));
+    }
+    if args.is_empty() {
+        return Err(BuildProblem::NoCommand { image: request.image.clone() }.into());
+    }
+    let mut env = config.clone();
+    for (name, value) in &request.env {
+        env.set_env(name, value);
+    }
+    let cwd = match (&request.workdir, config.working_dir.as_str()) {
+        (Some(dir), _) => dir.clone(),
+        (None, "") => "/".into(),
+        (None, dir) => dir.into(),
+    };
+    let user = request.user.clone().unwrap_or_else(|| config.user.clone());
+    Ok(Command { args, env: env.env.into_iter().map(Into::into).collect(), cwd, user })
+}
+
+/// Passes signals on to the command.
+fn forward_signals(control: &Arc<Control>) {
+    let passed = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
+    let Ok(mut signals) = Signals::new(passed) else { return };
+    let control = Arc::clone(control);
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            control.signal(signal);
+        }
+    });
+}

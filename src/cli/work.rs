@@ -1,0 +1,46 @@
+//! What the verbs that run or unpack something have in common: the isolation, the signals, the display.
+
+use std::sync::Arc;
+
+use coracle_runtime::IdMaps;
+use coracle_runtime::container::Control;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::progress::Progress;
+use super::report::ExitStatus;
+use crate::build::Isolation;
+
+/// Returns how this process can isolate what it runs; nothing is entered yet.
+pub(super) fn isolation() -> Isolation {
+    match IdMaps::discover() {
+        Ok(maps) => Isolation::UserNamespace(maps),
+        Err(error) => Isolation::Unavailable(error),
+    }
+}
+
+/// Returns what is to be called once the process may have threads: from then on a signal ends the steps, and the terminal is
+/// redrawn.
+pub(super) fn on_enter(control: &Arc<Control>, progress: &Arc<Progress>) -> impl Fn() + use<> {
+    let (control, progress) = (Arc::clone(control), Arc::clone(progress));
+    move || {
+        watch_signals(&control);
+        progress.start_ticking();
+    }
+}
+
+/// Ends what runs on SIGINT, SIGTERM and SIGHUP; a second signal ends this process at once.
+fn watch_signals(control: &Arc<Control>) {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    let control = Arc::clone(control);
+    std::thread::spawn(move || {
+        let mut before = false;
+        for _ in signals.forever() {
+            if before {
+                std::process::exit(ExitStatus::Interrupted.code().into());
+            }
+            before = true;
+            control.kill();
+        }
+    });
+}
