@@ -1,0 +1,34 @@
+# `make` alone says what there is.
+PREFIX ?= $(HOME)/.local
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
+
+demo: ## build the program, build a .NET image with it, run it, fetch its page
+	scripts/demo
+
+test: fixtures ## all tests, as an ordinary user also when root
+	scripts/need test && cargo test --workspace --no-fail-fast
+
+check: ## format, lints, documentation
+	scripts/check
+
+bench: ## measure against buildah; make bench ARGS='--write' renews docs/benchmarks.md
+	scripts/bench $(ARGS)
+
+build: ## target/coracle: one static file
+	scripts/build
+
+install: build ## PREFIX/bin/coracle; PREFIX is ~/.local
+	install -D -m 755 target/coracle "$(DESTDIR)$(PREFIX)/bin/coracle"
+
+fixtures: ## .fixtures: base images for tests and demo
+	scripts/need fixtures && tests/fixtures/make-base-images.sh .fixtures && tests/fixtures/make-dotnet-images.sh .fixtures
+
+doc: ## the manual of the code
+	cargo doc --workspace --no-deps --document-private-items
+
+clean: ## all that is made here
+	cargo clean && rm -rf .fixtures target
+
+.PHONY: help demo test check bench build install fixtures doc clean

@@ -1,0 +1,127 @@
+//! Signals and sudden death: nothing of the step survives, nothing is half done, and the next build works.
+
+mod support;
+
+use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::{Project, processes_with};
+
+/// A project whose step says "ready" and then sleeps in several processes; and what is in their command lines.
+fn sleeper() -> (Project, String) {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let mark = format!("9{}{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let lines = format!(
+        "FROM busybox\nRUN echo one >/one\nRUN (sleep {mark} &) ; echo rea''dy; trap '' TERM INT; sleep {mark}\n"
+    );
+    (Project::new().file("Dockerfile", lines), format!("sleep {mark}"))
+}
+
+fn works_again(project: Project) {
+    let project = project.dockerfile("FROM busybox\nRUN echo one >/one\nRUN echo two >/two");
+    project.build().cached(1).succeeds().has_file("two", "two\n");
+}
+
+#[test]
+fn sigint_and_sigterm_end_a_step_within_two_seconds() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let (project, mark) = sleeper();
+        let mut running = project.start();
+        running.wait_for("ready");
+        let sent = Instant::now();
+        running.signal(signal);
+        let outcome = running.wait();
+        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+        assert_eq!(outcome.code(), Some(130), "{outcome}");
+        project.user().has_nothing_left_of(&mark);
+        works_again(project);
+    }
+}
+
+#[test]
+fn sigkill_of_the_builder_ends_the_step() {
+    let (project, mark) = sleeper();
+    let mut running = project.start();
+    running.wait_for("ready");
+    running.signal(Signal::KILL);
+    running.wait();
+    gone(&mark);
+    works_again(project);
+}
+
+// Any of the processes between the builder and the step.
+#[test]
+fn sigkill_of_any_process_ends_the_step() {
+    let (project, mark) = sleeper();
+    for victim in 0.. {
+        let mut running = project.start();
+        running.wait_for("ready");
+        let ours: Vec<_> = descendants(running.id()).into_iter().filter(|pid| !is_sleep(*pid)).collect();
+        let Some(&pid) = ours.get(victim) else {
+            running.signal(Signal::KILL);
+            running.wait();
+            break;
+        };
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        rustix::process::kill_process(pid, Signal::KILL).expect("a process of ours");
+        assert_ne!(running.wait().code(), Some(0));
+        gone(&mark);
+    }
+    works_again(project);
+}
+
+#[test]
+fn sigkill_at_any_time_leaves_a_store_that_works() {
+    let project = Project::new().file("a", vec![b'x'; 300_000]).dockerfile(
+        "
+        FROM busybox AS a
+        COPY a /a
+        RUN cp /a /b && rm /a
+        FROM busybox
+        COPY --from=a /b /
+        RUN echo $((6 * 7)) >/answer
+        ",
+    );
+    for step in 0..20 {
+        let running = project.clone().arg("--no-cache").start();
+        thread::sleep(Duration::from_millis(30 + 17 * step));
+        running.signal(Signal::KILL);
+        running.wait();
+    }
+    project.build().succeeds().has_file("answer", "42\n");
+    project.user().coracle(["prune"]).run().succeeds();
+    project.arg("--no-cache").build().succeeds().has_file("answer", "42\n");
+}
+
+/// Waits for the processes with `mark` to end; the kernel kills them, but not before our call returns.
+fn gone(mark: &str) {
+    let begin = Instant::now();
+    while !processes_with(mark).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(2), "still there: {:?}", processes_with(mark));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a process is the sleep in the step: without it, the step goes on.
+fn is_sleep(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
+}
+
+/// The processes below `pid`, nearest first.
+fn descendants(pid: u32) -> Vec<i32> {
+    let children = |pid: i32| -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+    };
+    let mut found = children(i32::try_from(pid).expect("a process id"));
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children(found[next]));
+        next += 1;
+    }
+    found
+}

@@ -1,0 +1,103 @@
+//! What a user reads when something is wrong: the place, the thing, and an exit code that says whose fault it is.
+
+mod support;
+
+use support::{Project, User};
+
+fn fails(dockerfile: &str, code: i32, words: &[&str]) {
+    let mut outcome = Project::new().dockerfile(dockerfile).build().fails(code);
+    for word in words {
+        outcome = outcome.stderr_has(word);
+    }
+}
+
+#[test]
+fn a_typing_error_is_shown_at_its_place() {
+    fails("FROM busybox\nCPOY a b", 3, &["Dockerfile:2", "CPOY"]);
+    fails("FROM busybox\nCOPY onlyone", 3, &["Dockerfile:2"]);
+    fails("FROM busybox\nENV", 3, &["Dockerfile:2"]);
+    fails("RUN true", 3, &["Dockerfile:1"]);
+}
+
+#[test]
+fn all_errors_are_shown_not_only_the_first() {
+    fails("FROM busybox\nCPOY a b\nENV\n", 3, &["Dockerfile:2", "Dockerfile:3"]);
+}
+
+#[test]
+fn a_stage_that_is_misspelt_is_guessed() {
+    let dockerfile = "FROM busybox AS construct\nFROM busybox\nCOPY --from=constuct /web/site ./";
+    let outcome = Project::new().dockerfile(dockerfile).build().fails_cleanly();
+    outcome.stderr_has("constuct").stderr_has("Dockerfile:3").stderr_has("did you mean `construct`?");
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_with_its_line() {
+    for line in [
+        "RUN <<EOF\ntrue\nEOF",
+        "COPY <<EOF /f\nx\nEOF",
+        "RUN --mount=type=cache,target=/c true",
+        "ADD a /b",
+        "ONBUILD RUN true",
+        "HEALTHCHECK NONE",
+    ] {
+        let outcome = Project::new().file("a", "").dockerfile(&format!("FROM busybox\n{line}")).build().fails_cleanly();
+        outcome.stderr_has("Dockerfile:2").stderr_has("not supported yet");
+    }
+}
+
+#[test]
+fn an_image_that_is_not_in_the_store_is_named() {
+    let outcome = Project::of(&User::new()).dockerfile("FROM nowhere:1\nRUN true").build().fails_cleanly();
+    outcome.stderr_has("nowhere:1");
+}
+
+#[test]
+fn wrong_flags_are_exit_code_2() {
+    let user = User::new();
+    user.coracle(["build", "--no-such-flag", "."]).run().fails(2).stderr_has("--no-such-flag");
+    user.coracle(["no-such-verb"]).run().fails(2).stderr_has("no-such-verb");
+}
+
+#[test]
+fn a_missing_dockerfile_or_context_is_named() {
+    let user = User::with_busybox();
+    Project::of(&user).build().fails_cleanly().stderr_has("Dockerfile");
+    user.coracle(["build", "/no/such/folder"]).run().fails_cleanly().stderr_has("/no/such/folder");
+}
+
+#[test]
+fn a_layout_with_a_damaged_blob_is_not_taken() {
+    let user = User::new();
+    let layout = user.new_dir().join("layout");
+    let copied = std::process::Command::new("cp").arg("-r").arg(support::base::busybox()).arg(&layout).status();
+    assert!(copied.unwrap().success());
+    let blobs = std::fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten();
+    let largest = blobs.max_by_key(|blob| blob.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+    let outcome = user.coracle(["pull", &format!("oci:{}", layout.display())]).run().fails(3);
+    outcome.stderr_has(largest.file_name().unwrap().to_str().unwrap());
+}
+
+#[test]
+fn a_failed_build_tags_nothing() {
+    let project = Project::new().dockerfile("FROM busybox\nRUN exit 1");
+    project.build().fails(1);
+    project.user().coracle(["inspect", "test:latest"]).run().fails_cleanly();
+}
+
+#[test]
+fn a_fifo_as_a_dockerfile_does_not_hang() {
+    let project = Project::new();
+    let made = std::process::Command::new("mkfifo").arg(project.path("Dockerfile")).status();
+    assert!(made.unwrap().success());
+    project.build().fails_cleanly().stderr_has("Dockerfile");
+}
+
+#[test]
+fn control_bytes_of_a_dockerfile_are_not_printed() {
+    let outcome = Project::new().file("Dockerfile", "FROM busybox\nCPOY \x1b]0;title\x07 b\n").build().fails(3);
+    outcome.stderr_has_no("\x1b]0;title").stderr_has_no("\x07");
+}

@@ -1,0 +1,52 @@
+//! What the tests are written with: a [`User`] with a home and a store, a [`Project`] to build, and the [`Image`] that
+//! comes out.
+//!
+//! The program always runs as an ordinary user: `scripts/as-user` makes one where the tests run as root.
+#![allow(dead_code, unused_imports)]
+
+pub mod base;
+mod image;
+mod outcome;
+mod project;
+mod tree;
+mod user;
+
+pub use image::Image;
+pub use outcome::{Outcome, Running};
+pub use project::{Built, Project};
+pub use tree::{Kind, Layer, Node, Tree};
+pub use user::{Call, User, processes_with};
+
+use std::path::{Path, PathBuf};
+
+/// Returns the folder of the project.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns whether a program is installed. Says so where it is not, and panics in CI: there nothing may be skipped.
+pub fn require_tool(name: &str) -> bool {
+    let found = tool(name).is_some();
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{name} is not installed: see scripts/need");
+        eprintln!("skipped: {name} is not installed (scripts/need test)");
+    }
+    found
+}
+
+/// Returns where a program lies.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    path.split(':').map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
+}
+
+/// Returns `text` without the indentation that all its lines share.
+pub fn dedent(text: &str) -> String {
+    let lines = || text.trim_start_matches('\n').lines();
+    let indent = lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.len() - line.trim_start().len())
+        .min()
+        .unwrap_or(0);
+    lines().map(|line| line.get(indent..).unwrap_or("").trim_end().to_string() + "\n").collect()
+}
