@@ -90,7 +90,7 @@ fn stages_that_the_target_does_not_need_do_not_run() {
 #[test]
 fn a_later_stage_cannot_be_copied_from() {
     Project::new()
-        .dockerfile("FROM busybox\nCOPY --from=later /x /\nFROM busybox AS later\n")
+        .dockerfile("FROM busybox AS first\nCOPY --from=later /x /\nFROM busybox AS later\nFROM first\n")
         .build()
         .fails_cleanly()
         .stderr_has("later")

@@ -25,7 +25,7 @@ pub enum BuildError {
         code: i32,
     },
     /// The command of a RUN step was killed by a signal.
-    #[error("the command was killed by signal {signal}{}", if *.signal == 9 { " (out of memory?)" } else { "" })]
+    #[error("the command was killed by signal {signal}")]
     Killed {
         /// The signal's number.
         signal: i32,

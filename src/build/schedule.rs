@@ -5,7 +5,7 @@ use coracle_runtime::container::{Control, Io};
 use coracle_runtime::{IdMaps, RuntimeError, userns};
 
 use crate::context::Context;
-use crate::plan::{Base, Plan};
+use crate::plan::{Base, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::store::{Image, Store, View};
 use crate::tree::Owners;
@@ -13,7 +13,7 @@ use crate::tree::Owners;
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
 use super::unpack::OnDisk;
-use super::work::{Progress, StageState, Work};
+use super::work::{Progress, Running, StageState, Work};
 use super::{BuildError, BuildOptions, Command, assemble, run};
 
 /// Builds images: all that the builds of one process share.
@@ -114,6 +114,7 @@ impl Builder<'_> {
             on_disk: self.on_disk(),
             stages: (Mutex::new(states), Condvar::new()),
             selections: Mutex::new(HashMap::new()),
+            running: Running::default(),
             unpacking: Mutex::new(()),
         };
         for at in 0..plan.stages.len() {
@@ -123,7 +124,7 @@ impl Builder<'_> {
         }
         let cached = work.all_done();
         if let Some(progress) = &cached {
-            for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+            for step in plan.stages.iter().flat_map(|stage| &stage.steps).filter(|step| step.op != Op::Config) {
                 self.sink.emit(Event::Cached { step: step.id });
             }
             if let Some(image) = assemble::from_blobs(&work, progress)? {

@@ -50,6 +50,8 @@ pub(super) struct Work<'a> {
     pub stages: (Mutex<Vec<StageState>>, Condvar),
     /// What the COPY steps read from the context: found once, used for the key and for copying.
     pub selections: Mutex<HashMap<usize, Arc<Selection>>>,
+    /// The steps that are being carried out.
+    pub running: Running,
     /// Held while layers are unpacked, so that no two stages unpack the same one.
     pub unpacking: Mutex<()>,
 }
@@ -160,8 +162,6 @@ impl Work<'_> {
     /// Carries out `step` on the layers `chain`, or takes its result from the cache.
     pub fn step(&self, step: &Step, chain: &Chain) -> Result<(Chain, Option<i64>), BuildError> {
         if step.op == Op::Config {
-            self.sink.emit(Event::Started { step: step.id });
-            self.sink.emit(Event::Finished { step: step.id, took: std::time::Duration::ZERO, ok: true });
             return Ok((chain.clone(), None));
         }
         let result = self.layer_step(step, chain);
@@ -185,6 +185,15 @@ impl Work<'_> {
             }
             Lookup::Miss(keys) => keys,
         };
+        // Equal steps of several stages run once, whether or not earlier builds count.
+        let key = keys.last().expect("a step has a key").clone();
+        let _turn = match self.running.take(&key) {
+            Ok(turn) => turn,
+            Err(done) => {
+                self.sink.emit(Event::Cached { step: step.id });
+                return Ok((chain.with(done.layer), Some(done.created)));
+            }
+        };
         self.sink.emit(Event::Started { step: step.id });
         let began = Instant::now();
         let result = self.act(step, chain, source.as_ref());
@@ -194,6 +203,7 @@ impl Work<'_> {
         for key in keys {
             self.store.remember(&key, &done)?;
         }
+        self.running.done(key, done.clone());
         Ok((chain.with(done.layer), Some(done.created)))
     }
 
@@ -344,6 +354,53 @@ impl Work<'_> {
         let there =
             self.store.has_snapshot(&self.on_disk.realm, &hit.layer) || self.store.packed_any(&hit.layer).is_some();
         there.then_some(hit)
+    }
+}
+
+/// The steps of a build that are being carried out, and what became of those that were, by their keys.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    steps: Mutex<HashMap<String, Option<CachedStep>>>,
+    bell: Condvar,
+}
+
+/// The right to carry out a step.
+struct Turn<'a> {
+    running: &'a Running,
+    key: String,
+}
+
+impl Running {
+    /// Returns the right to carry out the step `key`; or its result, for which it waits where somebody else is at it.
+    fn take(&self, key: &str) -> Result<Turn<'_>, CachedStep> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match steps.get(key) {
+                None => {
+                    steps.insert(key.into(), None);
+                    return Ok(Turn { running: self, key: key.into() });
+                }
+                Some(Some(done)) => return Err(done.clone()),
+                Some(None) => steps = self.bell.wait(steps).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn done(&self, key: String, step: CachedStep) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Some(step));
+        self.bell.notify_all();
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// Gives the right back if the step failed.
+    fn drop(&mut self) {
+        let mut steps = self.running.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(steps.get(&self.key), Some(None)) {
+            steps.remove(&self.key);
+        }
+        drop(steps);
+        self.running.bell.notify_all();
     }
 }
 

@@ -209,11 +209,13 @@ fn label(plan: &mut Plan, labels: &[(String, String)]) {
 
 fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {
     for stage in &plan.stages {
-        for (at, step) in stage.steps.iter().enumerate() {
+        // What changes the configuration only is done when the image is written.
+        let steps: Vec<_> = stage.steps.iter().filter(|step| step.op != Op::Config).collect();
+        for (at, step) in steps.iter().enumerate() {
             sink.emit(Event::Planned {
                 step: step.id,
                 stage: stage.name.clone(),
-                position: (at + 1, stage.steps.len()),
+                position: (at + 1, steps.len()),
                 text: step.text.clone(),
                 line: source.line_of(step.span.start),
             });

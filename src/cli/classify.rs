@@ -102,6 +102,12 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::NotStarted { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Some("the file is not executable: `chmod +x` it, or COPY it with --chmod=755".into())
         }
+        BuildError::ExitStatus { code: 137 } | BuildError::Killed { signal: 9 } => {
+            Some("137 is 128 + 9: something was killed with SIGKILL, most often for lack of memory".into())
+        }
+        BuildError::ExitStatus { code: 127 } => {
+            Some("127 is what a shell says of a command that it does not find".into())
+        }
         BuildError::TooManyLayers { .. } => Some("join RUN and COPY instructions".into()),
         BuildError::WrongDiffId { .. } => Some("the image is damaged: bring it in again".into()),
         _ => None,

@@ -341,30 +341,3 @@ fn a_cache_folder_that_cannot_be_made_changes_nothing() {
     let context = cached(dir.path(), &dir.path().join("file/cache"));
     assert_eq!(context.digests(&[path("a")]).expect("digested"), [sha256("one")]);
 }
-
-#[test]
-#[ignore = "a measurement: cargo test --release -- --ignored twenty_thousand_files"]
-fn twenty_thousand_files() {
-    let (dir, cache) =
-        (folder(&[(".dockerignore", "node_modules\n**/*.pyc\n*.md\n!README.md\n**/.git\nbuild/**")]), folder(&[]));
-    for number in 0..20_000 {
-        let folder = dir.path().join(format!("src/{:03}", number / 100));
-        fs::create_dir_all(&folder).expect("made");
-        fs::write(folder.join(format!("{number}.txt")), format!("{number}")).expect("written");
-    }
-    std::thread::sleep(Duration::from_millis(60));
-    for turn in ["cold", "warm"] {
-        let start = Instant::now();
-        let context = cached(dir.path(), cache.path());
-        let opened = start.elapsed();
-        let mut paths = Vec::new();
-        for folder in 0..200 {
-            let folder = path(format!("src/{folder:03}"));
-            paths.extend(context.read_dir(&folder).expect("listed").into_iter().map(|(name, _)| folder.child(&name)));
-        }
-        let walked = start.elapsed();
-        context.digests(&paths).expect("digested");
-        let digested = start.elapsed();
-        eprintln!("{turn}: open {opened:?}, walk {:?}, digests {:?}", walked - opened, digested - walked);
-    }
-}

@@ -33,6 +33,7 @@ pub use view::{View, ViewLayer};
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -58,6 +59,15 @@ impl Store {
         for dir in ["oci/blobs/sha256", "layers", "snapshots", "cache/steps", "cache/images", "tmp"] {
             let path = root.join(dir);
             fs::create_dir_all(&path).map_err(|source| StoreError::io("create", &path, source))?;
+        }
+        // A setuid program of an image belongs to the user of the store on disk: nobody else may come at it.
+        for dir in ["snapshots", "tmp"] {
+            let path = root.join(dir);
+            let meta = fs::metadata(&path).map_err(|source| StoreError::io("stat", &path, source))?;
+            if meta.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+                    .map_err(|source| StoreError::io("chmod", &path, source))?;
+            }
         }
         let mut store = Store::unlocked(root);
         store.lock = Some(Lock::shared(&root.join("lock"))?);

@@ -145,7 +145,9 @@ impl Progress {
     pub fn finish(&self) {
         let at = self.begin.elapsed();
         let mut shown = self.lock();
-        shown.finished = true;
+        if std::mem::replace(&mut shown.finished, true) {
+            return;
+        }
         let mut steps: Vec<StepId> = shown.lines.keys().copied().collect();
         steps.sort();
         for step in steps {
@@ -164,6 +166,12 @@ impl Sink for Progress {
     fn emit(&self, event: Event) {
         let at = self.begin.elapsed();
         self.lock().take(at, &event);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -128,9 +128,8 @@ fn a_long_transfer_is_told_now_and_then() {
 #[test]
 fn events_of_steps_that_were_not_planned_are_shown_too() {
     let (progress, written) = progress(Mode::Plain);
-    progress.run(|sink| {
-        sink.emit(output(7, Stream::Stdout, "no line feed"));
-    });
+    progress.emit(output(7, Stream::Stdout, "no line feed"));
+    progress.finish();
     let text = written.text();
     assert!(text.starts_with("#8\n#8 0.0") && text.ends_with(" no line feed\n"), "{text}");
 }
@@ -231,15 +230,23 @@ fn at_the_end_nothing_is_live() {
 #[test]
 fn a_terminal_is_left_as_it_was_even_after_a_panic() {
     let (progress, written) = progress(Mode::Tty);
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        progress.run(|sink| {
-            sink.emit(planned(0, "a", (1, 1), "RUN sleep 100"));
-            sink.emit(Event::Started { step: StepId(0) });
-            std::thread::sleep(TICK * 3);
-            std::panic::resume_unwind(Box::new("the work ended"));
-        })
+    let ticked = written.clone();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let progress = Arc::new(progress);
+        progress.start_ticking();
+        progress.emit(planned(0, "a", (1, 1), "RUN sleep 100"));
+        progress.emit(Event::Started { step: StepId(0) });
+        // Until the ticking thread has drawn a few times.
+        while ticked.text().matches("RUN sleep 100").count() < 3 {
+            std::thread::sleep(TICK);
+        }
+        std::panic::resume_unwind(Box::new("the work ended"));
     }));
     assert!(ended.is_err());
+    // The thread may hold the last reference for a moment.
+    while !written.text().ends_with("\x1b[?7h") || !written.text().contains("stopped") {
+        std::thread::sleep(TICK);
+    }
     let text = written.text();
     assert!(text.matches("RUN sleep 100").count() >= 3, "the time is redrawn: {text:?}");
     assert!(text.ends_with("\r\x1b[2A stopped  [a 1/1] RUN sleep 100\x1b[K\r\n\x1b[J\x1b[?7h"), "{text:?}");

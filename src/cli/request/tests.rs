@@ -1,5 +1,6 @@
 use super::*;
-use crate::cli::args::{self, Compression, CompressionKind, Destination, Isolation, OutputSpec, PullPolicy};
+use crate::build::Times;
+use crate::cli::args::{self, Compression, Destination, Isolation, OutputSpec, PullPolicy};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
 
@@ -60,7 +61,7 @@ fn a_build_of_this_folder_has_the_defaults() {
         isolation: Isolation::Auto,
         jobs: None,
         times: Times::Keep,
-        compression: Compression { kind: CompressionKind::Gzip, level: None },
+        compression: Compression::GZIP,
         warnings: vec![],
     };
     assert_eq!(build("build ."), Ok(want));
@@ -95,7 +96,7 @@ fn a_build_with_every_flag() {
         isolation: Isolation::Userns,
         jobs: Some(4),
         times: Times::Set(1_700_000_000),
-        compression: Compression { kind: CompressionKind::Zstd, level: Some(9) },
+        compression: Compression::Zstd(9),
         warnings: vec![],
     };
     assert_eq!(build_in(&environment, &words.split_whitespace().collect::<Vec<_>>()), Ok(want));
