@@ -175,6 +175,22 @@ fn a_shell_that_is_not_there_is_named() {
     project.build().fails(1).stderr_has("/bin/sh");
 }
 
+#[test]
+fn steps_that_change_nothing_or_the_same_again_are_layers_too() {
+    let image = image(
+        "
+        RUN true
+        RUN true again
+        RUN echo 1 >/f; touch -d @1000 /f /
+        RUN echo 2 >/f; touch -d @1000 /f /
+        RUN echo 1 >/f; touch -d @1000 /f /
+        RUN cat /f >/g
+        ",
+    );
+    image.has_file("f", "1\n").has_file("g", "1\n");
+    assert_eq!(image.history().iter().filter(|step| step["empty_layer"] != true).count(), 7);
+}
+
 // Rule 52, second half.
 #[test]
 fn a_resolver_link_that_leads_nowhere_does_not_reach_the_host() {

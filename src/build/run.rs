@@ -1,5 +1,6 @@
 //! RUN: a command in a container on the layers below; and `coracle run`, which is the same with other ends.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -68,7 +69,11 @@ pub(super) fn container(
     let scratch = active.dir().join("mnt");
     fs::create_dir(&scratch).map_err(|source| BuildError::io("create", &scratch, source))?;
     let mut lower: Vec<PathBuf> = vec![stub_dir(active)];
-    lower.extend(view.layers().iter().rev().map(|layer| layer.dir.clone()));
+    // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
+    // the upper one decides on each of its paths.
+    let mut seen = HashSet::new();
+    let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
+    lower.extend(stacked.map(|layer| layer.dir.clone()));
     Ok(ContainerSpec {
         rootfs: RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() },
         scratch,
