@@ -2,7 +2,7 @@
 
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifestBuilder, MediaType};
 
-use crate::oci::{Digest, ImageConfig, media_type};
+use crate::oci::{Digest, History, ImageConfig, media_type};
 use crate::store::{Image, Packed, StoreError};
 
 use super::BuildError;
@@ -34,7 +34,7 @@ pub(super) fn image(work: &Work<'_>, progress: &Progress) -> Result<Image, Build
             Some(layer) => layer,
             None => work.view(&progress.chain)?.layers()[at].clone(),
         };
-        layers.push(pack(work.store, &layer, work.options.compression, work.options.times)?);
+        layers.push(pack(work.store, &layer, work.options.compression, work.options.times, work.control)?);
     }
     manifest(work, progress, layers)
 }
@@ -42,7 +42,11 @@ pub(super) fn image(work: &Work<'_>, progress: &Progress) -> Result<Image, Build
 /// A layer of a base image stays the blob it is; any other must be packed as this build wants it.
 fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError> {
     if let Some(origin) = &link.origin {
-        return Ok(Some(origin.clone()));
+        // An image must not be tagged that cannot be pushed.
+        return match work.store.blob_size(&origin.digest) {
+            Some(size) if size == origin.size => Ok(Some(origin.clone())),
+            _ => Err(StoreError::NoBlob(origin.digest).into()),
+        };
     }
     let Some(index) = work.store.index(&link.id)? else { return Ok(None) };
     let variant = work.options.times.variant(work.options.compression, index.entries());
@@ -99,14 +103,33 @@ fn config(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<Ima
         }
     };
     let own = config.history.len().saturating_sub(progress.created.len());
+    let made = progress.created.iter().flatten().copied().fold(made, i64::max);
     let mut last = None;
     for (history, created) in config.history[own..].iter_mut().zip(&progress.created) {
         last = created.or(last);
         let shown = work.options.times.fixed().or(last).unwrap_or(made);
         history.created = Some(rfc3339(shown));
     }
-    config.created = Some(rfc3339(made));
+    config.created = Some(rfc3339(work.options.times.fixed().unwrap_or(made)));
+    complete(&mut config.history, own, layers.len());
     Ok(config)
+}
+
+/// Makes the history say of each layer where it came from, as readers count on: a base image may have come without one, or with
+/// one that does not fit. `own` is where the entries of this build begin.
+fn complete(history: &mut Vec<History>, own: usize, layers: usize) {
+    let counts = |history: &[History]| history.iter().filter(|step| !step.empty_layer).count();
+    let below = layers.saturating_sub(counts(&history[own..]));
+    let mut surplus = counts(&history[..own]).saturating_sub(below);
+    for step in history[..own].iter_mut().rev().filter(|step| !step.empty_layer) {
+        if surplus > 0 {
+            step.empty_layer = true;
+            surplus -= 1;
+        }
+    }
+    let missing = below.saturating_sub(counts(&history[..own]));
+    let unknown = History { comment: Some("a layer of the base image".into()), ..History::default() };
+    history.splice(own..own, std::iter::repeat_n(unknown, missing));
 }
 
 fn rfc3339(seconds: i64) -> String {

@@ -67,6 +67,8 @@ impl Selection {
         let last =
             |(number, item): &(usize, CopyItem)| image.made.get(&item.target).is_some_and(|made| made.1 == *number);
         let mut items: Vec<_> = items.into_iter().enumerate().filter(last).map(|(_, item)| item).collect();
+        // In the order of an archive: of several names of a file the first is the file, and the others link to it.
+        items.sort_by(|a, b| a.target.cmp(&b.target));
         mark_hardlinks(&mut items);
         Ok(CopyPlan { items, parents, parent_meta, warnings: self.warnings().to_vec() })
     }

@@ -13,6 +13,7 @@ mod copy;
 mod copy_plan;
 mod copy_select;
 mod error;
+mod guard;
 mod pack;
 mod run;
 mod schedule;

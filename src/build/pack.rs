@@ -4,12 +4,15 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
+use coracle_runtime::container::Control;
+
 use crate::layer::{self, Compression, Compressor, PackOptions};
 use crate::oci::{DiffId, DigestWriter};
 use crate::store::{Packed, Store, ViewLayer, open_in};
 use crate::tree::{Entry, Kind, Mtime};
 
 use super::BuildError;
+use super::guard::Guarded;
 
 /// What becomes of the times of modification in the layers that a build makes, and in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ impl Times {
 
     /// Returns the name of the way in which the layer `entries` is packed: equal names mean equal bytes.
     pub(super) fn variant(self, compression: Compression, entries: &[Entry]) -> String {
-        let latest = entries.iter().filter(|e| e.kind != Kind::Whiteout).map(|e| e.meta.mtime.secs).max();
+        let latest = entries.iter().filter(|e| e.kind != Kind::Whiteout && !e.implied).map(|e| e.meta.mtime.secs).max();
         match self {
             Times::Clamp(time) if latest.is_some_and(|latest| latest > time) => format!("{compression}@max{time}"),
             Times::Set(time) if latest.is_some() => format!("{compression}@{time}"),
@@ -48,6 +51,7 @@ pub(super) struct Packer<'a> {
     store: &'a Store,
     compression: Compression,
     times: Times,
+    control: &'a Control,
     failed: Mutex<Option<BuildError>>,
 }
 
@@ -55,17 +59,22 @@ pub(super) struct Packer<'a> {
 pub(super) type PackQueue = Sender<ViewLayer>;
 
 impl<'a> Packer<'a> {
-    pub fn new(store: &'a Store, compression: Compression, times: Times) -> (Self, PackQueue, Receiver<ViewLayer>) {
+    pub fn new(
+        store: &'a Store,
+        compression: Compression,
+        times: Times,
+        control: &'a Control,
+    ) -> (Self, PackQueue, Receiver<ViewLayer>) {
         let (sender, receiver) = channel();
-        (Packer { store, compression, times, failed: Mutex::new(None) }, sender, receiver)
+        (Packer { store, compression, times, control, failed: Mutex::new(None) }, sender, receiver)
     }
 
     /// Packs what comes until the last sender is gone. After a failure it only drains the queue.
     pub fn work(&self, queue: Receiver<ViewLayer>) {
         for layer in queue {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            if failed.is_none() {
-                *failed = pack(self.store, &layer, self.compression, self.times).err();
+            if failed.is_none() && !self.control.cancelled() {
+                *failed = pack(self.store, &layer, self.compression, self.times, self.control).err();
             }
         }
     }
@@ -82,6 +91,7 @@ pub(super) fn pack(
     layer: &ViewLayer,
     compression: Compression,
     times: Times,
+    control: &Control,
 ) -> Result<Packed, BuildError> {
     let entries = layer.index.entries();
     let variant = times.variant(compression, entries);
@@ -106,11 +116,11 @@ pub(super) fn pack(
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let blob = store.blob_writer()?;
-    let mut tar = DigestWriter::new(Compressor::new(blob, compression, threads));
+    let mut tar = Guarded::new(DigestWriter::new(Compressor::new(blob, compression, threads)), control);
     let mut open = |entry: &Entry| -> io::Result<std::fs::File> { open_in(&layer.dir, &entry.path) };
     let options = PackOptions { clamp };
     layer::pack(entries, &mut open, &mut tar, &options)?;
-    let (compressor, diff_id, _) = tar.finish();
+    let (compressor, diff_id, _) = tar.into_inner().finish();
     let blob = compressor.finish().map_err(|source| BuildError::io("write", &store.tmp(), source))?;
     let (digest, size) = blob.finish()?;
     let packed = Packed { media_type: compression.media_type().into(), digest, size, diff_id: DiffId(diff_id) };

@@ -148,7 +148,7 @@ impl Builder<'_> {
     /// [`BuildError`] where they have to be unpacked, and cannot be.
     pub fn files(&mut self, built: &Built) -> Result<View, BuildError> {
         self.enter()?;
-        super::unpack::view(self.store, &self.on_disk(), built.chain.links())
+        super::unpack::view(self.store, &self.on_disk(), built.chain.links(), self.control)
     }
 
     /// Unpacks the layers of `image`, so that the first build on it need not.
@@ -157,7 +157,7 @@ impl Builder<'_> {
     /// [`BuildError`].
     pub fn unpack(&mut self, image: &Image) -> Result<(), BuildError> {
         self.enter()?;
-        super::unpack::view(self.store, &self.on_disk(), Chain::of_image(image, self.store).links())?;
+        super::unpack::view(self.store, &self.on_disk(), Chain::of_image(image, self.store).links(), self.control)?;
         Ok(self.store.sync()?)
     }
 
@@ -169,7 +169,7 @@ impl Builder<'_> {
     pub fn run(&mut self, image: &Image, command: &Command) -> Result<coracle_runtime::container::Exit, BuildError> {
         self.enter()?;
         let on_disk = self.on_disk();
-        let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links())?;
+        let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
         let mut spec = run::container(command, &view, &active, on_disk.owners)?;
         spec.stdin = coracle_runtime::container::Stdin::Inherit;
@@ -181,7 +181,8 @@ impl Builder<'_> {
 /// Runs all stages, each in a thread, and packs the layers of the target as they come.
 fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
     let in_target = stages_of_target(work.plan);
-    let (packer, sender, receiver) = Packer::new(work.store, work.options.compression, work.options.times);
+    let (packer, sender, receiver) =
+        Packer::new(work.store, work.options.compression, work.options.times, work.control);
     let slots = Slots { free: Mutex::new(work.options.jobs.max(1)), bell: Condvar::new() };
     let results = std::thread::scope(|scope| {
         let packing = scope.spawn(|| packer.work(receiver));

@@ -1,7 +1,10 @@
 //! Getting the files of layers onto the disk: a blob → a snapshot.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use coracle_runtime::container::Control;
 
 use crate::layer::{self, Contents, DiskTree};
 use crate::oci::{DiffId, DigestReader};
@@ -9,6 +12,7 @@ use crate::store::{Active, Index, LayerId, Packed, Store, StoreError, View, View
 use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
 
 use super::chain::Link;
+use super::guard::Guarded;
 use super::{BuildError, MAX_LAYERS};
 
 /// How the files of layers lie on disk in this build.
@@ -28,7 +32,7 @@ struct Unpacked {
 
 /// Returns the view of `links`, with all their files on disk: those that are missing are unpacked from their blobs, several
 /// at the same time.
-pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link]) -> Result<View, BuildError> {
+pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link], control: &Control) -> Result<View, BuildError> {
     if links.len() > MAX_LAYERS {
         return Err(BuildError::TooManyLayers { count: links.len() });
     }
@@ -37,7 +41,7 @@ pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link]) -> Result<Vi
         layers.push(store.layer(&on_disk.realm, &link.id)?);
     }
     let missing: Vec<usize> = (0..links.len()).filter(|&at| layers[at].is_none()).collect();
-    let unpacked = unpack_all(store, on_disk, links, &missing)?;
+    let unpacked = unpack_all(store, on_disk, links, &missing, control)?;
     for (at, unpacked) in missing.into_iter().zip(unpacked) {
         let below = View::new(layers[..at].iter().flatten().cloned().collect());
         layers[at] = Some(settle(store, on_disk, &links[at].id, unpacked, &below)?);
@@ -45,7 +49,13 @@ pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link]) -> Result<Vi
     Ok(View::new(layers.into_iter().flatten().collect()))
 }
 
-fn unpack_all(store: &Store, on_disk: &OnDisk, links: &[Link], missing: &[usize]) -> Result<Vec<Unpacked>, BuildError> {
+fn unpack_all(
+    store: &Store,
+    on_disk: &OnDisk,
+    links: &[Link],
+    missing: &[usize],
+    control: &Control,
+) -> Result<Vec<Unpacked>, BuildError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
     let results: Vec<Mutex<Option<Result<Unpacked, BuildError>>>> = missing.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
@@ -55,7 +65,7 @@ fn unpack_all(store: &Store, on_disk: &OnDisk, links: &[Link], missing: &[usize]
                 loop {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
                     let Some(&at) = missing.get(turn) else { break };
-                    let result = unpack(store, on_disk, &links[at]);
+                    let result = unpack(store, on_disk, &links[at], control);
                     *results[turn].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 }
             });
@@ -67,7 +77,7 @@ fn unpack_all(store: &Store, on_disk: &OnDisk, links: &[Link], missing: &[usize]
         .collect()
 }
 
-fn unpack(store: &Store, on_disk: &OnDisk, link: &Link) -> Result<Unpacked, BuildError> {
+fn unpack(store: &Store, on_disk: &OnDisk, link: &Link, control: &Control) -> Result<Unpacked, BuildError> {
     let packed = match &link.origin {
         Some(origin) => origin.clone(),
         None => store.packed_any(&link.id).ok_or_else(|| StoreError::Damaged {
@@ -78,8 +88,9 @@ fn unpack(store: &Store, on_disk: &OnDisk, link: &Link) -> Result<Unpacked, Buil
     let active = store.prepare()?;
     let upper = active.upper();
     let mut tree = DiskTree::open(&upper, on_disk.owners)?;
-    let found =
-        read_blob(store, &packed, &mut |input| Ok(layer::unpack(input, &mut tree, &layer::UnpackOptions::default())?))?;
+    let found = read_blob(store, &packed, control, &mut |input| {
+        Ok(layer::unpack(input, &mut tree, &layer::UnpackOptions::default())?)
+    })?;
     tree.finish()?;
     Ok(Unpacked { active, found })
 }
@@ -88,11 +99,12 @@ fn unpack(store: &Store, on_disk: &OnDisk, link: &Link) -> Result<Unpacked, Buil
 fn read_blob(
     store: &Store,
     packed: &Packed,
+    control: &Control,
     read: &mut dyn FnMut(&mut dyn std::io::Read) -> Result<layer::Unpacked, BuildError>,
 ) -> Result<layer::Unpacked, BuildError> {
     let path = store.blob_path(&packed.digest);
     let file = store.open_blob(&packed.digest)?;
-    let input = layer::decompress(std::io::BufReader::with_capacity(256 << 10, file))
+    let input = layer::decompress(Guarded::new(std::io::BufReader::with_capacity(256 << 10, file), control))
         .map_err(|source| BuildError::io("decompress", &path, source))?;
     let mut input = DigestReader::new(input);
     let found = read(&mut input)?;
@@ -126,15 +138,26 @@ fn settle(
             more.push(Entry { meta: old.meta.clone(), ..entry.clone() });
         }
     }
-    // A whiteout of something that is not there below would be hidden itself, but shows in the directory on disk.
+    let parents: BTreeSet<TreePath> = more.iter().filter_map(|entry| entry.path.parent()).collect();
     for entry in &more {
         tree.create(entry, Contents::None)?;
+    }
+    // A new name in a directory changes its time.
+    for parent in parents.iter().filter_map(|path| index.get(path)) {
+        if !more.iter().any(|entry| entry.path == parent.path) {
+            tree.create(parent, Contents::None)?;
+        }
     }
     tree.finish()?;
     if !more.is_empty() {
         let mut entries = index.entries().to_vec();
         entries.extend(more);
         index = Index::new(entries);
+    }
+    // A layer that was built here is named by its index, in which no directory is implied.
+    let named = Index::new(index.entries().iter().filter(|entry| !entry.implied).cloned().collect());
+    if named.layer_id() == *id {
+        index = named;
     }
     Ok(store.commit(active, &on_disk.realm, Some(*id), index)?)
 }

@@ -222,7 +222,7 @@ impl Work<'_> {
     /// Returns the files of `chain`, all of them on disk.
     pub fn view(&self, chain: &Chain) -> Result<View, BuildError> {
         let _alone = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
-        unpack::view(self.store, &self.on_disk, chain.links())
+        unpack::view(self.store, &self.on_disk, chain.links(), self.control)
     }
 
     fn workdir(&self, path: &str, user: &str, below: &View, active: &Active) -> Result<Index, BuildError> {

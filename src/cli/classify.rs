@@ -33,6 +33,11 @@ impl Classify for StoreError {
     fn hint(&self) -> Option<String> {
         match self {
             StoreError::Io { source, .. } => store_hint(source),
+            StoreError::Busy { .. } => Some("try again when no build runs; /proc/locks tells who holds it".into()),
+            StoreError::NoBlob(_) => Some("bring the image in again with `coracle pull`".into()),
+            StoreError::Damaged { .. } => {
+                Some("`coracle build --no-cache` makes it anew, or pull the image again".into())
+            }
             _ => None,
         }
     }

@@ -19,7 +19,8 @@ pub(super) fn prune(request: &PruneRequest) -> Result<ExitCode, Failure> {
         Isolation::Unavailable(error) => Some(error),
     };
     let keep = if request.cache_too { Keep::Named } else { Keep::Cache };
-    let done = Store::collect(&request.root, keep)?;
+    let on_wait = || say("waiting for other processes that use the store\n");
+    let done = Store::collect(&request.root, keep, &on_wait)?;
     if done.failed > 0 {
         let why = entered.map(|error| format!(": {error}")).unwrap_or_default();
         say(&format!("warning: {} things could not be removed{why}\n", done.failed));

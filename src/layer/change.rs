@@ -225,21 +225,24 @@ fn digest(found: &mut [Found]) -> Result<(), Error> {
             todo.push(at);
         }
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(todo.len() / 16 + 1);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(todo.len() / 16);
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(todo.len())));
     let files = &*found;
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut buffer = vec![0; 256 << 10];
-                let mut own = Vec::new();
-                while let Some(&at) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    own.push((at, digest_file(&files[at], &mut buffer)));
-                }
-                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(own);
-            });
+    let work = || {
+        let mut buffer = vec![0; 256 << 10];
+        let mut own = Vec::new();
+        while let Some(&at) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+            own.push((at, digest_file(&files[at], &mut buffer)));
         }
-    });
+        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(own);
+    };
+    if !todo.is_empty() {
+        std::thread::scope(|scope| {
+            // This thread works too.
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+    }
     let mut by_inode = HashMap::new();
     for (at, result) in results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
         let (length, value) = result.map_err(|source| error("read", &found[at].path, source))?;
@@ -314,7 +317,10 @@ fn changed(found: &[Found], whiteouts: &BTreeSet<TreePath>, below: &dyn Tree) ->
     for (at, file) in found.iter().enumerate() {
         keep[at] = match below.lookup(&file.path)? {
             // Nobody described the root below; a root that nothing was put into is no change.
-            Some(old) if file.path.is_root() => old.meta.mode != file.meta.mode || old.meta.uid != file.meta.uid,
+            Some(old) if file.path.is_root() => {
+                let (old, new) = (&old.meta, &file.meta);
+                (old.mode, old.uid, old.gid, &old.xattrs) != (new.mode, new.uid, new.gid, &new.xattrs)
+            }
             Some(old) => !same(&old.kind, &old.meta, file),
             None => !file.path.is_root(),
         };
@@ -344,7 +350,14 @@ fn same(old_kind: &Kind, old: &Meta, new: &Found) -> bool {
         && old.uid == new.meta.uid
         && old.gid == new.meta.gid
         && old.xattrs == new.meta.xattrs
-        && old.mtime.secs == new.meta.mtime.secs
+        && same_time(old.mtime.secs, new.meta.mtime.secs)
+}
+
+/// Whether `new` is what a file system says of a file that was given the time `old`: ext4 knows the years 1901 to 2446.
+fn same_time(old: i64, new: i64) -> bool {
+    const EARLIEST: i64 = -0x8000_0000;
+    const LATEST: i64 = 0x3_7fff_ffff;
+    old == new || old.clamp(EARLIEST, LATEST) == new
 }
 
 fn whole_seconds(path: &TreePath, disk: &Path, meta: &Meta) -> Result<(), Error> {

@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -79,7 +79,11 @@ impl Store {
                 continue;
             }
             // Its maker holds the lock as long as it lives.
-            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let Ok(file) = File::open(&path) else { continue };
+            let is_there = |meta: fs::Metadata| {
+                fs::symlink_metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (meta.dev(), meta.ino()))
+            };
+            if file.try_lock().is_ok() && file.metadata().is_ok_and(is_there) {
                 let _ = remove_all(&path);
             }
         }

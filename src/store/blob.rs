@@ -90,7 +90,12 @@ impl Store {
             // Processes of different pid namespaces may have the same number: then the next serial is free.
             let path = self.tmp().join(format!("blob-{}-{}", std::process::id(), next_serial()));
             match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)) {
-                Ok(fd) => return Ok((path, File::from(fd))),
+                Ok(fd) => {
+                    let file = File::from(fd);
+                    // So that nobody takes it for what a killed process left.
+                    file.try_lock().map_err(|error| StoreError::io("lock", &path, error.into()))?;
+                    return Ok((path, file));
+                }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(StoreError::io("create", &path, errno.into())),
             }

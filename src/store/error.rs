@@ -26,6 +26,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Other processes use the store, and go on doing so.
+    #[error("other processes hold {path}", path = path.display())]
+    Busy {
+        /// The lock.
+        path: PathBuf,
+    },
     /// A blob is not in the store.
     #[error("blob {0} is not in the store")]
     NoBlob(Digest),

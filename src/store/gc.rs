@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,9 @@ use crate::oci::{ChainId, DiffId, Digest};
 
 /// The largest manifest or configuration that is read.
 const MAX_DOCUMENT: u64 = 8 << 20;
+
+/// How long [`Store::collect`] waits for others.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What [`Store::collect`] leaves in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +52,12 @@ struct Marked {
 }
 
 impl Store {
-    /// Removes what is no longer in use from the store in the folder `root`. Waits until no other process uses it.
+    /// Removes what is no longer in use from the store in the folder `root`. Where other processes use it, calls `on_wait` and
+    /// waits for them, a minute at the most.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read; then nothing was removed.
-    pub fn collect(root: &Path, keep: Keep) -> Result<Collected, StoreError> {
+    /// [`StoreError::Busy`] after that minute; others where the store cannot be read. Then nothing was removed.
+    pub fn collect(root: &Path, keep: Keep, on_wait: &dyn Fn()) -> Result<Collected, StoreError> {
         let store = Store::open(root)?;
         let names = store.roots()?;
         let (root, mut marked) = (store.root().to_path_buf(), Marked::default());
@@ -61,7 +66,7 @@ impl Store {
         }
         drop(store);
         // From here on nobody else is in the store, and nobody comes in. What was tagged in between is marked again.
-        let _alone = Lock::exclusive(&root.join("lock"))?;
+        let _alone = Lock::exclusive(&root.join("lock"), LONGEST_WAIT, on_wait)?;
         let store = Store::unlocked(&root);
         for digest in store.roots()? {
             store.mark(digest, &mut marked, 0);
@@ -99,6 +104,13 @@ impl Store {
         }
     }
 
+    /// Moves a folder out of the way, so that none of its names is ever there with half of the files. Returns where it is then.
+    fn aside(&self, path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap_or_default();
+        let aside = self.tmp().join(name);
+        if fs::rename(path, &aside).is_ok() { aside } else { path.to_path_buf() }
+    }
+
     fn document(&self, digest: &Digest) -> Option<Value> {
         serde_json::from_slice(&self.read_blob(digest, MAX_DOCUMENT).ok()?).ok()
     }
@@ -123,6 +135,16 @@ impl Store {
                 done.remove(&file, Kind::CacheEntry);
             }
         }
+        // The record that a layer is whole goes before its files, and both before its index: a kill in between leaves a layer
+        // that nobody trusts.
+        let mut snapshots = files(&self.root().join("snapshots"), 2);
+        snapshots.sort_by_key(|file| file.extension().is_none());
+        for file in snapshots {
+            let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            if !LayerId::from_hex(name).is_some_and(|id| marked.layers.contains(&id)) {
+                done.remove(&self.aside(&file), Kind::Record);
+            }
+        }
         for file in files(&self.root().join("layers"), 1) {
             let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
             if let Some(chain) = name.strip_prefix("chain-").and_then(|name| name.strip_suffix(".json")) {
@@ -139,13 +161,7 @@ impl Store {
                         marked.blobs.extend(digest);
                     }
                 }
-                _ => done.remove(&file, Kind::Layer),
-            }
-        }
-        for file in files(&self.root().join("snapshots"), 2) {
-            let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-            if !LayerId::from_hex(name).is_some_and(|id| marked.layers.contains(&id)) {
-                done.remove(&file, Kind::Record);
+                _ => done.remove(&self.aside(&file), Kind::Layer),
             }
         }
         for file in files(&self.layout().join("blobs/sha256"), 1) {
@@ -155,7 +171,7 @@ impl Store {
                 done.remove(&file, Kind::Blob);
             }
         }
-        // Nobody else is here, so all of this is left over.
+        // Nobody else is here, so all that is still there is left over.
         for file in files(&self.tmp(), 1) {
             done.remove(&file, Kind::Leftover);
         }

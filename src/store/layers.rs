@@ -1,9 +1,10 @@
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::lock::Lock;
 use super::stamp::{Stamp, read_json};
 use super::{Active, Index, LayerId, Store, StoreError, ViewLayer};
 use crate::oci::{ChainId, DiffId, Digest};
@@ -43,9 +44,18 @@ impl Store {
     /// Returns whether the files of the layer are on disk, made under the id map `realm`.
     pub fn has_snapshot(&self, realm: &str, id: &LayerId) -> bool {
         let dir = self.snapshot_dir(realm, id);
-        read_json::<SnapshotRecord>(&dir.with_extension("json")).is_some_and(|record| self.is_whole(&record.stamp))
+        // Nobody removes a layer while this store is open.
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir) {
+            return true;
+        }
+        let whole = read_json::<SnapshotRecord>(&dir.with_extension("json"))
+            .is_some_and(|record| self.is_whole(&record.stamp))
             && dir.is_dir()
-            && self.layer_dir(id).join("index").is_file()
+            && self.layer_dir(id).join("index").is_file();
+        if whole {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(dir);
+        }
+        whole
     }
 
     /// Returns the layer as part of a [`View`](super::View); `None` where its files are not on disk.
@@ -65,12 +75,12 @@ impl Store {
     /// [`StoreError`] where its index cannot be read.
     pub fn index(&self, id: &LayerId) -> Result<Option<Arc<Index>>, StoreError> {
         let path = self.layer_dir(id).join("index");
-        if let Some(known) = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id) {
+        if let Some(known) = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(Some(Arc::clone(known)));
         }
         match Index::read(&path) {
             Ok(index) => {
-                let mut loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(Some(Arc::clone(loaded.entry(*id).or_insert_with(|| Arc::new(index)))))
             }
             // A damaged index is as good as none: the layer is made anew.
@@ -98,38 +108,27 @@ impl Store {
         let id = id.unwrap_or(own);
         let index = Arc::new(index);
         let dir = self.snapshot_dir(realm, &id);
-        if self.has_snapshot(realm, &id) && Index::read(&self.layer_dir(&id).join("index")).is_ok() {
-            return Ok(ViewLayer { id, index, dir });
-        }
-        let layer_dir = self.layer_dir(&id);
+        let (layer_dir, record) = (self.layer_dir(&id), dir.with_extension("json"));
         for parent in [&layer_dir, &self.root().join("snapshots").join(realm)] {
             fs::create_dir_all(parent).map_err(|source| StoreError::io("create", parent, source))?;
         }
-        rename(&written, &layer_dir.join("index"))?;
-        // What lies there is damaged, or another process is just putting the same thing there.
-        if dir.symlink_metadata().is_ok() {
-            if self.has_snapshot(realm, &id) {
-                return Ok(ViewLayer { id, index, dir });
+        // Two processes that make the same layer take turns here.
+        let _turn = Lock::wait_alone(&layer_dir.join("lock"))?;
+        let whole = self.has_snapshot(realm, &id) && Index::read(&layer_dir.join("index")).is_ok();
+        if !whole {
+            // What lies there is half of something: first nobody must trust it, then it goes.
+            for (old, name) in [(&record, "old.json"), (&dir, "old")] {
+                match fs::rename(old, active.dir().join(name)) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(source) => return Err(StoreError::io("rename", old, source)),
+                }
             }
-            let aside = active.dir().join("damaged");
-            match fs::rename(&dir, &aside) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(StoreError::io("rename", &dir, source)),
-            }
+            rename(&active.upper(), &dir)?;
+            rename(&written, &layer_dir.join("index"))?;
+            self.write_json(&record, &SnapshotRecord { stamp: Stamp::now() })?;
         }
-        match fs::rename(active.upper(), &dir) {
-            Ok(()) => {}
-            // Another process was faster; its files are the same.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists
-                ) => {}
-            Err(source) => return Err(StoreError::io("rename", &dir, source)),
-        }
-        self.write_json(&dir.with_extension("json"), &SnapshotRecord { stamp: Stamp::now() })?;
-        self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, Arc::clone(&index));
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&index));
         Ok(ViewLayer { id, index, dir })
     }
 

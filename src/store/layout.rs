@@ -148,7 +148,7 @@ impl Layout {
         {
             return Ok(false);
         }
-        let _lock = Lock::exclusive(&self.lock)?;
+        let _lock = Lock::wait_alone(&self.lock)?;
         let mut index = match self.read()? {
             Some(index) => index,
             None => json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []}),
@@ -254,7 +254,7 @@ impl Layout {
         if fs::symlink_metadata(self.index_path()).is_ok() {
             return Ok(());
         }
-        let _lock = Lock::exclusive(&self.lock)?;
+        let _lock = Lock::wait_alone(&self.lock)?;
         match self.read()? {
             Some(_) => Ok(()),
             None => self.write(&json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []})),

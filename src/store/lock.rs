@@ -1,5 +1,6 @@
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::StoreError;
 
@@ -15,8 +16,29 @@ impl Lock {
         Ok(Lock(file))
     }
 
-    /// Waits for a lock that nobody shares.
-    pub(super) fn exclusive(path: &Path) -> Result<Self, StoreError> {
+    /// Waits for a lock that nobody shares; where it is not free at once, calls `on_wait` and tries again for `longest`.
+    pub(super) fn exclusive(path: &Path, longest: Duration, on_wait: &dyn Fn()) -> Result<Self, StoreError> {
+        let file = open(path)?;
+        let mut begin = None;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", path, source)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let begin = begin.get_or_insert_with(|| {
+                on_wait();
+                Instant::now()
+            });
+            if begin.elapsed() > longest {
+                return Err(StoreError::Busy { path: path.to_path_buf() });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for a lock that nobody shares, as long as it takes.
+    pub(super) fn wait_alone(path: &Path) -> Result<Self, StoreError> {
         let file = open(path)?;
         file.lock().map_err(|source| StoreError::io("lock", path, source))?;
         Ok(Lock(file))

@@ -30,7 +30,7 @@ pub use layout::{Layout, TaggedImage, index_json, reference_name};
 pub(crate) use view::open_in;
 pub use view::{View, ViewLayer};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -48,6 +48,8 @@ pub struct Store {
     boot: OnceLock<String>,
     /// Indexes that were read already.
     loaded: Mutex<HashMap<LayerId, Arc<Index>>>,
+    /// Folders of layers that were found whole.
+    seen: Mutex<HashSet<PathBuf>>,
 }
 
 impl Store {
@@ -77,7 +79,13 @@ impl Store {
 
     /// A store in which the caller is alone already.
     fn unlocked(root: &Path) -> Self {
-        Store { root: root.to_path_buf(), lock: None, boot: OnceLock::new(), loaded: Mutex::default() }
+        Store {
+            root: root.to_path_buf(),
+            lock: None,
+            boot: OnceLock::new(),
+            loaded: Mutex::default(),
+            seen: Mutex::default(),
+        }
     }
 
     /// Returns the store's folder.
@@ -100,6 +108,8 @@ impl Store {
     fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let fail = |source| StoreError::io("write", path, source);
         let mut file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail)?;
+        // So that nobody takes it for what a killed process left.
+        file.as_file().try_lock().map_err(|error| fail(error.into()))?;
         file.write_all(bytes).map_err(fail)?;
         file.persist(path).map_err(|error| fail(error.error))?;
         Ok(())
