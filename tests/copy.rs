@@ -189,3 +189,14 @@ fn a_fifo_in_the_context_does_not_hang_the_build() {
     let built = project.dockerfile("FROM busybox\nCOPY dir /x").build();
     assert!(matches!(built.code(), Some(0..=6)), "{:?}", built);
 }
+
+#[test]
+fn of_several_names_of_a_file_the_first_in_the_archive_is_the_file() {
+    let image = Project::new()
+        .file("m/b", "one file")
+        .hard_link("m/a", "m/b")
+        .dockerfile("FROM scratch AS first\nCOPY m/b m/a /dst/\nFROM scratch\nCOPY --from=first /dst/b /dst/a /more/\n")
+        .build()
+        .succeeds();
+    image.has_file("more/a", "one file").has_file("more/b", "one file");
+}

@@ -134,3 +134,22 @@ fn equal_steps_run_once() {
         .succeeds();
     assert_eq!(image.text("a"), image.text("b"));
 }
+
+#[test]
+fn the_stage_that_failed_is_the_one_in_the_message() {
+    let failed = Project::new()
+        .dockerfile(
+            "
+            FROM busybox AS slow
+            RUN sleep 30
+            FROM busybox AS bad
+            RUN sleep 0.5; echo the real problem; exit 7
+            FROM busybox
+            COPY --from=slow /etc /a
+            COPY --from=bad /etc /b
+            ",
+        )
+        .build()
+        .fails(1);
+    failed.stderr_has("the real problem").stderr_has("Dockerfile:4").stderr_has("exit status 7");
+}

@@ -191,6 +191,33 @@ fn steps_that_change_nothing_or_the_same_again_are_layers_too() {
     assert_eq!(image.history().iter().filter(|step| step["empty_layer"] != true).count(), 7);
 }
 
+#[test]
+fn an_image_cannot_lead_the_mounts_of_a_step_out_of_it() {
+    let user = support::User::with_busybox();
+    let secret = user.home().join("secret");
+    std::fs::write(&secret, "of the host").unwrap();
+    for name in ["proc", "sys", "dev"] {
+        for target in ["..", "/..", "../..", "/proc/self/cwd", "/proc/self/root", "/proc/1/root/.."] {
+            let dockerfile = format!(
+                "FROM busybox AS tools\nFROM scratch\nCOPY --from=tools /bin /bin\nCOPY d /\n\
+                 RUN cat /..{secret} >/got; echo x >/..{secret}; true\n",
+                secret = secret.display()
+            );
+            let project =
+                Project::of(&user).folder("d").link(&format!("d/{name}"), target).file("Dockerfile", dockerfile);
+            let failed = project.arg("--no-cache").build().fails(3);
+            failed.stderr_has(&format!("/{name}")).stderr_has("symbolic link");
+            assert_eq!(std::fs::read_to_string(&secret).unwrap(), "of the host", "{name} -> {target}");
+        }
+    }
+}
+
+#[test]
+fn output_that_comes_in_the_middle_of_a_character_is_not_spoilt() {
+    let built = Project::new().dockerfile("FROM busybox\nRUN printf 'caf\\303'; sleep 0.1; printf '\\251\\n'").build();
+    built.stderr_has("café").succeeds();
+}
+
 // Rule 52, second half.
 #[test]
 fn a_resolver_link_that_leads_nowhere_does_not_reach_the_host() {

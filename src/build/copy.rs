@@ -4,25 +4,30 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use coracle_runtime::container::Control;
+
 use crate::layer::{Contents, DiskTree};
 use crate::store::{Active, Index, View};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, Tree, TreePath};
 
 use super::BuildError;
 use super::copy_plan::{CopyItem, CopyPlan};
+use super::guard::Guarded;
 
 /// A layer that is made entry by entry, with the directories that lead to each.
 pub(super) struct Composer<'a> {
     below: &'a View,
     tree: DiskTree,
     entries: BTreeMap<TreePath, Entry>,
+    control: &'a Control,
     now: i64,
 }
 
 impl<'a> Composer<'a> {
     /// Returns a composer of the layer `active`, which lies upon `below`.
-    pub fn new(active: &Active, owners: Owners, below: &'a View, now: i64) -> Result<Self, BuildError> {
-        Ok(Composer { below, tree: DiskTree::open(&active.upper(), owners)?, entries: BTreeMap::new(), now })
+    pub fn new(active: &Active, owners: Owners, below: &'a View, control: &'a Control) -> Result<Self, BuildError> {
+        let tree = DiskTree::open(&active.upper(), owners)?;
+        Ok(Composer { below, tree, entries: BTreeMap::new(), control, now: super::now() })
     }
 
     /// Makes the directory `path` and those that lead to it: as they are below, or else new ones with `owner` and `mode`.
@@ -62,6 +67,9 @@ impl<'a> Composer<'a> {
     }
 
     fn item(&mut self, item: &CopyItem, source: &dyn Tree, trusted: bool) -> Result<(), BuildError> {
+        if self.control.cancelled() {
+            return Err(BuildError::Interrupted);
+        }
         let kind = match &item.hardlink {
             Some(target) if self.entries.contains_key(target) => Kind::Hardlink { target: target.clone() },
             _ => item.node.kind.clone(),
@@ -81,7 +89,7 @@ impl<'a> Composer<'a> {
                     self.put(entry, Contents::File(&file))
                 } else {
                     // The context may change under our hands: what is copied must be what the cache key says.
-                    let mut input = std::io::BufReader::with_capacity(256 << 10, &mut file);
+                    let mut input = Guarded::new(std::io::BufReader::with_capacity(256 << 10, &mut file), self.control);
                     self.put(entry, Contents::Reader(&mut input as &mut dyn Read)).map_err(|error| match error {
                         BuildError::ChangedMeanwhile { .. } => {
                             BuildError::ChangedMeanwhile { path: item.source.to_string() }

@@ -24,6 +24,22 @@ pub enum BuildError {
         /// The status, 1 to 255.
         code: i32,
     },
+    /// The command of a RUN step ended with a status other than 0, and there was no space left for it.
+    #[error("the command ended with exit status {code}, and the disk of {store} is full", store = store.display())]
+    DiskFull {
+        /// The status.
+        code: i32,
+        /// The store.
+        store: std::path::PathBuf,
+    },
+    /// A place in the image where every container needs a directory is something else.
+    #[error("{path} of the image is a {what}, and must be a directory")]
+    BadMountPoint {
+        /// The place.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// The command of a RUN step was killed by a signal.
     #[error("the command was killed by signal {signal}")]
     Killed {

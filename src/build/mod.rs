@@ -19,6 +19,7 @@ mod run;
 mod schedule;
 mod unpack;
 mod users;
+mod utf8;
 mod work;
 
 pub use copy_plan::{CopyItem, CopyPlan};

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, RootfsSource, Stdin};
+use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, Report, RootfsSource, Stdin};
 
 use crate::layer::{Contents, DiskTree};
 use crate::store::{Active, View};
@@ -57,9 +57,14 @@ pub(super) fn container(
     let mut upper = DiskTree::open(&active.upper(), owners)?;
     for name in ["dev", "proc", "sys"] {
         let path = TreePath::new(name).expect("a constant name");
-        if tree::resolve(view, name.as_bytes())?.node.is_none() && view.entry(&path).is_none() {
-            let meta = Meta { mode: 0o755, mtime: Mtime::from_secs(super::now()), ..Meta::default() };
-            upper.create(&Entry { path, kind: Kind::Dir, meta, implied: false }, Contents::None)?;
+        match view.entry(&path) {
+            Some(there) if there.kind.is_dir() => {}
+            // A link could lead anywhere.
+            Some(there) => return Err(BuildError::BadMountPoint { path: format!("/{name}"), what: there.kind.word() }),
+            None => {
+                let meta = Meta { mode: 0o755, mtime: Mtime::from_secs(super::now()), ..Meta::default() };
+                upper.create(&Entry { path, kind: Kind::Dir, meta, implied: false }, Contents::None)?;
+            }
         }
     }
     if let Some(root) = view.entry(&TreePath::root()) {
@@ -91,9 +96,14 @@ pub(super) fn container(
 }
 
 /// Runs `spec` and turns every end but success into an error.
-pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<(), BuildError> {
-    match container::run(spec, io, control)?.exit {
-        Exit::Code(0) => Ok(()),
+pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<Report, BuildError> {
+    let finished = match container::run(spec, io, control) {
+        Ok(finished) => finished,
+        Err(_) if control.cancelled() => return Err(BuildError::Interrupted),
+        Err(error) => return Err(error.into()),
+    };
+    match finished.exit {
+        Exit::Code(0) => Ok(finished.report),
         _ if control.cancelled() => Err(BuildError::Interrupted),
         Exit::Code(code) => Err(BuildError::ExitStatus { code }),
         Exit::Signal(signal) => Err(BuildError::Killed { signal }),

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use coracle_runtime::container::{Control, Io};
@@ -115,6 +116,7 @@ impl Builder<'_> {
             stages: (Mutex::new(states), Condvar::new()),
             selections: Mutex::new(HashMap::new()),
             running: Running::default(),
+            warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
         };
         for at in 0..plan.stages.len() {
@@ -137,8 +139,9 @@ impl Builder<'_> {
             Some(progress) => (progress, true),
             None => (execute(&work)?, false),
         };
-        let image = assemble::image(&work, &progress)?;
+        let image = work.unless_interrupted(assemble::image(&work, &progress))?;
         self.store.sync()?;
+        work.unless_interrupted(Ok(()))?;
         Ok(Built { image, cached, chain: progress.chain })
     }
 
@@ -157,7 +160,12 @@ impl Builder<'_> {
     /// [`BuildError`].
     pub fn unpack(&mut self, image: &Image) -> Result<(), BuildError> {
         self.enter()?;
-        super::unpack::view(self.store, &self.on_disk(), Chain::of_image(image, self.store).links(), self.control)?;
+        let links = Chain::of_image(image, self.store);
+        let unpacked = super::unpack::view(self.store, &self.on_disk(), links.links(), self.control);
+        if self.control.cancelled() {
+            return Err(BuildError::Interrupted);
+        }
+        unpacked?;
         Ok(self.store.sync()?)
     }
 
@@ -178,58 +186,73 @@ impl Builder<'_> {
     }
 }
 
-/// Runs all stages, each in a thread, and packs the layers of the target as they come.
+/// Runs all stages, several at the same time, and packs the layers of the target as they come.
 fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
     let in_target = stages_of_target(work.plan);
     let (packer, sender, receiver) =
         Packer::new(work.store, work.options.compression, work.options.times, work.control);
-    let slots = Slots { free: Mutex::new(work.options.jobs.max(1)), bell: Condvar::new() };
-    let results = std::thread::scope(|scope| {
-        let packing = scope.spawn(|| packer.work(receiver));
-        let stages: Vec<_> = (0..work.plan.stages.len())
-            .map(|at| {
-                let queue = in_target.contains(&at).then(|| sender.clone());
-                let slots = &slots;
-                scope.spawn(move || {
-                    let result = run_stage(work, at, slots, queue.as_ref());
-                    work.finish_stage(
-                        at,
-                        match &result {
-                            Ok(progress) => StageState::Done(progress.clone()),
-                            Err(_) => StageState::Failed,
-                        },
-                    );
-                    if result.is_err() {
-                        // The build has failed: what other stages are at is for nothing.
-                        work.control.kill();
+    let jobs = work.options.jobs.max(1);
+    let slots = Slots { free: Mutex::new(jobs), bell: Condvar::new() };
+    let (next, first_failure) = (AtomicUsize::new(0), Mutex::new(None));
+    let stages = work.plan.stages.len();
+    // Stages are taken in the order of the plan, in which each comes after those it needs: the first one that is not done never
+    // waits. More workers than jobs, because a stage that waits for another holds its worker.
+    let worker = |queue: PackQueue| {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= stages {
+                break;
+            }
+            // Whatever happens to this stage, nobody waits for it for ever.
+            let _end = FailUnlessDone { work, at };
+            match run_stage(work, at, &slots, in_target.contains(&at).then_some(&queue)) {
+                Ok(progress) => work.finish_stage(at, StageState::Done(progress)),
+                Err(error) => {
+                    // That another stage failed, or that this one was stopped for it, is not the news.
+                    let mut first = first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    let news = !matches!(error, BuildError::StageFailed { .. } | BuildError::Interrupted);
+                    if news && first.is_none() && !work.control.cancelled() {
+                        *first = Some(error);
                     }
-                    result
-                })
-            })
-            .collect();
-        drop(sender);
-        let results: Vec<_> = stages.into_iter().map(|stage| stage.join().expect("a stage does not panic")).collect();
-        packing.join().expect("the packer does not panic");
-        results
-    });
-    let mut progress = Vec::new();
-    let mut failed = None;
-    for result in results {
-        match result {
-            Ok(stage) => progress.push(stage),
-            // That another stage failed is not the news.
-            Err(error @ (BuildError::StageFailed { .. } | BuildError::Interrupted)) => failed = failed.or(Some(error)),
-            Err(error) => match failed {
-                None | Some(BuildError::StageFailed { .. } | BuildError::Interrupted) => failed = Some(error),
-                Some(_) => {}
-            },
+                    drop(first);
+                    work.control.kill();
+                }
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        let spawn = |queue: PackQueue| std::thread::Builder::new().spawn_scoped(scope, || worker(queue));
+        let packing = std::thread::Builder::new().spawn_scoped(scope, || packer.work(receiver));
+        // This thread works too, so that a build goes on where no more threads are to be had.
+        let more = stages.min(jobs * 4).saturating_sub(1);
+        for _ in 0..more {
+            if spawn(sender.clone()).is_err() {
+                break;
+            }
+        }
+        worker(sender);
+        drop(packing);
+    });
+    if let Some(error) = first_failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
     }
-    match failed {
-        Some(error) => Err(error),
-        None => {
-            packer.result()?;
-            Ok(progress.swap_remove(work.plan.target))
+    if work.control.cancelled() {
+        return Err(BuildError::Interrupted);
+    }
+    packer.result()?;
+    work.all_done().ok_or(BuildError::Interrupted)
+}
+
+/// Marks a stage as failed when its worker leaves it, unless it is done.
+struct FailUnlessDone<'a, 'b> {
+    work: &'a Work<'b>,
+    at: usize,
+}
+
+impl Drop for FailUnlessDone<'_, '_> {
+    fn drop(&mut self) {
+        if self.work.is_running(self.at) {
+            self.work.finish_stage(self.at, StageState::Failed);
         }
     }
 }

@@ -241,7 +241,7 @@ fn account(line: &str) -> Option<Account> {
     let mut fields = line.trim_end_matches('\r').split(':');
     let (name, _password, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     let home = fields.nth(1).unwrap_or_default();
-    if name.is_empty() || name.starts_with('#') {
+    if name.is_empty() || name.starts_with('#') || home.contains('\0') {
         return None;
     }
     Some(Account { name: name.to_owned(), uid: id(uid)?, gid: id(gid)?, home: home.to_owned() })

@@ -2,22 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use coracle_runtime::container::{Control, Io};
+use coracle_runtime::container::{self, Control, Io};
 
 use crate::context::Context;
-use crate::layer;
+use crate::layer::{self, LayerError};
 use crate::plan::{self, Base, CopyFrom, Op, Plan, Step, definition};
-use crate::progress::{Event, Sink};
+use crate::progress::{Event, Sink, Stream};
 use crate::store::{Active, CachedStep, Image, Index, Store, View};
-use crate::tree::{self, Tree};
+use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
 use super::unpack::{self, OnDisk};
-use super::{BuildError, BuildOptions, Command, copy, run, users};
+use super::utf8::Utf8Stream;
+use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, run, users};
+
+/// Where less than this is free on a disk, in bytes, it is full.
+const FULL: u64 = 64 << 10;
 
 /// What is known of a stage at some step.
 #[derive(Debug, Clone)]
@@ -50,6 +55,8 @@ pub(super) struct Work<'a> {
     pub stages: (Mutex<Vec<StageState>>, Condvar),
     /// What the COPY steps read from the context: found once, used for the key and for copying.
     pub selections: Mutex<HashMap<usize, Arc<Selection>>>,
+    /// Whether the user knows what is missing in this environment.
+    pub warned: AtomicBool,
     /// The steps that are being carried out.
     pub running: Running,
     /// Held while layers are unpacked, so that no two stages unpack the same one.
@@ -106,6 +113,16 @@ impl Work<'_> {
         let (states, bell) = &self.stages;
         states.lock().unwrap_or_else(PoisonError::into_inner)[stage] = state;
         bell.notify_all();
+    }
+
+    /// Returns whether a stage is neither done nor has failed.
+    pub fn is_running(&self, stage: usize) -> bool {
+        matches!(self.stages.0.lock().unwrap_or_else(PoisonError::into_inner)[stage], StageState::Running)
+    }
+
+    /// Returns `result`, or that the build was interrupted, which may be why it failed.
+    pub fn unless_interrupted<T>(&self, result: Result<T, BuildError>) -> Result<T, BuildError> {
+        if self.control.cancelled() { Err(BuildError::Interrupted) } else { result }
     }
 
     /// Returns the target, if all stages are done; else forgets those that are.
@@ -208,6 +225,9 @@ impl Work<'_> {
     }
 
     fn act(&self, step: &Step, chain: &Chain, source: Option<&Chain>) -> Result<crate::store::ViewLayer, BuildError> {
+        if chain.links().len() >= MAX_LAYERS {
+            return Err(BuildError::TooManyLayers { count: chain.links().len() + 1 });
+        }
         let below = self.view(chain)?;
         let active = self.store.prepare()?;
         let index = match &step.op {
@@ -216,6 +236,11 @@ impl Work<'_> {
             Op::Copy(copy) => self.copy(step, copy, source, &below, &active)?,
             Op::Run(run) => self.run(step, run, &below, &active)?,
         };
+        // No archive can hold these, and it is this step that made them.
+        let reserved = |entry: &&Entry| entry.path.name().is_some_and(|name| name.starts_with(b".wh."));
+        if let Some(entry) = index.entries().iter().find(reserved) {
+            return Err(LayerError::Reserved { path: entry.path.clone() }.into());
+        }
         Ok(self.store.commit(active, &self.on_disk.realm, None, index)?)
     }
 
@@ -227,7 +252,7 @@ impl Work<'_> {
 
     fn workdir(&self, path: &str, user: &str, below: &View, active: &Active) -> Result<Index, BuildError> {
         let place = tree::resolve(below, path.as_bytes())?;
-        let mut composer = copy::Composer::new(active, self.on_disk.owners, below, super::now())?;
+        let mut composer = copy::Composer::new(active, self.on_disk.owners, below, self.control)?;
         match place.node {
             Some(node) if node.kind.is_dir() => {}
             Some(node) => return Err(BuildError::NotADirectory { path: path.into(), what: node.kind.word() }),
@@ -268,7 +293,7 @@ impl Work<'_> {
         for message in &plan.warnings {
             self.sink.emit(Event::Warning { message: message.clone(), line: None });
         }
-        let composer = copy::Composer::new(active, self.on_disk.owners, below, super::now())?;
+        let composer = copy::Composer::new(active, self.on_disk.owners, below, self.control)?;
         copy::copy(&plan, tree, source.is_some(), composer)
     }
 
@@ -277,16 +302,57 @@ impl Work<'_> {
         let env = [words(&command.env), words(&command.uncached_env)].concat();
         let command = Command { args: words(&command.args), env, cwd: command.cwd.clone(), user: command.user.clone() };
         let spec = run::container(&command, below, active, self.on_disk.owners)?;
-        let mut on_output = |stream: coracle_runtime::container::Stream, bytes: &[u8]| {
-            let stream = match stream {
-                coracle_runtime::container::Stream::Stdout => crate::progress::Stream::Stdout,
-                coracle_runtime::container::Stream::Stderr => crate::progress::Stream::Stderr,
+        let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
+        let mut on_output = |stream: container::Stream, bytes: &[u8]| {
+            let (stream, text) = match stream {
+                container::Stream::Stdout => (Stream::Stdout, &mut texts[0]),
+                container::Stream::Stderr => (Stream::Stderr, &mut texts[1]),
             };
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            self.sink.emit(Event::Output { step: step.id, stream, text });
+            let text = text.push(bytes);
+            if !text.is_empty() {
+                self.sink.emit(Event::Output { step: step.id, stream, text });
+            }
         };
-        run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control)?;
+        let ran = run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control);
+        for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
+            let text = text.finish();
+            if !text.is_empty() {
+                self.sink.emit(Event::Output { step: step.id, stream, text });
+            }
+        }
+        let report = ran.map_err(|error| self.or_disk_full(error))?;
+        self.warn_once(&report);
         Ok(Index::new(layer::changes(&active.upper(), below)?))
+    }
+
+    /// A command that ran out of space says so in its own words, if at all.
+    fn or_disk_full(&self, error: BuildError) -> BuildError {
+        let free = rustix::fs::statvfs(self.store.root()).map_or(u64::MAX, |fs| fs.f_bavail * fs.f_frsize);
+        match error {
+            BuildError::ExitStatus { code } if free < FULL => {
+                BuildError::DiskFull { code, store: self.store.root().to_path_buf() }
+            }
+            other => other,
+        }
+    }
+
+    fn warn_once(&self, report: &container::Report) {
+        let mut messages = Vec::new();
+        if report.proc_bound {
+            messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
+        }
+        if report.sys_empty {
+            messages.push("/sys cannot be shown read-only here, so it is empty in steps".to_owned());
+        }
+        if !report.devices_missing.is_empty() {
+            messages
+                .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
+        }
+        if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
+            for message in messages {
+                self.sink.emit(Event::Warning { message, line: None });
+            }
+        }
     }
 
     /// Returns what a COPY from the context selects.
@@ -353,7 +419,9 @@ impl Work<'_> {
         let hit = self.store.cached(key)?;
         let there =
             self.store.has_snapshot(&self.on_disk.realm, &hit.layer) || self.store.packed_any(&hit.layer).is_some();
-        there.then_some(hit)
+        // A damaged index is a layer that is not there.
+        let known = there && self.store.index(&hit.layer).is_ok_and(|index| index.is_some());
+        known.then_some(hit)
     }
 }
 

@@ -72,7 +72,10 @@ impl Classify for BuildError {
         match self {
             BuildError::Step { source, .. } => source.exit_status(),
             BuildError::Interrupted => ExitStatus::Interrupted,
-            BuildError::WrongDiffId { .. } | BuildError::TooManyLayers { .. } => ExitStatus::Input,
+            BuildError::WrongDiffId { .. } | BuildError::TooManyLayers { .. } | BuildError::BadMountPoint { .. } => {
+                ExitStatus::Input
+            }
+            BuildError::DiskFull { .. } => ExitStatus::Store,
             BuildError::Store(error) => error.exit_status(),
             BuildError::Layer(error) => error.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
@@ -112,6 +115,9 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         }
         BuildError::ExitStatus { code: 127 } => {
             Some("127 is what a shell says of a command that it does not find".into())
+        }
+        BuildError::DiskFull { .. } => {
+            Some("`coracle prune` removes what no image needs; --root DIR keeps the store elsewhere".into())
         }
         BuildError::TooManyLayers { .. } => Some("join RUN and COPY instructions".into()),
         BuildError::WrongDiffId { .. } => Some("the image is damaged: bring it in again".into()),
