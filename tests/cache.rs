@@ -118,3 +118,21 @@ fn a_cached_stage_gives_the_same_files_to_copy() {
     project.build().succeeds().has_owner("one/f", "3:4", 0o644);
     project.file("Dockerfile", dockerfile("two")).build().cached(1).succeeds().has_owner("two/f", "3:4", 0o644);
 }
+
+// A store that lost something makes it anew.
+#[test]
+fn a_damaged_layer_is_a_miss() {
+    let project =
+        Project::new().dockerfile("FROM busybox AS a\nRUN echo one >/one\nFROM busybox\nCOPY --from=a /one /two");
+    let layers = project.user().store().join("layers");
+    for spoil in ["index", "everything"] {
+        project.build().succeeds();
+        for layer in std::fs::read_dir(&layers).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+            match spoil {
+                "index" => std::fs::write(layer.path().join("index"), "half").unwrap(),
+                _ => std::fs::remove_dir_all(layer.path()).unwrap(),
+            }
+        }
+        project.build().succeeds().has_file("two", "one\n");
+    }
+}

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use support::{Project, processes_with};
+use support::{Image, Project, User, processes_with};
 
 /// A project whose step says "ready" and then sleeps in several processes; and what is in their command lines.
 fn sleeper() -> (Project, String) {
@@ -124,4 +124,43 @@ fn descendants(pid: u32) -> Vec<i32> {
         next += 1;
     }
     found
+}
+
+// Not only RUN: what is copied or packed at the moment.
+#[test]
+fn an_interrupted_copy_or_packing_tags_nothing() {
+    for wait in ["[0 1/1] COPY", "#1 DONE"] {
+        let project = Project::new().dockerfile("FROM scratch\nCOPY big /big");
+        let big = std::fs::File::create(project.path("big")).unwrap();
+        big.set_len(2 << 30).unwrap();
+        let mut running = project.start();
+        running.wait_for(wait);
+        let sent = Instant::now();
+        running.signal(Signal::INT);
+        let outcome = running.wait();
+        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+        assert_eq!(outcome.code(), Some(130), "{outcome}");
+        let images = project.user().coracle(["images"]).run().succeeds();
+        assert!(!images.stdout.contains("test"), "{wait}: {}", images.stdout);
+    }
+}
+
+#[test]
+fn a_killed_prune_leaves_a_store_that_works() {
+    let user = User::with_busybox();
+    let project = Project::of(&user).dockerfile("FROM busybox\nRUN echo one >/one");
+    for delay in [0, 2, 5, 10, 20, 40] {
+        project.build().succeeds();
+        user.coracle(["rmi", "busybox", "test"]).run().succeeds();
+        let running = user.coracle(["prune", "--all"]).start();
+        thread::sleep(Duration::from_millis(delay));
+        running.signal(Signal::KILL);
+        running.wait();
+        user.pull(&support::base::busybox());
+        project.build().succeeds().has_file("one", "one\n").has_file("etc/passwd", &passwd());
+    }
+}
+
+fn passwd() -> String {
+    Image::only(&support::base::busybox()).text("etc/passwd")
 }
