@@ -25,7 +25,7 @@ impl Classify for UsageError {
 impl Classify for StoreError {
     fn exit_status(&self) -> ExitStatus {
         match self {
-            StoreError::Mismatch { .. } | StoreError::BadImage { .. } | StoreError::Image(_) => ExitStatus::Input,
+            StoreError::BadImage { .. } | StoreError::Image(_) => ExitStatus::Input,
             _ => ExitStatus::Store,
         }
     }
@@ -34,7 +34,9 @@ impl Classify for StoreError {
         match self {
             StoreError::Io { source, .. } => store_hint(source),
             StoreError::Busy { .. } => Some("try again when no build runs; /proc/locks tells who holds it".into()),
-            StoreError::NoBlob(_) => Some("bring the image in again with `coracle pull`".into()),
+            StoreError::NoBlob(_) | StoreError::Mismatch { .. } => {
+                Some("`coracle pull` brings the image in again, and replaces what is damaged".into())
+            }
             StoreError::Damaged { .. } => {
                 Some("`coracle build --no-cache` makes it anew, or pull the image again".into())
             }

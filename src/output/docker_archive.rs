@@ -150,7 +150,7 @@ fn import_layer(
     let mut magic = Vec::new();
     start.take(4).read_to_end(&mut magic).map_err(reading)?;
     let Some(method) = compression(&magic) else {
-        if store.blob_size(&diff_id.0) != Some(size) {
+        if !store.blob_is_sound(&diff_id.0, size) {
             copy_in(archive, open()?, (&diff_id.0, size), store, meter).map_err(|error| match error {
                 OutputError::Digest { expected, found, .. } => OutputError::Digest { what: what(), expected, found },
                 other => other,

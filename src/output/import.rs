@@ -17,7 +17,7 @@ pub struct Imported {
 }
 
 /// Brings the image of `location` for this platform into the store: manifest, configuration and layers, each verified.
-/// Blobs that are there already are not read again.
+/// Blobs that are in the store already and sound are not copied again; damaged ones are replaced.
 ///
 /// It is the caller's to tag it. The diff_ids of compressed layers are verified when they are unpacked.
 ///

@@ -32,8 +32,8 @@ pub(super) fn import(
     let image: Image = select(&starts, &Platform::host(), &what, &mut fetch)?.into();
     let mut layers: Vec<(Digest, u64)> = Vec::new();
     for layer in image.layers() {
-        let known = store.blob_size(&layer.digest) == Some(layer.size);
-        if !known && !layers.iter().any(|(digest, _)| *digest == layer.digest) {
+        let listed = layers.iter().any(|(digest, _)| *digest == layer.digest);
+        if !listed && !store.blob_is_sound(&layer.digest, layer.size) {
             layers.push((layer.digest, layer.size));
         }
     }

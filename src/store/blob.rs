@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +27,11 @@ impl Store {
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let metadata = fs::symlink_metadata(self.blob_path(digest)).ok()?;
         metadata.is_file().then_some(metadata.len())
+    }
+
+    /// Returns whether the blob `digest` is in the store and its content is `size` bytes with that digest. Reads all of it.
+    pub fn blob_is_sound(&self, digest: &Digest, size: u64) -> bool {
+        is_sound(&self.blob_path(digest), digest, size)
     }
 
     /// Opens the blob `digest` for reading. Its content is not verified.
@@ -70,13 +75,13 @@ impl Store {
         })
     }
 
-    /// Writes `bytes` as a blob, where it is missing, and returns its digest.
+    /// Writes `bytes` as a blob, where it is missing or damaged, and returns its digest.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if self.blob_size(&digest) != Some(bytes.len() as u64) {
+        if !self.blob_is_sound(&digest, bytes.len() as u64) {
             let mut writer = self.blob_writer()?;
             writer.write_all(bytes).map_err(|source| writer.error(source))?;
             writer.finish()?;
@@ -125,7 +130,7 @@ impl Drop for Temp {
 
 impl BlobWriter {
     /// Puts the blob into the store and returns its digest and its length in bytes. A blob that is there already is
-    /// kept.
+    /// kept if it is sound, and replaced if it is damaged.
     ///
     /// The content is on disk then, its name perhaps not yet: [`Store::tag`] sees to that for all blobs at once.
     ///
@@ -158,8 +163,7 @@ impl BlobWriter {
         let file = buffer.into_inner().map_err(|error| self.error(error.into_error()))?;
         check(&digest, size)?;
         let blob = self.blobs.join(digest.hex());
-        let there = fs::symlink_metadata(&blob).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
-        if !there {
+        if !is_sound(&blob, &digest, size) {
             file.sync_data().map_err(|source| StoreError::io("sync", &self.temp.0, source))?;
             fs::rename(&self.temp.0, &blob).map_err(|source| StoreError::io("rename", &blob, source))?;
         }
@@ -201,6 +205,17 @@ pub(super) fn open_regular(path: &Path) -> Result<Option<File>, StoreError> {
         Err(Errno::LOOP) => Err(damaged("it is a symbolic link")),
         Err(errno) => Err(StoreError::io("open", path, errno.into())),
     }
+}
+
+fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
+    let Ok(Some(mut file)) = open_regular(path) else { return false };
+    if !file.metadata().is_ok_and(|metadata| metadata.len() == size) {
+        return false;
+    }
+    let mut hash = DigestWriter::new(io::sink());
+    let read = io::copy(&mut BufReader::with_capacity(256 << 10, &mut file), &mut hash);
+    let (_, found, length) = hash.finish();
+    read.is_ok() && (found, length) == (*digest, size)
 }
 
 fn verify(what: &str, expected: (&Digest, u64), found: (&Digest, u64)) -> Result<(), StoreError> {
@@ -268,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_blob_is_kept_and_a_cut_one_is_replaced() {
+    fn an_existing_blob_is_kept_and_a_damaged_one_is_replaced() {
         use std::os::unix::fs::MetadataExt;
         let (_dir, store) = store();
         let digest = store.put_blob(b"hello").unwrap();
@@ -278,9 +293,16 @@ mod tests {
         writer.write_all(b"hello").unwrap();
         writer.finish().unwrap();
         assert_eq!(inode(), before);
-        fs::write(store.blob_path(&digest), b"hel").unwrap();
-        store.put_blob(b"hello").unwrap();
-        assert_eq!(store.read_blob(&digest, 10).unwrap(), b"hello");
+        for damaged in [b"hel".as_slice(), b"hullo"] {
+            fs::write(store.blob_path(&digest), damaged).unwrap();
+            store.put_blob(b"hello").unwrap();
+            assert_eq!(store.read_blob(&digest, 10).unwrap(), b"hello");
+            fs::write(store.blob_path(&digest), damaged).unwrap();
+            let mut writer = store.blob_writer().unwrap();
+            writer.write_all(b"hello").unwrap();
+            writer.finish_as(&digest, 5).unwrap();
+            assert!(store.blob_is_sound(&digest, 5));
+        }
     }
 
     #[test]
