@@ -16,7 +16,7 @@ const SHORT: usize = 60;
 
 /// Prints a document of the image as it is stored.
 pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
-    let store = Store::open(&request.root)?;
+    let store = Store::open_read(&request.root)?;
     let image = names::find(&store, &request.name)?;
     let bytes = match request.document {
         Document::Config => &image.config_bytes,
@@ -29,7 +29,7 @@ pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
 
 /// Lists the steps that made the image, the newest first.
 pub(super) fn history(request: &HistoryRequest) -> Result<ExitCode, Failure> {
-    let store = Store::open(&request.root)?;
+    let store = Store::open_read(&request.root)?;
     let image = names::find(&store, &request.name)?;
     let layers = image.layers();
     let mut layer = layers.iter();

@@ -12,7 +12,7 @@ use crate::store::Store;
 
 /// Writes the image to its destination.
 pub(super) fn push(request: &PushRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
-    let store = Store::open(&request.root)?;
+    let store = Store::open_read(&request.root)?;
     let image = names::find(&store, &request.name)?;
     // An image that was found by its digest has no name to go by.
     let name: Vec<String> = match names::normalise(&request.name) {

@@ -197,7 +197,13 @@ impl Store {
         let dir = self.layout().join("blobs/sha256");
         let failed = |source| StoreError::io("read", &dir, source);
         let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(failed)? {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            // A store that was opened to read need not exist.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+            Err(source) => return Err(failed(source)),
+        };
+        for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             let Some(digest) = name.to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()) else {
                 continue;

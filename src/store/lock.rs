@@ -1,4 +1,5 @@
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,17 @@ impl Lock {
         let file = open(path)?;
         file.lock_shared().map_err(|source| StoreError::io("lock", path, source))?;
         Ok(Lock(file))
+    }
+
+    /// As [`Lock::shared`], without writing anything; `None` where the file is not there or must not be opened.
+    pub(super) fn shared_where_possible(path: &Path) -> Result<Option<Self>, StoreError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) => return Ok(None),
+            Err(source) => return Err(StoreError::io("open", path, source)),
+        };
+        file.lock_shared().map_err(|source| StoreError::io("lock", path, source))?;
+        Ok(Some(Lock(file)))
     }
 
     /// Waits for a lock that nobody shares; where it is not free at once, calls `on_wait` and tries again for `longest`.

@@ -77,6 +77,19 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens the store in the folder `root` to look at it: nothing is made or written, so it may lie on a file system that is
+    /// read-only, or belong to another user. A store that is not there yet has no images.
+    ///
+    /// Where even the lock cannot be opened, there is none; then a prune by the owner can take away what is being read.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the lock fails.
+    pub fn open_read(root: &Path) -> Result<Self, StoreError> {
+        let mut store = Store::unlocked(root);
+        store.lock = Lock::shared_where_possible(&root.join("lock"))?;
+        Ok(store)
+    }
+
     /// A store in which the caller is alone already.
     fn unlocked(root: &Path) -> Self {
         Store {
