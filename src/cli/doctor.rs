@@ -8,13 +8,13 @@ use serde_json::json;
 
 use super::print;
 use super::report::{Failure, Style, chain};
-use super::request::DoctorRequest;
+use super::request::{DoctorRequest, UsageError};
 use super::text::visible;
 
 /// Tries everything that a build needs, and says what came of it.
 pub(super) fn doctor(request: &DoctorRequest) -> Result<ExitCode, Failure> {
-    let root = request.root.as_ref().map_err(Clone::clone)?;
-    let dir = existing(root);
+    let root = request.root.as_deref();
+    let dir = existing(root.unwrap_or(&request.temp));
     let mode = probe::mode(&dir);
     let checks = probe::all(&dir)?;
     let text = if request.json { json(&mode, &checks, root) } else { words(&mode, &checks, root, request.colour) };
@@ -26,15 +26,20 @@ fn existing(root: &Path) -> PathBuf {
     root.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
 }
 
+/// The store's folder, or why there is none.
+type Root<'a> = Result<&'a Path, &'a UsageError>;
+
 type Mode = Result<coracle_runtime::IdMaps, coracle_runtime::RuntimeError>;
 
-fn words(mode: &Mode, checks: &[probe::Check], root: &Path, colour: bool) -> String {
+fn words(mode: &Mode, checks: &[probe::Check], root: Root<'_>, colour: bool) -> String {
     let style = if colour { Style::Colour } else { Style::Plain };
-    let mut text = format!("store    {}\n", visible(&root.display().to_string()));
+    let store = root.map_or_else(no_store, |root| root.display().to_string());
+    let mut text = format!("store    {}\n", visible(&store));
     match mode {
         Ok(maps) => text.push_str(&format!("mode     {maps}\n")),
         Err(error) => {
-            text.push_str("mode     none: builds without RUN only\n");
+            text.push_str("mode     none: no build is possible here yet; ");
+            text.push_str("version, images, inspect, history, tag, push, pull work\n");
             text.push_str(&format!("blocker  {}\n", visible(&chain(error))));
             if let Some(hint) = error.hint() {
                 text.push_str(&format!("fix      {}\n", visible(&hint)));
@@ -56,7 +61,12 @@ fn words(mode: &Mode, checks: &[probe::Check], root: &Path, colour: bool) -> Str
     text
 }
 
-fn json(mode: &Mode, checks: &[probe::Check], root: &Path) -> String {
+fn no_store(error: &UsageError) -> String {
+    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("none: {error}{hint}")
+}
+
+fn json(mode: &Mode, checks: &[probe::Check], root: Root<'_>) -> String {
     let checks: Vec<_> = checks
         .iter()
         .map(|check| {
@@ -78,7 +88,7 @@ fn json(mode: &Mode, checks: &[probe::Check], root: &Path) -> String {
         .collect();
     let report = json!({
         "version": 1,
-        "store": root.display().to_string(),
+        "store": root.ok().map(|root| root.display().to_string()),
         "mode": mode.as_ref().ok().map(ToString::to_string),
         "blocker": mode.as_ref().err().map(|error| chain(error)),
         "fix": mode.as_ref().err().and_then(|error| error.hint()),

@@ -152,6 +152,8 @@ pub struct VersionRequest {
 pub struct DoctorRequest {
     /// The folder of the store, or why there is none: something for doctor to tell.
     pub root: Result<PathBuf, UsageError>,
+    /// Where to try things if there is no such folder; absolute.
+    pub temp: PathBuf,
     /// Whether to print JSON.
     pub json: bool,
     /// Whether a person reads it on a terminal with colours.
@@ -200,7 +202,7 @@ impl Request {
             Verb::Version(args) => Request::Version(VersionRequest { json: args.json }),
             Verb::Doctor(args) => {
                 let colour = environment.stdout_is_terminal && environment.colour();
-                Request::Doctor(DoctorRequest { root, json: args.json, colour })
+                Request::Doctor(DoctorRequest { root, temp: environment.temp_dir(), json: args.json, colour })
             }
         })
     }

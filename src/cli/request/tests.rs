@@ -257,7 +257,7 @@ fn the_other_verbs() {
             Request::Prune(PruneRequest { root: root.clone(), cache_too: true, json: true }),
         ),
         ("version --json", Request::Version(VersionRequest { json: true })),
-        ("--root /s doctor", Request::Doctor(DoctorRequest { root: Ok(root.clone()), json: false, colour: false })),
+        ("--root /s doctor", Request::Doctor(DoctorRequest { root: Ok(root.clone()), temp: "/tmp".into(), json: false, colour: false })),
     ] {
         assert_eq!(meant(line), Ok(want), "{line}");
     }
@@ -268,6 +268,6 @@ fn only_verbs_that_need_the_store_need_a_home() {
     let homeless = Environment::default();
     assert_eq!(meant_in(&homeless, &["images"]), Err(UsageError::NoRoot));
     assert!(meant_in(&homeless, &["version"]).is_ok());
-    let doctor = DoctorRequest { root: Err(UsageError::NoRoot), json: false, colour: false };
+    let doctor = DoctorRequest { root: Err(UsageError::NoRoot), temp: "/tmp".into(), json: false, colour: false };
     assert_eq!(meant_in(&homeless, &["doctor"]), Ok(Request::Doctor(doctor)));
 }
