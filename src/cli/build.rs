@@ -161,7 +161,7 @@ fn bases(
             if matches!(request.pull, PullPolicy::Always | PullPolicy::Newer) {
                 let message = "registries are not supported yet, so no image can be pulled";
                 let hint = "leave --pull out, or give `--pull=never`, to take images from the store";
-                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Network));
+                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Usage));
             }
             match store.find(&name)? {
                 Some(descriptor) => descriptor,
@@ -177,7 +177,7 @@ fn bases(
                              `oci-archive:FILE` or `docker-archive:FILE` and the name {name}"
                         ),
                     };
-                    return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Network));
+                    return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Input));
                 }
             }
         };

@@ -131,9 +131,23 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Returns the error of the system that `error` goes back to.
+/// Returns the error of the system that `error` goes back to: one with an error number. An archive that ends early is an
+/// [`io::Error`] as well, but no call failed there.
 fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+        let error = error.downcast_ref::<io::Error>()?;
+        match error.get_ref() {
+            // `source` would go past what is inside.
+            Some(inside) => system_error(inside),
+            None => error.raw_os_error().map(|_| error),
+        }
+    })
+}
+
+/// Returns the error of the system in `error` alone, without the names of temporary files around it.
+pub(super) fn plain(error: io::Error) -> io::Error {
+    let number = system_error(&error).and_then(io::Error::raw_os_error);
+    number.map_or(error, io::Error::from_raw_os_error)
 }
 
 impl Classify for LayerError {
@@ -177,7 +191,8 @@ impl Classify for OutputError {
         match self {
             OutputError::Store(error) => error.exit_status(),
             OutputError::Layer(error) => error.exit_status(),
-            OutputError::Io { .. } | OutputError::Stream(_) | OutputError::Tree(_) => ExitStatus::Store,
+            OutputError::Tree(_) => ExitStatus::Store,
+            error if system_error(error).is_some() => ExitStatus::Store,
             _ => ExitStatus::Input,
         }
     }
@@ -306,5 +321,29 @@ mod tests {
         assert!(io(io::ErrorKind::StorageFull).hints()[0].contains("coracle prune"));
         let bad = StoreError::BadImage { what: "manifest".into(), reason: "no layers".into() };
         assert_eq!(Failure::from(bad).status(), ExitStatus::Input);
+        let digest = crate::oci::Digest::of(b"");
+        let (expected, found) = (digest, digest);
+        let rotten =
+            StoreError::Mismatch { what: "blob".into(), expected, expected_size: 5, found, found_size: 5 };
+        let rotten = Failure::from(rotten);
+        assert_eq!(rotten.status(), ExitStatus::Store);
+        assert!(rotten.hints()[0].contains("coracle pull"));
+    }
+
+    #[test]
+    fn an_archive_that_ends_early_is_a_bad_input_and_a_full_disk_is_not() {
+        let read = |source: io::Error| LayerError::from(crate::layer::tar::TarError::Read { offset: 0, source });
+        let full = || io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let around = io::Error::other(crate::tree::Error { call: "read", path: "a".into(), source: full() });
+        for (source, status) in [
+            (io::ErrorKind::UnexpectedEof.into(), ExitStatus::Input),
+            (io::Error::new(io::ErrorKind::InvalidData, "bad gzip header"), ExitStatus::Input),
+            (full(), ExitStatus::Store),
+            (io::Error::other(full()), ExitStatus::Store),
+            (around, ExitStatus::Store),
+        ] {
+            let said = format!("{source:?}");
+            assert_eq!(Failure::from(read(source)).status(), status, "{said}");
+        }
     }
 }
