@@ -261,17 +261,34 @@ fn a_thousand_levels_are_walked_with_few_descriptors() {
     // Longer than the longest path of one system call.
     let mut text = Vec::new();
     for _ in 0..1000 {
-        rustix::fs::mkdirat(&at, "deeper", Mode::from_raw_mode(0o755)).expect("made");
-        at = rustix::fs::openat(&at, "deeper", rustix::fs::OFlags::PATH, Mode::empty()).expect("opened");
-        text.extend_from_slice(b"deeper/");
+        rustix::fs::mkdirat(&at, "low", Mode::from_raw_mode(0o755)).expect("made");
+        at = rustix::fs::openat(&at, "low", rustix::fs::OFlags::PATH, Mode::empty()).expect("opened");
+        text.extend_from_slice(b"low/");
     }
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
     drop(rustix::fs::openat(&at, "bottom", flags, Mode::from_raw_mode(0o644)).expect("made"));
     let context = open(dir.path());
-    assert_eq!(names(&context, ""), ["deeper"]);
+    assert_eq!(names(&context, ""), ["low"]);
     let bottom = path([&text[..], b"bottom"].concat());
     assert!(context.lookup(&bottom).expect("looked").is_some());
     assert_eq!(context.digests(&[bottom]).expect("digested"), [sha256("")]);
+}
+
+#[test]
+fn a_path_that_the_kernel_would_not_take_is_refused_in_few_words() {
+    let dir = folder(&[]);
+    let mut at = rustix::fs::openat(CWD, dir.path(), rustix::fs::OFlags::PATH, Mode::empty()).expect("opened");
+    let name = "n".repeat(255);
+    let mut above = Vec::new();
+    for _ in 0..17 {
+        rustix::fs::mkdirat(&at, &name, Mode::from_raw_mode(0o755)).expect("made");
+        at = rustix::fs::openat(&at, &name, rustix::fs::OFlags::PATH, Mode::empty()).expect("opened");
+        above.push(name.clone());
+    }
+    let error = open(dir.path()).read_dir(&path(above[..16].join("/"))).expect_err("4351 bytes");
+    assert_eq!(error.to_string(), format!("read {0}…{0}", "n".repeat(60)));
+    assert_eq!(error.source.to_string(), "the path has 4351 bytes, more than 4096");
+    assert!(open(dir.path()).lookup(&path(above.join("/"))).is_err());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 
 use super::host_dir::word;
 use super::{Context, ContextError, IgnoreRules};
@@ -29,7 +30,7 @@ enum LastLink {
 pub(super) fn dockerfile(context: &Context, file: Option<&Path>) -> Result<(PathBuf, String), ContextError> {
     let (path, bytes) = match file {
         Some(path) => {
-            let missing = || ContextError::Read { path: path.to_path_buf(), source: io::ErrorKind::NotFound.into() };
+            let missing = || ContextError::Read { path: path.to_path_buf(), source: Errno::NOENT.into() };
             let bytes = read_anywhere(context, path, DOCKERFILE, LastLink::Follow)?.ok_or_else(missing)?;
             (path.to_path_buf(), bytes)
         }

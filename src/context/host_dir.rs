@@ -15,6 +15,9 @@ use crate::tree::{self, Kind, Meta, Mtime, Node, TreePath};
 /// The longest path given to one system call. Longer ones are walked in pieces.
 const PIECE: usize = 4000;
 
+/// The longest path in a context: what the kernel takes. Each level of a deep tree costs the way to it.
+const LONGEST: usize = 4096;
+
 /// Bytes of directory entries read by one call.
 const DIRENTS: usize = 32 * 1024;
 
@@ -72,6 +75,7 @@ impl HostDir {
         path: &TreePath,
         then: impl FnOnce(BorrowedFd<'_>, &[u8], Stat) -> rustix::io::Result<T>,
     ) -> Result<Option<T>, tree::Error> {
+        check_length(path)?;
         let found = || {
             let Some(name) = path.name() else {
                 return then(self.root.as_fd(), b".", stat_in(self.root.as_fd(), b".")?);
@@ -105,6 +109,7 @@ impl HostDir {
             }
             let child = path.child(name.to_bytes());
             let Some(mark) = filter(&child, entry.file_type()) else { continue };
+            check_length(&child)?;
             let found = stat_in(dir.as_fd(), name.to_bytes())
                 .and_then(|stat| Ok((node(dir.as_fd(), name.to_bytes(), &stat)?, stat)));
             match found {
@@ -242,6 +247,17 @@ fn node(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> rustix::io::Result<Nod
 
 pub(super) fn fail(call: &'static str, path: &TreePath, errno: Errno) -> tree::Error {
     tree::Error { call, path: path.to_string(), source: errno.into() }
+}
+
+fn check_length(path: &TreePath) -> Result<(), tree::Error> {
+    let bytes = path.as_bytes();
+    if bytes.len() <= LONGEST {
+        return Ok(());
+    }
+    let part = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let shown = format!("{}…{}", part(&bytes[..60]), part(&bytes[bytes.len() - 60..]));
+    let source = io::Error::other(format!("the path has {} bytes, more than {LONGEST}", bytes.len()));
+    Err(tree::Error { call: "read", path: shown, source })
 }
 
 /// Returns the word for a type of file.
