@@ -36,7 +36,8 @@ pub(super) fn from(command: &Command<'_>, found: &mut Vec<Diagnostic>) -> Stage 
         [_, word, name] if word.text.eq_ignore_ascii_case("as") => stage_name(name, found),
         [_, .., name] if words.len() == 2 => {
             let error = Diagnostic::error("FROM takes one word, or `image AS name`").at(name.span);
-            found.push(error.hint(format!("write `AS {}` to name the stage", name.text)));
+            let name = if name.text.eq_ignore_ascii_case("as") { "NAME" } else { &name.text };
+            found.push(error.hint(format!("write `AS {name}` to name the stage")));
             None
         }
         _ => {

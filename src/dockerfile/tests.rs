@@ -152,6 +152,9 @@ fn a_bad_stage_name_or_from_is_an_error() {
     assert_eq!(errors("FROM a AS x/y"), ["1: `x/y` cannot be the name of a stage"]);
     assert_eq!(errors("FROM a b"), ["1: FROM takes one word, or `image AS name`"]);
     assert_eq!(errors("FROM a AS"), ["1: FROM takes one word, or `image AS name`"]);
+    let hint = |text: &str| parse(&Source::new("Dockerfile", text)).unwrap_err()[0].hint.clone().unwrap();
+    assert_eq!(hint("FROM a AS"), "write `AS NAME` to name the stage");
+    assert_eq!(hint("FROM a b"), "write `AS b` to name the stage");
     assert_eq!(errors("FROM"), ["1: FROM takes one word, or `image AS name`"]);
     assert_eq!(errors("FROM --platform=linux/arm64 a"), ["1: `FROM --platform` is not supported yet"]);
 }
