@@ -1,10 +1,14 @@
 //! `coracle prune`: what nobody needs goes.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use coracle_runtime::userns;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 
-use super::report::Failure;
+use super::report::{ExitStatus, Failure};
 use super::request::PruneRequest;
 use super::{print, say, text, work};
 use crate::build::Isolation;
@@ -12,6 +16,7 @@ use crate::store::{Keep, Store};
 
 /// Removes what no image and no cache entry needs; with `--all` the cache too.
 pub(super) fn prune(request: &PruneRequest) -> Result<ExitCode, Failure> {
+    end_on_signals();
     // Files of other ids can be removed only by root of the user namespace in which they were made.
     let entered = match work::isolation() {
         Isolation::UserNamespace(maps) => userns::enter(&maps).err(),
@@ -38,4 +43,14 @@ pub(super) fn prune(request: &PruneRequest) -> Result<ExitCode, Failure> {
         )
     };
     print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// Ends this process at once on a signal, with the exit code that says so. That is safe at any time: names go before what they
+/// lead to, and the next prune takes the rest.
+fn end_on_signals() {
+    let now = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Without it the signal ends the process all the same.
+        let _ = register_conditional_shutdown(signal, ExitStatus::Interrupted.code().into(), Arc::clone(&now));
+    }
 }
