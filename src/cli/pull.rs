@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use coracle_runtime::RuntimeError;
 use coracle_runtime::container::Control;
 
 use super::classify::BuildProblem;
 use super::progress::{Mode, Progress};
-use super::report::{Failure, Style};
+use super::report::{Failure, Style, chain};
 use super::request::PullRequest;
 use super::{names, print, work};
 use crate::build::{BuildError, Builder, Isolation};
@@ -33,15 +34,20 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     let image = store.image(&imported.descriptor)?;
     // Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.
     let isolation = work::isolation();
-    if !matches!(isolation, Isolation::Unavailable(_)) {
+    let not_unpacked = |error: &RuntimeError| {
+        let message = format!("the layers are not unpacked yet, the first build has to do it: {}", chain(error));
+        progress.emit(Event::Warning { message, line: None });
+    };
+    if let Isolation::Unavailable(error) = &isolation {
+        not_unpacked(error);
+    } else {
         let control = Arc::new(Control::new());
         let on_enter = work::on_enter(&control, progress);
         let mut builder =
             Builder { store: &store, sink: progress.as_ref(), control: &control, isolation, on_enter: &on_enter };
         match builder.unpack(&image) {
             Err(BuildError::Runtime(error)) => {
-                let message = format!("the layers were not unpacked: {error}");
-                progress.emit(Event::Warning { message, line: None });
+                not_unpacked(&error);
             }
             other => other?,
         }
