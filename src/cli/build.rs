@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
-use super::classify::{BuildProblem, FileLost};
+use super::classify::{BuildProblem, FileLost, plain};
 use super::progress::Progress;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
@@ -42,6 +42,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         progress.emit(Event::Warning { message: message.clone(), line: None });
     }
     let tags = names::normalised(&request.tags)?;
+    outputs::check_folders(request)?;
     let (path, source) = read_dockerfile(request)?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
@@ -95,7 +96,6 @@ fn finish(
     progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
     let digest = built.image.digest.to_string();
-    store.tag(tags, &built.image.descriptor())?;
     if let Some(path) = &request.iidfile {
         write_file(path, digest.as_bytes())?;
     }
@@ -109,6 +109,8 @@ fn finish(
         let text = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
         write_file(path, text.as_bytes())?;
     }
+    // Last: a build that fails tags nothing.
+    store.tag(tags, &built.image.descriptor())?;
     let what = if tags.is_empty() { "image".to_owned() } else { tags.join(", ") };
     progress.emit(Event::Exported { what, digest: Some(digest.clone()) });
     progress.finish();
@@ -262,7 +264,7 @@ fn failure(
 
 /// Writes a small file: a reader sees the old bytes or the new ones.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
+    let lost = |source| FileLost { call: "write", path: path.display().to_string(), source: plain(source) };
     let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
     if special {
         let mut file = File::options().write(true).open(path).map_err(lost)?;

@@ -1,6 +1,7 @@
 //! Which exit code and which hint belong to an error of a room: all of it in this file.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::report::{Classify, ExitStatus};
 use super::request::UsageError;
@@ -212,6 +213,7 @@ impl Classify for ContextError {
         match self {
             ContextError::NotUtf8 { .. } | ContextError::Ignore { .. } => ExitStatus::Input,
             ContextError::Open { .. } | ContextError::NoDockerfile { .. } => ExitStatus::Usage,
+            ContextError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => ExitStatus::Usage,
             _ => ExitStatus::Failed,
         }
     }
@@ -275,6 +277,14 @@ pub enum BuildProblem {
     NoCommand {
         /// The image, as the user named it.
         image: String,
+    },
+    /// A file that is to be written has no folder.
+    #[error("cannot write {file:?}: there is no folder {dir:?}")]
+    NoFolder {
+        /// The file.
+        file: PathBuf,
+        /// Where it should lie.
+        dir: PathBuf,
     },
     /// An image that came in has no name.
     #[error("{place} does not say what the image is called")]

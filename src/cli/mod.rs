@@ -60,9 +60,13 @@ fn start(environment: &Environment, style: Style) -> ExitCode {
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // --help goes to standard output; that nobody reads it is no failure.
-            let _ = error.print();
-            return if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Done.into() };
+            // --help goes to standard output; that nobody reads on is no failure.
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            return match printed {
+                _ if error.use_stderr() => ExitStatus::Usage.into(),
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => lost(error, style),
+                _ => ExitStatus::Done.into(),
+            };
         }
     };
     let json = matches!(&cli.verb, Verb::Build(build) if build.progress == Mode::Json);
@@ -76,6 +80,12 @@ fn start(environment: &Environment, style: Style) -> ExitCode {
         }
         failure.status().into()
     })
+}
+
+fn lost(error: std::io::Error, style: Style) -> ExitCode {
+    let failure = Failure::from(OutputLost(error));
+    say(&failure.report(style));
+    failure.status().into()
 }
 
 /// Calls the verb. It returns the exit code, which is another one than 0 only for `run`: that of the command.

@@ -5,11 +5,32 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::args::{Destination, OutputSpec};
-use super::classify::FileLost;
+use super::classify::{BuildProblem, FileLost, plain};
 use super::report::Failure;
+use super::request::BuildRequest;
 use crate::build::{Builder, Built};
 use crate::output::{self, ArchiveFormat, Location, files};
 use crate::progress::{Event, Sink};
+use crate::store::{Image, Store};
+
+/// Checks that all that a build is to write has a folder to lie in: a build may take long, and fail for that at its end.
+pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
+    let outputs = request.outputs.iter().filter_map(|output| match output {
+        // These make their folder.
+        OutputSpec::OciDir(_) | OutputSpec::Local(_) => None,
+        OutputSpec::OciArchive(to) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
+            Destination::File(file) => Some(file),
+            Destination::Stdout => None,
+        },
+    });
+    for file in outputs.chain(&request.iidfile).chain(&request.metadata_file) {
+        let dir = file.parent().unwrap_or(Path::new("/"));
+        if !dir.is_dir() {
+            return Err(BuildProblem::NoFolder { file: file.clone(), dir: dir.to_path_buf() }.into());
+        }
+    }
+    Ok(())
+}
 
 /// Writes what `spec` asks for.
 pub(super) fn write(
@@ -22,19 +43,13 @@ pub(super) fn write(
     let image = &built.image;
     let what = match spec {
         OutputSpec::OciDir(dir) => {
-            let location = Location::OciDir { path: dir.clone(), reference: None };
-            output::export(image, builder.store, &location, tags, sink)?;
-            location.to_string()
+            return export(image, builder.store, Location::OciDir { path: dir.clone(), reference: None }, tags, sink);
         }
         OutputSpec::OciArchive(Destination::File(file)) => {
-            let location = Location::OciArchive { path: file.clone(), reference: None };
-            output::export(image, builder.store, &location, tags, sink)?;
-            location.to_string()
+            return export(image, builder.store, Location::OciArchive { path: file.clone(), reference: None }, tags, sink);
         }
         OutputSpec::DockerArchive(Destination::File(file)) => {
-            let location = Location::DockerArchive { path: file.clone(), reference: None };
-            output::export(image, builder.store, &location, tags, sink)?;
-            location.to_string()
+            return export(image, builder.store, Location::DockerArchive { path: file.clone(), reference: None }, tags, sink);
         }
         OutputSpec::OciArchive(Destination::Stdout) => {
             let mut out = BufWriter::new(io::stdout().lock());
@@ -60,9 +75,9 @@ pub(super) fn write(
             let mut archive = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(dir)
-                .map_err(|source| lost("create", file, source))?;
+                .map_err(|source| lost("create", file, plain(source)))?;
             write_tar(&view, archive.as_file_mut())?;
-            archive.persist(file).map_err(|error| lost("write", file, error.error))?;
+            archive.persist(file).map_err(|error| lost("write", file, plain(error.error)))?;
             file.display().to_string()
         }
         OutputSpec::Tar(Destination::Stdout) => {
@@ -72,6 +87,12 @@ pub(super) fn write(
         }
     };
     sink.emit(Event::Exported { what, digest: None });
+    Ok(())
+}
+
+/// It says itself what it has written.
+fn export(image: &Image, store: &Store, to: Location, tags: &[String], sink: &dyn Sink) -> Result<(), Failure> {
+    output::export(image, store, &to, tags, sink)?;
     Ok(())
 }
 

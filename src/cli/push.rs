@@ -7,7 +7,6 @@ use super::report::{Failure, Style};
 use super::request::PushRequest;
 use super::{names, print};
 use crate::output;
-use crate::progress::{Event, Sink};
 use crate::store::Store;
 
 /// Writes the image to its destination.
@@ -21,10 +20,6 @@ pub(super) fn push(request: &PushRequest, mode: Mode, style: Style) -> Result<Ex
     };
     let progress = Progress::new(mode, style);
     let result = output::export(&image, &store, &request.destination, &name, &progress);
-    if result.is_ok() {
-        let digest = Some(image.digest.to_string());
-        progress.emit(Event::Exported { what: request.destination.to_string(), digest });
-    }
     progress.finish();
     result?;
     print(&format!("{}\n", image.digest)).map(|()| ExitCode::SUCCESS)

@@ -86,7 +86,11 @@ fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError> {
         return write(&mut out).map_err(failed);
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = TempFile::create(dir)?;
+    let temp = TempFile::create(dir).map_err(|error| match error {
+        // The name for the time being means nothing to the user.
+        OutputError::Io { source, .. } => OutputError::io("create", path, source),
+        other => other,
+    })?;
     let mut out = BufWriter::with_capacity(256 << 10, temp.file());
     write(&mut out).map_err(failed)?;
     out.flush().map_err(|source| OutputError::io("write", path, source))?;

@@ -2,6 +2,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::oci::Reference;
+
 /// Prefixes that are transports elsewhere (containers/image), and may come here later.
 const LATER: [&str; 9] =
     ["docker", "docker-daemon", "containers-storage", "dir", "ostree", "sif", "tarball", "atomic", "oci-layout"];
@@ -50,6 +52,12 @@ pub enum LocationError {
     #[error("{text:?} does not say what it is: write oci:DIR, oci-archive:FILE or docker-archive:FILE")]
     NoTransport {
         /// The text.
+        text: String,
+    },
+    /// The name of an image, without a transport: it would be in a registry.
+    #[error("{text:?}: registries are not supported yet; write oci:DIR, oci-archive:FILE or docker-archive:FILE")]
+    Registry {
+        /// The name.
         text: String,
     },
     /// A transport that other tools know.
@@ -109,7 +117,11 @@ impl FromStr for Location {
 
     fn from_str(text: &str) -> Result<Self, LocationError> {
         let cut = || text.chars().take(200).collect();
-        let no_transport = || LocationError::NoTransport { text: cut() };
+        // "./a" and "/a" are files, whatever is in them.
+        let no_transport = || match Reference::parse(text) {
+            Ok(_) => LocationError::Registry { text: cut() },
+            Err(_) => LocationError::NoTransport { text: cut() },
+        };
         let (transport, rest) = text.split_once(':').ok_or_else(no_transport)?;
         if LATER.contains(&transport) {
             return Err(LocationError::Unsupported { transport: transport.into() });
@@ -179,8 +191,9 @@ mod tests {
             ("docker://busybox", "transport \"docker\" is not supported yet"),
             ("dir:/tmp/x", "transport \"dir\" is not supported yet"),
             ("containers-storage:x", "is not supported yet"),
-            ("busybox", "does not say what it is"),
-            ("busybox:1", "does not say what it is"),
+            ("busybox", "registries are not supported yet"),
+            ("busybox:1", "registries are not supported yet"),
+            ("registry.example.com/x", "registries are not supported yet"),
             ("/tmp/x", "does not say what it is"),
             ("oci:", "has no path"),
             ("oci::latest", "has no path"),

@@ -51,6 +51,7 @@ Examples:
   coracle run --rm web:1                         try it
   coracle push web:1 oci-archive:web.tar         hand it on
   coracle doctor                                 see what this machine allows
+  coracle help build                             the flags of a verb
 
 The store is the folder that --root names, else $CORACLE_ROOT, else $XDG_DATA_HOME/coracle, else
 $HOME/.local/share/coracle.
@@ -242,8 +243,18 @@ pub struct JsonArgs {
 /// clap's error, which is also how `--help` and `--version` come back. A flag that users of docker or buildah expect
 /// and coracle lacks is said to be not supported yet.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let args = help_as_a_flag(args.into_iter().collect());
     Cli::try_parse_from(&args).map_err(|error| unbuilt::explain(error, &args))
+}
+
+/// Turns `help VERB` into `VERB --help`: clap's own verb prints a longer form, with six lines a flag.
+fn help_as_a_flag(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|verb| verb == "help") {
+        args.remove(1);
+        args.truncate(2);
+        args.push("--help".into());
+    }
+    args
 }
 
 #[cfg(test)]
