@@ -62,6 +62,19 @@ fn help(verb: Option<&str>) -> String {
 }
 
 #[test]
+fn help_is_a_verb_too() {
+    let said = |line: &str| {
+        let error = parse(line.split(' ').map(OsString::from)).expect_err("help comes back as an error");
+        (error.exit_code(), error.to_string())
+    };
+    for verb in ["", " build", " run", " prune"] {
+        assert_eq!(said(&format!("coracle help{verb}")), said(&format!("coracle{verb} --help")), "{verb}");
+    }
+    let (code, text) = said("coracle help biuld");
+    assert!(code == 2 && text.contains("biuld"), "{text}");
+}
+
+#[test]
 fn every_flag_of_every_verb_is_explained() {
     let mut command = Cli::command();
     command.build();
@@ -107,6 +120,7 @@ Examples:
   coracle run --rm web:1                         try it
   coracle push web:1 oci-archive:web.tar         hand it on
   coracle doctor                                 see what this machine allows
+  coracle help build                             the flags of a verb
 
 The store is the folder that --root names, else $CORACLE_ROOT, else $XDG_DATA_HOME/coracle, else
 $HOME/.local/share/coracle.

@@ -1,0 +1,68 @@
+//! A disk that is full: the build ends in words, and what was there before still is.
+
+mod support;
+
+use std::process::Command;
+
+use support::{User, base, root};
+
+/// Runs a script as an ordinary user whose store lies on a file system of 20 MB; `None` where that cannot be.
+fn with_a_small_disk(user: &User, script: &str) -> Option<String> {
+    let store = user.store();
+    let prepared = format!(
+        "set -e; mkdir -p {store}; mount -t tmpfs -o size=20m,mode=777 tmpfs {store}; \
+         exec {as_user} --home {home} -- sh -c '{script}'",
+        store = store.display(),
+        as_user = root().join("scripts/as-user").display(),
+        home = user.home().display(),
+    );
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &prepared]).output().ok();
+    let said = output.map(|output| {
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    });
+    match said {
+        Some(said) if said.contains("ready\n") => Some(said),
+        other => {
+            assert!(std::env::var_os("CI").is_none(), "no small disk: {other:?}");
+            eprintln!("skipped: only root can mount a small disk: {other:?}");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_build_that_fills_the_disk_tags_nothing_and_breaks_nothing() {
+    let user = User::new();
+    let context = user.new_dir();
+    std::fs::write(context.join("big"), noise(40 << 20)).expect("room for the context");
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY big /\n").expect("written");
+    std::fs::write(context.join("old"), "FROM busybox\nENV A=1\n").expect("written");
+    let script = format!(
+        "echo ready; c={program}; cd {context}; \
+         $c pull oci:{base}; echo pulled $?; \
+         $c build -q -t old -f old .; echo old $?; \
+         $c build -t big .; echo big $?; \
+         $c inspect big; echo inspect $?; \
+         $c push old oci:{context}/out; echo push $?; \
+         ls {store}/tmp | wc -l | sed \"s/^/left /\"",
+        program = env!("CARGO_BIN_EXE_coracle"),
+        context = context.display(),
+        base = base::busybox().display(),
+        store = user.store().display(),
+    );
+    let Some(said) = with_a_small_disk(&user, &script) else { return };
+    for line in ["pulled 0\n", "old 0\n", "big 5\n", "coracle prune", "inspect 1\n", "push 0\n", "left 0\n"] {
+        assert!(said.contains(line), "no `{line}` in {said}");
+    }
+}
+
+/// Bytes that no compression makes fewer.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    })
+    .take(length)
+    .collect()
+}

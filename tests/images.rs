@@ -1,0 +1,187 @@
+//! Images in the store: what they are called, what they say about themselves, how they come and go.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Image, Outcome, Project, User};
+
+fn run(user: &User, args: &[&str]) -> Outcome {
+    user.coracle(args).run()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn listed(user: &User) -> Vec<String> {
+    let list = json(&run(user, &["images", "--json"]).succeeds().stdout);
+    list.as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The bytes of all files below `dir`.
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().unwrap().len() }).sum()
+}
+
+fn blob(user: &User, digest: &str) -> std::path::PathBuf {
+    user.layout().join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
+}
+
+#[test]
+fn an_image_can_have_several_names() {
+    let user = User::with_busybox();
+    run(&user, &["tag", "busybox", "mine:1"]).succeeds();
+    assert_eq!(listed(&user), ["docker.io/library/busybox:latest", "docker.io/library/mine:1"]);
+    run(&user, &["images"]).succeeds().stdout_has("busybox:latest").stdout_has("mine:1").stdout_has("DIGEST");
+    let ids = run(&user, &["images", "-q"]).succeeds().stdout;
+    assert_eq!(ids.lines().count(), 1, "each id once: {ids}");
+    run(&user, &["rmi", "mine:1"]).succeeds().stdout_has("docker.io/library/mine:1");
+    assert_eq!(listed(&user), ["docker.io/library/busybox:latest"]);
+    run(&user, &["rmi", "mine:1"]).fails(1).stderr_has("mine:1");
+}
+
+#[test]
+fn rmi_removes_all_names_or_none() {
+    let user = User::with_busybox();
+    run(&user, &["rmi", "busybox", "no-such-image"]).fails(1);
+    assert_eq!(listed(&user).len(), 1);
+    run(&user, &["tag", "busybox", "mine:1"]).succeeds();
+    let id = run(&user, &["images", "-q"]).succeeds().stdout;
+    run(&user, &["rmi", id.trim().trim_start_matches("sha256:").split_at(12).0]).succeeds();
+    assert_eq!(listed(&user), [""; 0]);
+}
+
+#[test]
+fn inspect_and_history_show_what_the_image_says() {
+    let project = Project::new().dockerfile("FROM busybox\nENV A=1\nRUN echo x >/x");
+    let image = project.build().succeeds();
+    let user = project.user();
+    assert_eq!(json(&run(user, &["inspect", "test"]).succeeds().stdout), *image.document());
+    let manifest = run(user, &["inspect", "--type", "manifest", "test"]).succeeds().stdout;
+    assert_eq!(json(&manifest), *image.manifest());
+    let history = json(&run(user, &["history", "--json", "test"]).succeeds().stdout);
+    let history = history.as_array().unwrap();
+    assert_eq!(history.len(), image.history().len());
+    assert!(history[0]["created_by"].as_str().unwrap().contains("echo x >/x"), "the newest first: {history:?}");
+    run(user, &["history", "test"]).succeeds().stdout_has("CREATED BY").stdout_has("ENV A=1");
+}
+
+#[test]
+fn what_is_pushed_can_be_pulled() {
+    let user = User::with_busybox();
+    let original = Image::named(&user.layout(), "busybox:latest", None);
+    let dir = user.new_dir();
+    for transport in ["oci", "oci-archive", "docker-archive"] {
+        let location = format!("{transport}:{}:docker.io/library/busybox:latest", dir.join(transport).display());
+        let pushed = run(&user, &["push", "busybox", &location]).succeeds();
+        assert_eq!(pushed.count("exported"), 1, "{pushed}");
+        let other = User::new();
+        let source = dir.join(transport);
+        fs::rename(&source, other.home().join("in")).unwrap();
+        run(&other, &["pull", &format!("{transport}:{}", other.home().join("in").display())]).succeeds();
+        let image = Image::named(&other.layout(), "busybox:latest", None);
+        assert_eq!(image.config(), original.config(), "{transport}");
+        assert_eq!(image.document()["rootfs"], original.document()["rootfs"], "{transport}");
+        // An archive of docker has plain tars; the others have the very same blobs.
+        assert_eq!(image.digest() == original.digest(), transport != "docker-archive", "{transport}");
+    }
+}
+
+#[test]
+fn a_name_where_a_place_is_needed_is_told_about_registries() {
+    let user = User::with_busybox();
+    run(&user, &["pull", "busybox"]).fails(2).stderr_has("registries are not supported yet");
+    let outcome = run(&user, &["push", "busybox", "registry.example.com/x"]).fails(2);
+    outcome.stderr_has("registries are not supported yet");
+}
+
+#[test]
+fn a_damaged_image_hides_no_other_and_can_go() {
+    let user = User::with_busybox();
+    let project = Project::of(&user).dockerfile("FROM busybox\nENV A=1");
+    let built = project.build().succeeds();
+    fs::write(blob(&user, built.digest()), "rotten").unwrap();
+    let listed = run(&user, &["images"]).succeeds();
+    listed.stdout_has("busybox:latest").stdout_has("damaged").stderr_has("warning: test:latest: ");
+    run(&user, &["inspect", "test"]).fails(5).stderr_has("coracle pull");
+    run(&user, &["rmi", "test"]).succeeds();
+    run(&user, &["images"]).succeeds().stderr_has_no("warning");
+}
+
+#[test]
+fn a_damaged_blob_is_replaced_by_the_next_pull() {
+    let user = User::with_busybox();
+    let image = Image::named(&user.layout(), "busybox:latest", None);
+    let layer = blob(&user, image.manifest()["layers"][0]["digest"].as_str().unwrap());
+    let good = fs::read(&layer).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&layer, &bad).unwrap();
+    let to = format!("oci:{}", user.new_dir().join("out").display());
+    run(&user, &["push", "busybox", &to]).fails(5).stderr_has("coracle pull");
+    user.pull(&support::base::busybox());
+    assert_eq!(fs::read(&layer).unwrap(), good);
+    run(&user, &["push", "busybox", &to]).succeeds();
+}
+
+#[test]
+fn prune_gives_space_back_and_keeps_what_has_a_name() {
+    let project = Project::new().file("big", vec![7; 3 << 20]).dockerfile("FROM busybox\nCOPY big /\nRUN echo x >/x");
+    project.build().succeeds();
+    let user = project.user();
+    let full = size(&user.layout());
+    run(user, &["rmi", "test"]).succeeds();
+    let removed = json(&run(user, &["prune", "--all", "--json"]).succeeds().stdout);
+    assert!(removed["bytes"].as_u64().unwrap() > 3 << 20, "{removed}");
+    assert!(size(&user.layout()) < full, "blobs are gone");
+    assert_eq!(listed(user), ["docker.io/library/busybox:latest"]);
+    let image = project.build().succeeds();
+    for args in [&["prune"][..], &["prune", "--all"]] {
+        run(user, args).succeeds();
+        assert_eq!(listed(user).len(), 2);
+        project.image().has_file("x", "x\n");
+    }
+    // Steps of a named image stay in the cache; only the time of the image is another.
+    assert_eq!(project.build().cached(2).succeeds().document()["rootfs"], image.document()["rootfs"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_written_can_be_read() {
+    let user = User::with_busybox();
+    let dir = user.new_dir();
+    chmod("a-w", &user.store());
+    for args in [&["images"][..], &["inspect", "busybox"], &["history", "busybox"], &["version"], &["doctor"]] {
+        run(&user, args).succeeds();
+    }
+    run(&user, &["push", "busybox", &format!("oci:{}", dir.join("out").display())]).succeeds();
+    run(&user, &["tag", "busybox", "b:2"]).fails(5);
+    chmod("u+w", &user.store());
+    // The store of another user, whose lock may be read and not written.
+    let other = User::new();
+    let store = user.store();
+    for path in [user.home().to_path_buf(), user.home().join(".local"), user.home().join(".local/share"), store.clone()] {
+        chmod_one("a+rx", &path);
+    }
+    other.coracle(["--root", store.to_str().unwrap(), "images"]).run().succeeds().stdout_has("busybox");
+}
+
+#[test]
+fn a_store_that_is_not_there_has_no_images() {
+    let user = User::new();
+    assert_eq!(run(&user, &["images", "-q"]).succeeds().stdout, "");
+    run(&user, &["inspect", "0123456789ab"]).fails(1);
+    assert!(!user.store().exists(), "to look makes nothing");
+}
+
+fn chmod(mode: &str, path: &Path) {
+    let status = std::process::Command::new("chmod").arg("-R").arg(mode).arg(path).status();
+    assert!(status.unwrap().success());
+}
+
+fn chmod_one(mode: &str, path: &Path) {
+    assert!(std::process::Command::new("chmod").arg(mode).arg(path).status().unwrap().success());
+}
