@@ -126,6 +126,20 @@ pub enum RuntimeError {
         #[source]
         source: Errno,
     },
+    /// The image has no directory where /proc, /sys or /dev belongs. Nothing is mounted through a link of an image.
+    #[error("{path} of the image {what}")]
+    BadMountPoint {
+        /// "/proc", "/sys" or "/dev".
+        path: String,
+        /// What is wrong with it: "is a symbolic link, not a directory".
+        what: String,
+    },
+    /// A look back from the new root leads to another mount: nothing is run there.
+    #[error("{path} of the container is not its root: the root of the host may be reachable")]
+    RootNotLeft {
+        /// The path that leads elsewhere.
+        path: String,
+    },
     /// A process with more than one thread can not enter a user namespace.
     #[error("unshare(CLONE_NEWUSER) needs a process with one thread: this one has {threads}")]
     Threads {

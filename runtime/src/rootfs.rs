@@ -28,6 +28,24 @@ impl Rootfs {
         Ok(Rootfs { dir: rustix::fs::open(dir, flags, Mode::empty())? })
     }
 
+    /// Returns the root at `dir`, a directory that is open.
+    pub(crate) fn of(dir: OwnedFd) -> Self {
+        Rootfs { dir }
+    }
+
+    /// Returns the directory that is the root.
+    pub(crate) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Returns a handle (O_PATH) to what is at `path`, and its type. No link is followed at all: one on the way, or at
+    /// the end, is ELOOP.
+    pub(crate) fn place(&self, path: &str) -> Result<(OwnedFd, FileType), E> {
+        let found = self.at(path.as_bytes(), OFlags::PATH | OFlags::CLOEXEC, 0)?;
+        let file_type = FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
+        Ok((found, file_type))
+    }
+
     /// Returns the file at `path`, open for reading: a regular file, never a device, pipe or directory. Links are
     /// followed inside of the root; `path` is taken from the root, with or without a slash in front.
     ///
@@ -42,7 +60,7 @@ impl Rootfs {
             _ => return Err(E::INVAL.into()),
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = self.at(path, flags)?;
+        let file = self.at(path, flags, MAX_LINKS)?;
         // Somebody may have changed the tree between the two.
         if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
             return Err(E::INVAL.into());
@@ -55,24 +73,26 @@ impl Rootfs {
     /// # Errors
     /// What openat2(2) reports: ENOENT, ENOTDIR, ELOOP, …
     pub fn resolve(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        Ok(self.at(path, OFlags::PATH | OFlags::CLOEXEC)?)
+        Ok(self.at(path, OFlags::PATH | OFlags::CLOEXEC, MAX_LINKS)?)
     }
 
-    fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, E> {
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    /// With `max_links` 0 no link is followed; else some.
+    fn at(&self, path: &[u8], flags: OFlags, max_links: u32) -> Result<OwnedFd, E> {
+        let mut how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        how.set(ResolveFlags::NO_SYMLINKS, max_links == 0);
         let whole: &[u8] = if path.is_empty() { b"." } else { path };
         loop {
             match rustix::fs::openat2(&self.dir, whole, flags, Mode::empty(), how) {
                 // A rename or mount elsewhere made the kernel unsure about "..".
                 Err(E::AGAIN) => {}
-                Err(E::NOSYS) => return self.walk(path, flags),
+                Err(E::NOSYS) => return self.walk(path, flags, max_links),
                 other => return other,
             }
         }
     }
 
     /// As openat2 does it, a component at a time. `parents` holds the way back, so that `..` needs no look-up.
-    fn walk(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, E> {
+    fn walk(&self, path: &[u8], flags: OFlags, max_links: u32) -> Result<OwnedFd, E> {
         let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut parents: Vec<OwnedFd> = Vec::new();
         let mut todo: Vec<Vec<u8>> = components(path).rev().collect();
@@ -89,7 +109,7 @@ impl Rootfs {
                 continue;
             }
             links += 1;
-            if links > MAX_LINKS {
+            if links > max_links {
                 return Err(E::LOOP);
             }
             let target = rustix::fs::readlinkat(&next, c"", Vec::new())?.into_bytes();
@@ -138,7 +158,7 @@ mod tests {
             let mut text = String::new();
             root.open_file(path.as_bytes()).expect(path).read_to_string(&mut text).expect(path);
             assert_eq!(text, "inside", "{path}");
-            let walked = root.walk(path.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC).expect(path);
+            let walked = root.walk(path.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC, MAX_LINKS).expect(path);
             text.clear();
             File::from(walked).read_to_string(&mut text).expect(path);
             assert_eq!(text, "inside", "{path}, walked");
@@ -154,7 +174,19 @@ mod tests {
         assert_eq!(errno(b""), Some(libc::EISDIR));
         assert_eq!(errno(b"missing"), Some(libc::ENOENT));
         assert_eq!(errno(b"loop"), Some(libc::ELOOP));
-        assert_eq!(root.walk(b"loop", OFlags::PATH).map(drop), Err(E::LOOP));
-        assert_eq!(root.walk(b"etc/passwd/x", OFlags::PATH).map(drop), Err(E::NOTDIR));
+        assert_eq!(root.walk(b"loop", OFlags::PATH, MAX_LINKS).map(drop), Err(E::LOOP));
+        assert_eq!(root.walk(b"etc/passwd/x", OFlags::PATH, MAX_LINKS).map(drop), Err(E::NOTDIR));
+    }
+
+    #[test]
+    fn a_place_is_reached_through_no_link() {
+        let (dir, root) = root();
+        symlink("etc", dir.path().join("linked")).expect("link");
+        assert_eq!(root.place("etc").map(|(_, kind)| kind), Ok(FileType::Directory));
+        assert_eq!(root.place("etc/passwd").map(|(_, kind)| kind), Ok(FileType::RegularFile));
+        for path in ["absolute", "etc/up", "linked", "linked/passwd"] {
+            assert_eq!(root.place(path).map(drop), Err(E::LOOP), "{path}");
+            assert_eq!(root.walk(path.as_bytes(), OFlags::PATH, 0).map(drop), Err(E::LOOP), "{path}, walked");
+        }
     }
 }

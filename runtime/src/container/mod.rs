@@ -9,6 +9,7 @@
 //! nothing and change no ids, so they never do.
 
 mod control;
+mod detached;
 mod process;
 mod root;
 mod run;
@@ -170,7 +171,8 @@ impl Exit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The kernel refused a fresh /proc; the one of the caller is shown, which lists processes outside of the step. They
-    /// can not be signalled or looked into.
+    /// can not be signalled or looked into. All of this /proc is read-only: a command can not write to its own files there
+    /// either, such as /proc/self/oom_score_adj or /proc/self/comm.
     pub proc_bound: bool,
     /// /sys could not be shown read-only, and is empty.
     pub sys_empty: bool,

@@ -1,69 +1,57 @@
 //! The file system of a step: mounts it, moves into it, and closes the way back.
 //!
-//! Sources are taken from outside before the move, as detached mounts. Targets are resolved after it, by the kernel,
-//! with the new root as root: no link in an image leads anywhere else.
+//! The order is what keeps an image from reaching the host. First everything is taken from outside, as mounts that are
+//! nowhere yet. Then the new root becomes the root, and the old one goes. Only then is a path of the image looked up;
+//! its links then lead nowhere but inside. What is mounted is put on handles of what was found, never on paths.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno as E;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, mount_move,
-    move_mount, open_tree, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount};
 
-use super::{Bind, ContainerSpec, Report, RootfsSource};
-use crate::error::{Errno, RuntimeError};
-use crate::sys;
-
-const MOUNT_ATTR_RDONLY: u64 = 1;
-
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+use super::detached::{self, Outside, clone_of, failed, put, read_only, shown};
+use super::{ContainerSpec, Report, RootfsSource};
+use crate::error::RuntimeError;
+use crate::rootfs::Rootfs;
 
 const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
 ];
 
-/// Files that would let uid 0 change or restart the machine where it is the real one (a direct map).
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Files in /proc that would let uid 0 change or restart the machine where it is the real one (a direct map).
+const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// What tells of the machine more than a step should know, or belongs to the machine alone.
-const MASKED: [&str; 18] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/fs/bpf",
-    "/sys/fs/pstore",
-    "/sys/fs/selinux",
-    "/sys/kernel/debug",
-    "/sys/kernel/security",
-    "/sys/kernel/tracing",
+/// What tells of the machine more than a step should know, or belongs to the machine alone: in /proc.
+const PROC_MASKED: [&str; 10] = [
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
 ];
 
-/// What was taken from outside.
-struct Outside {
-    root: OwnedFd,
-    empty: OwnedFd,
-    null: OwnedFd,
-    devices: Vec<(&'static str, OwnedFd)>,
-    sys: Option<OwnedFd>,
-    proc: Option<OwnedFd>,
-    binds: Vec<(OwnedFd, PathBuf)>,
-}
+/// The same in /sys.
+const SYS_MASKED: [&str; 8] = [
+    "devices/virtual/powercap",
+    "firmware",
+    "fs/bpf",
+    "fs/pstore",
+    "fs/selinux",
+    "kernel/debug",
+    "kernel/security",
+    "kernel/tracing",
+];
 
 /// Makes `spec`'s file system the root of this process, which must be process 1 of a new pid namespace in a mount
 /// namespace of its own.
@@ -71,31 +59,30 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
     let mut report = Report::default();
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(failed("mount(\"/\", MS_REC | MS_PRIVATE)"))?;
-    let new_root = mount_root(spec)?;
-    let outside = take(spec, &mut report)?;
-    rustix::process::fchdir(&new_root).map_err(failed("fchdir(root)"))?;
-    let covered = enter()?;
-    // A new procfs is granted only as long as the old one is in sight.
-    mount_proc(&outside, &mut report)?;
-    mount_dev(&outside)?;
-    mount_sys(&outside, &mut report)?;
-    restrict(&outside)?;
-    for (tree, target) in &outside.binds {
-        attach(tree, target)?;
+    let root = Rootfs::of(mount_root(spec)?);
+    let old_root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
+    let Outside { proc, sys, dev, binds, empty } = detached::take(spec, &mut report)?;
+    rustix::process::fchdir(root.dir()).map_err(failed("fchdir(root)"))?;
+    enter(&old_root)?;
+    drop(old_root);
+    arrived(&root)?;
+
+    let mut cover = Cover { empty, shown: false };
+    let proc = mount_on(&root, proc, "proc")?;
+    let null = fill_dev(&root, dev)?;
+    let point = mount_point(&root, "sys")?;
+    let sys = sys.filter(|tree| put(tree, &point).is_ok()).map(Rootfs::of);
+    if sys.is_none() {
+        report.sys_empty = true;
+        cover.directory(&point)?;
     }
-    if !covered {
-        leave(&outside)?;
+    restrict(&proc, sys.as_ref(), &null, &mut cover)?;
+    for (tree, target) in &binds {
+        attach_bind(&root, tree, target)?;
     }
-    rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))?;
+    // Whatever was mounted, the root is the one that it was.
+    arrived(&root)?;
     Ok(report)
-}
-
-fn failed(call: impl Into<String>) -> impl FnOnce(E) -> RuntimeError {
-    move |errno| RuntimeError::call(call, errno)
-}
-
-fn shown(path: &Path) -> String {
-    format!("{path:?}")
 }
 
 /// Mounts the root file system and returns it.
@@ -105,9 +92,7 @@ fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
     mount("tmpfs", scratch, "tmpfs", flags, c"mode=700,size=4m")
         .map_err(failed(format!("mount(tmpfs, {})", shown(scratch))))?;
     rustix::process::chdir(scratch).map_err(failed(format!("chdir({})", shown(scratch))))?;
-    for dir in ["root", "empty"] {
-        rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)).map_err(failed(format!("mkdir(scratch/{dir})")))?;
-    }
+    rustix::fs::mkdir("root", Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/root)"))?;
     match &spec.rootfs {
         RootfsSource::Overlay { lower, upper, work } => mount_overlay(lower, upper, work)?,
         RootfsSource::Dir(dir) => {
@@ -115,7 +100,7 @@ fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
                 .map_err(failed(format!("mount({}, root, MS_BIND | MS_REC)", shown(dir))))?;
         }
     }
-    open_path(Path::new("root"), OFlags::DIRECTORY)
+    detached::open_path(Path::new("root"), OFlags::DIRECTORY)
 }
 
 /// Mounts the layers on "root". Links with short names stand for the directories: that way 500 of them fit the page
@@ -150,177 +135,146 @@ fn mount_overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), Run
     })
 }
 
-fn take(spec: &ContainerSpec, report: &mut Report) -> Result<Outside, RuntimeError> {
-    let mut devices = Vec::with_capacity(DEVICES.len());
-    for name in DEVICES {
-        let path = Path::new("/dev").join(name);
-        match clone_tree(&path, false) {
-            Ok(tree) => devices.push((name, tree)),
-            Err(_) if name != "null" => report.devices_missing.push(name.into()),
-            Err(errno) => return Err(RuntimeError::call("open_tree(\"/dev/null\", OPEN_TREE_CLONE)", errno)),
-        }
-    }
-    let mut binds = Vec::with_capacity(spec.binds.len());
-    for Bind { source, target, read_only } in &spec.binds {
-        let name = shown(source);
-        let tree = clone_tree(source, true).map_err(failed(format!("open_tree({name}, OPEN_TREE_CLONE)")))?;
-        if *read_only {
-            make_read_only(&tree)
-                .map_err(|errno| RuntimeError::call(format!("mount_setattr({name}, MOUNT_ATTR_RDONLY)"), errno))?;
-        }
-        binds.push((tree, target.clone()));
-    }
-    Ok(Outside {
-        root: open_path(Path::new("/"), OFlags::DIRECTORY)?,
-        empty: open_path(Path::new("empty"), OFlags::DIRECTORY)?,
-        null: open_path(Path::new("/dev/null"), OFlags::empty())?,
-        devices,
-        sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| make_read_only(tree).is_ok()),
-        // Only for the case that a new one is refused.
-        proc: clone_tree(Path::new("/proc"), true).ok(),
-        binds,
-    })
-}
-
-fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, RuntimeError> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())
-        .map_err(failed(format!("open({}, O_PATH)", shown(path))))
-}
-
-fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, E> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(CWD, path, flags)
-}
-
-fn clone_of(file: &OwnedFd) -> Result<OwnedFd, E> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(file, c"", flags)
-}
-
-fn make_read_only(tree: &OwnedFd) -> Result<(), Errno> {
-    sys::mount_setattr(tree.as_fd(), MOUNT_ATTR_RDONLY, true)
-}
-
-/// Puts a detached mount on `target`, a path inside the new root.
-fn attach(tree: &OwnedFd, target: &Path) -> Result<(), RuntimeError> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
-        | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS
-        | MoveMountFlags::MOVE_MOUNT_T_AUTOMOUNTS;
-    move_mount(tree, c"", CWD, target, flags).map_err(failed(format!("move_mount(…, {})", shown(target))))
-}
-
-/// Makes the working directory the root. Returns whether the old root is covered for good (true), or waits on top of
-/// the new one to be unmounted (false).
-fn enter() -> Result<bool, RuntimeError> {
+/// Makes the working directory the root, and takes the old one away. No path of the image is looked up before this.
+fn enter(old_root: &OwnedFd) -> Result<(), RuntimeError> {
     match rustix::process::pivot_root(".", ".") {
-        Ok(()) => Ok(false),
-        // A seccomp profile, or a root that can not be moved (initramfs).
+        Ok(()) => {
+            // The old root lies on top of the new one: what is unmounted is the topmost of what is there.
+            rustix::process::fchdir(old_root).map_err(failed("fchdir(old root)"))?;
+            unmount(".", UnmountFlags::DETACH).map_err(failed("umount2(old root, MNT_DETACH)"))?;
+        }
+        // A seccomp profile, or a root that can not be moved (initramfs). Here the new root covers the old one for good.
         Err(E::PERM | E::INVAL | E::NOSYS) => {
             mount_move(".", "/").map_err(failed("mount(\".\", \"/\", MS_MOVE)"))?;
             rustix::process::chroot(".").map_err(failed("chroot(\".\")"))?;
-            Ok(true)
         }
-        Err(errno) => Err(RuntimeError::call("pivot_root(\".\", \".\")", errno)),
+        Err(errno) => return Err(RuntimeError::call("pivot_root(\".\", \".\")", errno)),
     }
+    rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))
 }
 
-fn leave(outside: &Outside) -> Result<(), RuntimeError> {
-    rustix::process::fchdir(&outside.root).map_err(failed("fchdir(old root)"))?;
-    unmount(".", UnmountFlags::DETACH).map_err(failed("umount2(old root, MNT_DETACH)"))
-}
-
-fn mount_proc(outside: &Outside, report: &mut Report) -> Result<(), RuntimeError> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let errno = match mount("proc", "/proc", "proc", flags, None) {
-        Ok(()) => return Ok(()),
-        Err(errno) => errno,
+/// Checks that this process is in `root`, and that nothing lies above it or on top of it.
+fn arrived(root: &Rootfs) -> Result<(), RuntimeError> {
+    let mount_of = |dir: BorrowedFd<'_>, path: &str| {
+        let stat = rustix::fs::statx(dir, path, AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
+            .and_then(|stat| if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(E::OPNOTSUPP) } else { Ok(stat) })
+            .map_err(failed(format!("statx({path:?}, STATX_MNT_ID)")))?;
+        Ok(stat.stx_mnt_id)
     };
-    match (&outside.proc, errno) {
-        (Some(tree), E::PERM) => {
-            report.proc_bound = true;
-            attach(tree, Path::new("/proc"))
+    let expected = mount_of(root.dir().as_fd(), "")?;
+    for path in ["/", "/..", "."] {
+        if mount_of(CWD, path)? != expected {
+            return Err(RuntimeError::RootNotLeft { path: path.into() });
         }
-        _ => Err(RuntimeError::call("mount(proc, \"/proc\")", errno)),
+    }
+    Ok(())
+}
+
+/// Returns the directory `name` right below the root of the image.
+fn mount_point(root: &Rootfs, name: &str) -> Result<OwnedFd, RuntimeError> {
+    let bad = |what: &str| RuntimeError::BadMountPoint { path: format!("/{name}"), what: what.into() };
+    match root.place(name) {
+        Ok((place, FileType::Directory)) => Ok(place),
+        Ok(_) => Err(bad("is not a directory")),
+        Err(E::LOOP) => Err(bad("is a symbolic link, not a directory")),
+        Err(E::NOENT) => Err(bad("does not exist")),
+        Err(errno) => Err(RuntimeError::call(format!("openat2(\"/{name}\", RESOLVE_NO_SYMLINKS)"), errno)),
     }
 }
 
-fn mount_dev(outside: &Outside) -> Result<(), RuntimeError> {
-    mount("tmpfs", "/dev", "tmpfs", MountFlags::NOSUID, c"mode=755,size=65536k")
-        .map_err(failed("mount(tmpfs, \"/dev\")"))?;
-    for (name, tree) in &outside.devices {
-        let path = Path::new("/dev").join(name);
-        touch(&path)?;
-        attach(tree, &path)?;
+/// Puts `tree` on the directory `name` of the image and returns it as the root of its own paths.
+fn mount_on(root: &Rootfs, tree: OwnedFd, name: &str) -> Result<Rootfs, RuntimeError> {
+    put(&tree, &mount_point(root, name)?).map_err(failed(format!("move_mount(…, \"/{name}\")")))?;
+    Ok(Rootfs::of(tree))
+}
+
+fn attach_bind(root: &Rootfs, tree: &OwnedFd, target: &Path) -> Result<(), RuntimeError> {
+    use std::os::unix::ffi::OsStrExt;
+    let place = root
+        .resolve(target.as_os_str().as_bytes())
+        .map_err(|error| RuntimeError::call(format!("openat2({}, RESOLVE_IN_ROOT)", shown(target)), error))?;
+    put(tree, &place).map_err(failed(format!("move_mount(…, {})", shown(target))))
+}
+
+/// Mounts /dev and what is in it. Returns its null device.
+fn fill_dev(root: &Rootfs, dev: detached::Dev) -> Result<OwnedFd, RuntimeError> {
+    let point = mount_point(root, "dev")?;
+    let dir = dev.dir;
+    put(&dir, &point).map_err(failed("move_mount(tmpfs, \"/dev\")"))?;
+    // Only this process has seen the new tmpfs: its names are what they were made as.
+    let found = |name: &str| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(failed(format!("open(\"/dev/{name}\", O_PATH)")))
+    };
+    let moved = |tree: &OwnedFd, name: &str| {
+        put(tree, &found(name)?).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")))
+    };
+    for (name, tree) in &dev.devices {
+        rustix::fs::mknodat(&dir, *name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0)
+            .map_err(failed(format!("mknod(\"/dev/{name}\")")))?;
+        moved(tree, name)?;
     }
     for (target, link) in DEVICE_LINKS {
-        rustix::fs::symlink(target, link).map_err(failed(format!("symlink({link:?})")))?;
+        rustix::fs::symlinkat(target, &dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
     }
-    for dir in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
-        rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)).map_err(failed(format!("mkdir({dir:?})")))?;
+    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", Some(&dev.shm)), ("mqueue", dev.mqueue.as_ref())] {
+        rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755))
+            .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
+        if let Some(tree) = tree {
+            moved(tree, name)?;
+        }
     }
-    let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
-    // Group 5 is tty, by agreement; where the map has no such group, terminals belong to their user's.
-    mount("devpts", "/dev/pts", "devpts", quiet, c"newinstance,ptmxmode=0666,mode=0620,gid=5")
-        .or_else(|_| mount("devpts", "/dev/pts", "devpts", quiet, c"newinstance,ptmxmode=0666,mode=0620"))
-        .map_err(failed("mount(devpts, \"/dev/pts\", newinstance)"))?;
-    mount("shm", "/dev/shm", "tmpfs", quiet | MountFlags::NODEV, c"mode=1777,size=65536k")
-        .map_err(failed("mount(tmpfs, \"/dev/shm\")"))?;
-    // Few programs use message queues, and some kernels have none.
-    let _ = mount("mqueue", "/dev/mqueue", "mqueue", quiet | MountFlags::NODEV, None);
-    Ok(())
+    found("null")
 }
 
-fn touch(path: &Path) -> Result<(), RuntimeError> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))
-        .map(drop)
-        .map_err(failed(format!("open({}, O_CREAT)", shown(path))))
+/// An empty directory that nothing can be put into, shown in place of others.
+struct Cover {
+    empty: OwnedFd,
+    /// Whether it is mounted somewhere. A mount that is nowhere can not be copied.
+    shown: bool,
 }
 
-fn mount_sys(outside: &Outside, report: &mut Report) -> Result<(), RuntimeError> {
-    let target = Path::new("/sys");
-    if let Some(tree) = &outside.sys
-        && attach(tree, target).is_ok()
-    {
-        return Ok(());
+impl Cover {
+    fn directory(&mut self, place: &OwnedFd) -> Result<(), RuntimeError> {
+        let put = |tree: &OwnedFd| put(tree, place).map_err(failed("move_mount(empty tmpfs, …)"));
+        if self.shown {
+            return put(&clone_of(&self.empty, false).map_err(failed("open_tree(empty tmpfs, OPEN_TREE_CLONE)"))?);
+        }
+        self.shown = true;
+        put(&self.empty)
     }
-    report.sys_empty = true;
-    cover_directory(outside, target)
 }
 
-/// Shows an empty directory at `target`, which nothing can be put into.
-fn cover_directory(outside: &Outside, target: &Path) -> Result<(), RuntimeError> {
-    let tree = clone_of(&outside.empty).map_err(failed("open_tree(scratch/empty, OPEN_TREE_CLONE)"))?;
-    make_read_only(&tree)
-        .map_err(|errno| RuntimeError::call("mount_setattr(scratch/empty, MOUNT_ATTR_RDONLY)", errno))?;
-    attach(&tree, target)
-}
-
-/// Takes away what a step must not see, and the writing of what it must not change. What the kernel does not have is
-/// not there to be taken away.
-fn restrict(outside: &Outside) -> Result<(), RuntimeError> {
-    for path in READ_ONLY.map(Path::new) {
-        let tree = match clone_tree(path, true) {
-            Ok(tree) => tree,
-            Err(E::NOENT) => continue,
-            Err(errno) => return Err(RuntimeError::call(format!("open_tree({path:?}, OPEN_TREE_CLONE)"), errno)),
-        };
-        make_read_only(&tree)
-            .map_err(|errno| RuntimeError::call(format!("mount_setattr({path:?}, MOUNT_ATTR_RDONLY)"), errno))?;
-        attach(&tree, path)?;
+/// Takes away what a step must not see, and the writing of what it must not change.
+fn restrict(proc: &Rootfs, sys: Option<&Rootfs>, null: &OwnedFd, cover: &mut Cover) -> Result<(), RuntimeError> {
+    for path in PROC_READ_ONLY {
+        let Some((place, _)) = find(proc, "/proc", path)? else { continue };
+        let name = format!("/proc/{path}");
+        let tree = clone_of(&place, true).map_err(failed(format!("open_tree({name:?}, OPEN_TREE_CLONE)")))?;
+        read_only(&tree, true)
+            .map_err(|errno| RuntimeError::call(format!("mount_setattr({name:?}, MOUNT_ATTR_RDONLY)"), errno))?;
+        put(&tree, &place).map_err(failed(format!("move_mount(…, {name:?})")))?;
     }
-    for path in MASKED.map(Path::new) {
-        match rustix::fs::stat(path).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode)) {
-            Ok(rustix::fs::FileType::Directory) => cover_directory(outside, path)?,
-            Ok(_) => {
-                let null = clone_of(&outside.null).map_err(failed("open_tree(\"/dev/null\", OPEN_TREE_CLONE)"))?;
-                attach(&null, path)?;
+    let masks = PROC_MASKED.map(|path| (Some(proc), "/proc", path));
+    for (dir, above, path) in masks.into_iter().chain(SYS_MASKED.map(|path| (sys, "/sys", path))) {
+        let Some(dir) = dir else { continue };
+        match find(dir, above, path)? {
+            None => {}
+            Some((place, FileType::Directory)) => cover.directory(&place)?,
+            Some((place, _)) => {
+                let tree = clone_of(null, false).map_err(failed("open_tree(\"/dev/null\", OPEN_TREE_CLONE)"))?;
+                put(&tree, &place).map_err(failed(format!("move_mount(\"/dev/null\", \"{above}/{path}\")")))?;
             }
-            Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// Returns what is at `path` in a file system of the kernel; `None` where this kernel has no such thing.
+fn find(dir: &Rootfs, above: &str, path: &str) -> Result<Option<(OwnedFd, FileType)>, RuntimeError> {
+    match dir.place(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(E::NOENT | E::NOTDIR | E::ACCESS) => Ok(None),
+        Err(errno) => Err(RuntimeError::call(format!("openat2(\"{above}/{path}\", RESOLVE_NO_SYMLINKS)"), errno)),
+    }
 }

@@ -161,7 +161,7 @@ fn binds(place: &Place) {
     writes.prints();
     assert_eq!(fs::read_to_string(file).expect("reads"), "x\n");
     let missing = place.step(&["true"]).bind(source, "/not/there", true).try_run(&Control::new());
-    assert_eq!(missing.err().expect("fails").to_string(), "move_mount(…, \"/not/there\")");
+    assert_eq!(missing.err().expect("fails").to_string(), "openat2(\"/not/there\", RESOLVE_IN_ROOT)");
 }
 
 fn dangling_bind(place: &Place) {

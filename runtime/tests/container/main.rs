@@ -7,6 +7,7 @@
 mod basics;
 mod isolation;
 mod lifetime;
+mod links;
 mod place;
 mod probes;
 
@@ -109,7 +110,7 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
     println!("container, {place}: {maps}, realm {}", maps.realm());
     let mut failed = Vec::new();
-    let cases = [basics::CASES, isolation::CASES, lifetime::CASES, probes::CASES].concat();
+    let cases = [basics::CASES, isolation::CASES, links::CASES, lifetime::CASES, probes::CASES].concat();
     for (name, case) in cases.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
         let result = std::panic::catch_unwind(|| case(&here));
         println!("test {place}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });

@@ -1,0 +1,159 @@
+//! Mounts that are nowhere yet. They are made while the old root is in sight, and put into the new one by handle.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno as E;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::{Bind, ContainerSpec, Report};
+use crate::error::{Errno, RuntimeError};
+use crate::sys;
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+
+/// What was taken from outside.
+pub(super) struct Outside {
+    pub(super) proc: OwnedFd,
+    /// `None` where it can not be made read-only.
+    pub(super) sys: Option<OwnedFd>,
+    pub(super) dev: Dev,
+    pub(super) binds: Vec<(OwnedFd, PathBuf)>,
+    /// A read-only tmpfs with nothing in it.
+    pub(super) empty: OwnedFd,
+}
+
+/// What /dev is made of.
+pub(super) struct Dev {
+    /// A tmpfs.
+    pub(super) dir: OwnedFd,
+    pub(super) devices: Vec<(&'static str, OwnedFd)>,
+    pub(super) pts: OwnedFd,
+    pub(super) shm: OwnedFd,
+    /// Few programs use message queues, and some kernels have none.
+    pub(super) mqueue: Option<OwnedFd>,
+}
+
+pub(super) fn failed(call: impl Into<String>) -> impl FnOnce(E) -> RuntimeError {
+    move |errno| RuntimeError::call(call, errno)
+}
+
+pub(super) fn shown(path: &Path) -> String {
+    format!("{path:?}")
+}
+
+/// Takes and makes all that `spec` needs, from and in the old root.
+pub(super) fn take(spec: &ContainerSpec, report: &mut Report) -> Result<Outside, RuntimeError> {
+    let mut binds = Vec::with_capacity(spec.binds.len());
+    for Bind { source, target, read_only: is_read_only } in &spec.binds {
+        let name = shown(source);
+        let tree = clone_tree(source, true).map_err(failed(format!("open_tree({name}, OPEN_TREE_CLONE)")))?;
+        if *is_read_only {
+            read_only(&tree, true)
+                .map_err(|errno| RuntimeError::call(format!("mount_setattr({name}, MOUNT_ATTR_RDONLY)"), errno))?;
+        }
+        binds.push((tree, target.clone()));
+    }
+    let quiet = NOSUID | NOEXEC | NODEV;
+    Ok(Outside {
+        proc: take_proc(report)?,
+        sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok()),
+        dev: take_dev(report)?,
+        binds,
+        empty: fresh("tmpfs", &[("mode", "755"), ("size", "4k")], quiet | MountAttrFlags::MOUNT_ATTR_RDONLY)
+            .map_err(failed("fsmount(empty tmpfs)"))?,
+    })
+}
+
+/// A new procfs, which is granted only as long as the old one is in sight, without anything that hides a part of it.
+/// Else the old one. That lists processes outside of the step, whose files must not be written: so it is read-only.
+fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
+    match fresh("proc", &[], NOSUID | NOEXEC | NODEV) {
+        Err(E::PERM) => {}
+        other => return other.map_err(failed("fsmount(proc)")),
+    }
+    report.proc_bound = true;
+    let tree = clone_tree(Path::new("/proc"), true).map_err(failed("open_tree(\"/proc\", OPEN_TREE_CLONE)"))?;
+    read_only(&tree, true)
+        // Of something below it, which belongs to who hid a part of it.
+        .or_else(|_| read_only(&tree, false))
+        .map_err(|errno| RuntimeError::call("mount_setattr(\"/proc\", MOUNT_ATTR_RDONLY)", errno))?;
+    Ok(tree)
+}
+
+fn take_dev(report: &mut Report) -> Result<Dev, RuntimeError> {
+    let mut devices = Vec::with_capacity(DEVICES.len());
+    for name in DEVICES {
+        match clone_tree(&Path::new("/dev").join(name), false) {
+            Ok(tree) => devices.push((name, tree)),
+            Err(_) if name != "null" => report.devices_missing.push(name.into()),
+            Err(errno) => return Err(RuntimeError::call("open_tree(\"/dev/null\", OPEN_TREE_CLONE)", errno)),
+        }
+    }
+    let quiet = NOSUID | NOEXEC;
+    // Group 5 is tty, by agreement; where the map has no such group, terminals belong to their user's.
+    let pts = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    Ok(Dev {
+        dir: fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], NOSUID).map_err(failed("fsmount(tmpfs)"))?,
+        devices,
+        pts: fresh("devpts", &pts, quiet)
+            .or_else(|_| fresh("devpts", &pts[..3], quiet))
+            .map_err(failed("fsmount(devpts, newinstance)"))?,
+        shm: fresh("tmpfs", &[("mode", "1777"), ("size", "65536k")], quiet | NODEV)
+            .map_err(failed("fsmount(tmpfs)"))?,
+        mqueue: fresh("mqueue", &[], quiet | NODEV).ok(),
+    })
+}
+
+/// Returns a new file system of `kind`. An option without a value is a flag.
+pub(crate) fn fresh(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, E> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        match *value {
+            "" => fsconfig_set_flag(&context, *key)?,
+            value => fsconfig_set_string(&context, *key, value)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+pub(super) fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, RuntimeError> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())
+        .map_err(failed(format!("open({}, O_PATH)", shown(path))))
+}
+
+fn clone_flags(recursive: bool) -> OpenTreeFlags {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags
+}
+
+fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, E> {
+    open_tree(CWD, path, clone_flags(recursive))
+}
+
+/// Returns a copy of what is seen at `file`. That must be mounted in this namespace.
+pub(super) fn clone_of(file: &OwnedFd, recursive: bool) -> Result<OwnedFd, E> {
+    open_tree(file, c"", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
+}
+
+pub(super) fn read_only(tree: &OwnedFd, recursive: bool) -> Result<(), Errno> {
+    sys::mount_setattr(tree.as_fd(), MOUNT_ATTR_RDONLY, recursive)
+}
+
+/// Puts a mount on `place`, a handle. No path is looked up.
+pub(super) fn put(tree: &OwnedFd, place: &OwnedFd) -> Result<(), E> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", place, c"", flags)
+}
