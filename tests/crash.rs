@@ -52,6 +52,22 @@ fn sigkill_of_the_builder_ends_the_step() {
     works_again(project);
 }
 
+#[test]
+fn sigint_while_prune_waits_ends_it_and_removes_nothing() {
+    let (project, mark) = sleeper();
+    let mut building = project.start();
+    building.wait_for("ready");
+    let mut pruning = project.user().coracle(["prune", "--all"]).start();
+    pruning.wait_for("waiting for other processes");
+    pruning.signal(Signal::INT);
+    let outcome = pruning.wait();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(130), ""), "{outcome}");
+    building.signal(Signal::TERM);
+    building.wait();
+    project.user().has_nothing_left_of(&mark);
+    works_again(project);
+}
+
 // Any of the processes between the builder and the step.
 #[test]
 fn sigkill_of_any_process_ends_the_step() {

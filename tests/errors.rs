@@ -62,8 +62,46 @@ fn wrong_flags_are_exit_code_2() {
 }
 
 #[test]
+fn help_is_there_and_must_have_somewhere_to_go() {
+    let user = User::new();
+    user.coracle(["help", "prune"]).run().succeeds().stdout_has("Usage: coracle prune");
+    let program = env!("CARGO_BIN_EXE_coracle");
+    let script = user.new_dir().join("help");
+    std::fs::write(&script, format!("{program} --help >/dev/full")).unwrap();
+    user.tool(&format!("sh {}", script.display())).run().fails(5).stderr_has("standard output");
+}
+
+#[test]
+fn a_file_without_a_folder_is_refused_before_the_build() {
+    let project = Project::new().dockerfile("FROM busybox\nRUN echo ran");
+    for flag in ["--iidfile=", "--metadata-file=", "--output=type=oci,dest=", "--output=type=tar,dest="] {
+        let outcome = project.clone().arg(&format!("{flag}/no/such/folder/file")).build().fails(2);
+        outcome.stderr_has("there is no folder \"/no/such/folder\"").stderr_has_no("echo ran");
+    }
+    // A folder that is there and closed: the name that was given, and no image.
+    for flag in ["--iidfile=", "--metadata-file="] {
+        let outcome = project.clone().arg(&format!("{flag}/proc/file")).build().fails(5);
+        outcome.stderr_has("cannot write /proc/file: ").stderr_has_no("tmp");
+        project.user().coracle(["inspect", "test"]).run().fails(1);
+    }
+}
+
+#[test]
+fn a_context_deeper_than_a_path_can_be_is_refused_at_once_and_in_few_words() {
+    let project = Project::new().dockerfile("FROM busybox\nCOPY . /x/");
+    let mut script = format!("cd {} && mkdir deep && cd deep\n", project.dir().display());
+    script += "i=0; while [ $i -lt 3000 ]; do mkdir d && cd -P d || exit 1; i=$((i+1)); done\n";
+    std::fs::write(project.user().home().join("make"), script).unwrap();
+    project.user().tool(&format!("bash {}/make", project.user().home().display())).run();
+    let outcome = project.build().fails(1).takes_at_most(std::time::Duration::from_secs(5));
+    outcome.stderr_has("more than 4096").stderr_has_no(&"d/".repeat(100));
+}
+
+#[test]
 fn a_missing_dockerfile_or_context_is_named() {
     let user = User::with_busybox();
+    let outcome = Project::of(&user).arg("--file=nothere").build().fails(2);
+    outcome.stderr_has("nothere").stderr_has("No such file or directory");
     Project::of(&user).build().fails_cleanly().stderr_has("Dockerfile");
     user.coracle(["build", "/no/such/folder"]).run().fails_cleanly().stderr_has("/no/such/folder");
 }

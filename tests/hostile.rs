@@ -158,6 +158,13 @@ impl Target {
 }
 
 #[test]
+fn a_harmless_layer_is_built_on() {
+    // So that the tests below do not succeed because nothing works.
+    let outcome = Target::new().layer(Evil::new().dir("out").file("out/harmless"));
+    assert_eq!(outcome.code(), Some(0), "{outcome}");
+}
+
+#[test]
 fn names_cannot_leave_the_layer() {
     let target = Target::new();
     let canary = target.canary.to_str().unwrap().to_owned();
