@@ -17,9 +17,8 @@ fn with_a_small_disk(user: &User, script: &str) -> Option<String> {
         home = user.home().display(),
     );
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &prepared]).output().ok();
-    let said = output.map(|output| {
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-    });
+    let said = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr));
     match said {
         Some(said) if said.contains("ready\n") => Some(said),
         other => {

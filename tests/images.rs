@@ -163,7 +163,8 @@ fn a_store_that_cannot_be_written_can_be_read() {
     // The store of another user, whose lock may be read and not written.
     let other = User::new();
     let store = user.store();
-    for path in [user.home().to_path_buf(), user.home().join(".local"), user.home().join(".local/share"), store.clone()] {
+    for path in [user.home().to_path_buf(), user.home().join(".local"), user.home().join(".local/share"), store.clone()]
+    {
         chmod_one("a+rx", &path);
     }
     other.coracle(["--root", store.to_str().unwrap(), "images"]).run().succeeds().stdout_has("busybox");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
-use super::classify::{BuildProblem, FileLost, plain};
+use super::classify::{BuildProblem, FileLost, not_created};
 use super::progress::Progress;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
@@ -264,7 +264,7 @@ fn failure(
 
 /// Writes a small file: a reader sees the old bytes or the new ones.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let lost = |source| FileLost { call: "write", path: path.display().to_string(), source: plain(source) };
+    let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
     let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
     if special {
         let mut file = File::options().write(true).open(path).map_err(lost)?;
@@ -274,7 +274,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(dir)
-        .map_err(lost)?;
+        .map_err(|error| lost(not_created(dir, &error)))?;
     file.write_all(bytes).map_err(lost)?;
     file.persist(path).map_err(|error| lost(error.error))?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Which exit code and which hint belong to an error of a room: all of it in this file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::report::{Classify, ExitStatus};
 use super::request::UsageError;
@@ -145,10 +145,13 @@ fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
     })
 }
 
-/// Returns the error of the system in `error` alone, without the names of temporary files around it.
-pub(super) fn plain(error: io::Error) -> io::Error {
-    let number = system_error(&error).and_then(io::Error::raw_os_error);
-    number.map_or(error, io::Error::from_raw_os_error)
+/// Returns why no temporary file could be made in `dir`. What the crate tempfile says has the name of that file in it, which
+/// means nothing to the user.
+pub(super) fn not_created(dir: &Path, error: &io::Error) -> io::Error {
+    match rustix::fs::access(dir, rustix::fs::Access::WRITE_OK) {
+        Err(errno) => errno.into(),
+        Ok(()) => error.kind().into(),
+    }
 }
 
 impl Classify for LayerError {
@@ -333,8 +336,7 @@ mod tests {
         assert_eq!(Failure::from(bad).status(), ExitStatus::Input);
         let digest = crate::oci::Digest::of(b"");
         let (expected, found) = (digest, digest);
-        let rotten =
-            StoreError::Mismatch { what: "blob".into(), expected, expected_size: 5, found, found_size: 5 };
+        let rotten = StoreError::Mismatch { what: "blob".into(), expected, expected_size: 5, found, found_size: 5 };
         let rotten = Failure::from(rotten);
         assert_eq!(rotten.status(), ExitStatus::Store);
         assert!(rotten.hints()[0].contains("coracle pull"));

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::args::{Destination, OutputSpec};
-use super::classify::{BuildProblem, FileLost, plain};
+use super::classify::{BuildProblem, FileLost, not_created};
 use super::report::Failure;
 use super::request::BuildRequest;
 use crate::build::{Builder, Built};
@@ -46,10 +46,22 @@ pub(super) fn write(
             return export(image, builder.store, Location::OciDir { path: dir.clone(), reference: None }, tags, sink);
         }
         OutputSpec::OciArchive(Destination::File(file)) => {
-            return export(image, builder.store, Location::OciArchive { path: file.clone(), reference: None }, tags, sink);
+            return export(
+                image,
+                builder.store,
+                Location::OciArchive { path: file.clone(), reference: None },
+                tags,
+                sink,
+            );
         }
         OutputSpec::DockerArchive(Destination::File(file)) => {
-            return export(image, builder.store, Location::DockerArchive { path: file.clone(), reference: None }, tags, sink);
+            return export(
+                image,
+                builder.store,
+                Location::DockerArchive { path: file.clone(), reference: None },
+                tags,
+                sink,
+            );
         }
         OutputSpec::OciArchive(Destination::Stdout) => {
             let mut out = BufWriter::new(io::stdout().lock());
@@ -75,9 +87,9 @@ pub(super) fn write(
             let mut archive = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(dir)
-                .map_err(|source| lost("create", file, plain(source)))?;
+                .map_err(|source| lost("create", file, not_created(dir, &source)))?;
             write_tar(&view, archive.as_file_mut())?;
-            archive.persist(file).map_err(|error| lost("write", file, plain(error.error)))?;
+            archive.persist(file).map_err(|error| lost("write", file, error.error))?;
             file.display().to_string()
         }
         OutputSpec::Tar(Destination::Stdout) => {

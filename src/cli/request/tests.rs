@@ -257,7 +257,10 @@ fn the_other_verbs() {
             Request::Prune(PruneRequest { root: root.clone(), cache_too: true, json: true }),
         ),
         ("version --json", Request::Version(VersionRequest { json: true })),
-        ("--root /s doctor", Request::Doctor(DoctorRequest { root: Ok(root.clone()), temp: "/tmp".into(), json: false, colour: false })),
+        (
+            "--root /s doctor",
+            Request::Doctor(DoctorRequest { root: Ok(root.clone()), temp: "/tmp".into(), json: false, colour: false }),
+        ),
     ] {
         assert_eq!(meant(line), Ok(want), "{line}");
     }
