@@ -80,6 +80,10 @@ pub enum RuntimeError {
         user: String,
         /// The file that was searched.
         file: String,
+        /// Whether no administrator of this machine can help: in a container, or without a line in /etc/passwd.
+        container: bool,
+        /// The first of 65536 ids that nobody has in /etc/subuid and /etc/subgid; `None` where there are none.
+        free: Option<u32>,
     },
     /// The process and its children can gain no privileges, so newuidmap can not work.
     #[error("no_new_privs is set: newuidmap can not gain the privilege to map subordinate ids")]
@@ -158,11 +162,11 @@ pub enum RuntimeError {
     #[error("interrupted")]
     Interrupted,
     /// A helper process ended without a word: somebody killed it.
-    #[error("{role} ended unexpectedly ({status})")]
+    #[error("{role} {status}")]
     Died {
-        /// Its role.
+        /// Its role: "coracle-step", "process 1 of the step".
         role: String,
-        /// How it ended.
+        /// What happened to it: "was killed (signal 9)".
         status: String,
     },
 }
@@ -199,11 +203,23 @@ impl RuntimeError {
                  Unconfined; on a machine, sudo sysctl -w kernel.unprivileged_userns_clone=1"
                     .into()
             }
+            RuntimeError::NoSubIds { user, container: true, .. } => format!(
+                "in a container, ids come from its settings: run it as root with CAP_SETUID and CAP_SETGID; in \
+                 Kubernetes, set hostUsers: false and securityContext.seccompProfile.type: Unconfined; or use a builder \
+                 image with ranges for {} in /etc/subuid and /etc/subgid, and newuidmap with file capabilities",
+                user.escape_debug()
+            ),
+            RuntimeError::NoSubIds { user, file, free: Some(first), .. } => {
+                let range = format!("{first}-{}", u64::from(*first) + 65535);
+                let users = format!("--add-subuids {range} ");
+                let users = if file.ends_with("subgid") { "" } else { &users };
+                format!("sudo usermod {users}--add-subgids {range} {}", user.escape_debug())
+            }
             RuntimeError::NoSubIds { user, .. } => {
-                format!(
-                    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}",
-                    user.escape_debug()
-                )
+                format!("give {} a range of 65536 ids in /etc/subuid and /etc/subgid", user.escape_debug())
+            }
+            RuntimeError::Call { source, .. } if source.is(E::MFILE) => {
+                "raise the number of files that this process may open: ulimit -n 4096, or the hard limit (ulimit -Hn)".into()
             }
             RuntimeError::NoNewPrivs => {
                 "run without no_new_privs (systemd: NoNewPrivileges=no; Kubernetes: allowPrivilegeEscalation: true)".into()
@@ -264,11 +280,20 @@ mod tests {
 
     #[test]
     fn hints_are_commands() {
-        let error = RuntimeError::NoSubIds { user: "ada".into(), file: "/etc/subuid".into() };
+        let error = |file: &str, container, free| {
+            let error = RuntimeError::NoSubIds { user: "ada".into(), file: file.into(), container, free };
+            error.hint().expect("has a hint")
+        };
         assert_eq!(
-            error.hint().as_deref(),
-            Some("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ada")
+            error("/etc/subuid", false, Some(165_536)),
+            "sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ada"
         );
+        assert_eq!(error("/etc/subgid", false, Some(100_000)), "sudo usermod --add-subgids 100000-165535 ada");
+        assert!(!error("/etc/subuid", false, None).contains("sudo"));
+        let pod = error("/etc/subuid", true, Some(100_000));
+        assert!(pod.contains("hostUsers: false") && !pod.contains("sudo"), "{pod}");
+        let files = RuntimeError::call("open", Errno::from_raw(libc::EMFILE));
+        assert!(files.hint().is_some_and(|hint| hint.contains("ulimit -n")));
         let full = RuntimeError::UserNamespace { source: Errno::from_raw(libc::ENOSPC), apparmor: false };
         assert!(full.hint().is_some_and(|hint| hint.contains("user.max_user_namespaces")));
     }

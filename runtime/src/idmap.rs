@@ -49,6 +49,8 @@ struct Sources<'a> {
     passwd: &'a [u8],
     subuid: &'a [u8],
     subgid: &'a [u8],
+    /// Whether this looks like a container.
+    container: bool,
 }
 
 impl IdMaps {
@@ -72,6 +74,7 @@ impl IdMaps {
             passwd: &etc("/etc/passwd"),
             subuid: &etc("/etc/subuid"),
             subgid: &etc("/etc/subgid"),
+            container: in_container(),
         })
     }
 
@@ -136,21 +139,56 @@ fn decide(from: &Sources<'_>) -> Result<IdMaps, RuntimeError> {
             return Ok(IdMaps { kind: MapKind::Direct, uids, gids });
         }
     }
+    // First: with this, no range of ids would help.
+    if status_field(from.status, "NoNewPrivs") == Some("1") {
+        return Err(RuntimeError::NoNewPrivs);
+    }
     let name = user_name(from.passwd, from.uid);
     let ranges = |own: u32, text: &[u8], file: &str| {
         let found = sub_ids(text, from.uid, name.as_deref(), own);
         if found.len() > 1 {
             return Ok(found);
         }
-        let user = name.clone().unwrap_or_else(|| from.uid.to_string());
-        Err(RuntimeError::NoSubIds { user, file: file.into() })
+        Err(RuntimeError::NoSubIds {
+            user: name.clone().unwrap_or_else(|| from.uid.to_string()),
+            file: file.into(),
+            container: from.container || name.is_none(),
+            free: free_range([from.subuid, from.subgid]),
+        })
     };
     let uids = ranges(from.uid, from.subuid, "/etc/subuid")?;
     let gids = ranges(from.gid, from.subgid, "/etc/subgid")?;
-    if status_field(from.status, "NoNewPrivs") == Some("1") {
-        return Err(RuntimeError::NoNewPrivs);
-    }
     Ok(IdMaps { kind: MapKind::SubIds, uids, gids })
+}
+
+/// Returns whether the common signs of Docker, Podman or Kubernetes are there. Only hints depend on it.
+fn in_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|file| fs::exists(file).unwrap_or(false))
+        || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// Returns the first of 65536 ids, from 100000 on as useradd(8) gives them, that are in none of `files`.
+fn free_range(files: [&[u8]; 2]) -> Option<u32> {
+    const COUNT: u64 = 65_536;
+    let mut taken: Vec<(u64, u64)> = files
+        .iter()
+        .flat_map(|text| text.split(|&b| b == b'\n'))
+        .filter_map(|line| {
+            let mut fields = line.split(|&b| b == b':').skip(1);
+            let start = u64::from(number(fields.next()?)?);
+            Some((start, start + u64::from(number(fields.next()?.trim_ascii_end())?)))
+        })
+        .collect();
+    taken.sort_unstable();
+    let mut first = 100_000;
+    for (start, end) in taken {
+        if start >= first + COUNT {
+            break;
+        }
+        first = first.max(end);
+    }
+    // The last number is no id.
+    u32::try_from(first).ok().filter(|_| first + COUNT <= u64::from(u32::MAX))
 }
 
 /// Returns the value of a line of /proc/PID/status.
@@ -217,6 +255,7 @@ mod tests {
         passwd: b"root:x:0:0::/:/bin/sh\nada:x:1000:100::/home/ada:/bin/sh\n",
         subuid: b"bob:1:2\nada:100000:65536\n",
         subgid: b"1000:200000:65536\n",
+        container: false,
     };
 
     #[test]
@@ -253,7 +292,8 @@ mod tests {
                 "user 1000 has no range in /etc/subgid",
             ),
             (
-                Sources { status: "NoNewPrivs:\t1\n", ..USER },
+                // Both are the cause; ranges alone would not help.
+                Sources { status: "NoNewPrivs:\t1\n", subuid: b"", ..USER },
                 "no_new_privs is set: newuidmap can not gain the privilege to map subordinate ids",
             ),
         ];
@@ -267,5 +307,33 @@ mod tests {
         let text = b"ada:x:1\nada:5\n\nada:100:0\nada:4294967290:10\nada:990:20\nada:2000:10\nada:2005:10\nada:+1:1\n\xff:1:1\n";
         let ranges = sub_ids(text, 1000, Some("ada"), 1000);
         assert_eq!(map_text(&ranges), "0 1000 1\n1 2000 10\n", "990 holds the own id, 2005 overlaps 2000");
+    }
+
+    #[test]
+    fn the_hint_fits_who_asks() {
+        let hint = |sources: Sources<'_>| decide(&sources).expect_err("has no ids").hint().expect("has a hint");
+        let bare = Sources { subuid: b"bob:100000:65536\n", subgid: b"", ..USER };
+        assert_eq!(hint(bare), "sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ada");
+        for pod in [
+            Sources { subuid: b"", container: true, ..USER },
+            Sources { subuid: b"", passwd: b"root:x:0:0::/:/bin/sh\n", ..USER },
+        ] {
+            assert!(hint(pod).contains("hostUsers: false"));
+        }
+    }
+
+    #[test]
+    fn a_free_range_overlaps_nobody() {
+        let cases: [(&[u8], &[u8], Option<u32>); 6] = [
+            (b"", b"", Some(100_000)),
+            (b"a:100000:65536\nb:165536:65536\n", b"", Some(231_072)),
+            (b"b:300000:65536\n", b"a:100000:65536\n", Some(165_536)),
+            (b"b:200000:65536\n", b"a:100000:65536\n", Some(265_536)),
+            (b"a:0:4294967295\n", b"", None),
+            (b"nonsense\n\n:::\na:5\n", b"\xff:1:1\n", Some(100_000)),
+        ];
+        for (subuid, subgid, first) in cases {
+            assert_eq!(free_range([subuid, subgid]), first);
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod userns;
 
 mod error;
 mod idmap;
+mod limits;
 mod role;
 mod seccomp;
 mod sys;

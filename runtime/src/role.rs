@@ -5,13 +5,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::{Errno, RuntimeError};
-use crate::{container, probe, sys, userns, wire};
+use crate::{container, limits, probe, sys, userns, wire};
 
 /// What a re-executed process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,24 @@ impl Role {
     }
 }
 
+/// Returns, in words, how a process ended that said nothing.
+pub(crate) fn how_it_ended(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (_, Some(signal)) => format!("was killed (signal {signal})"),
+        (Some(code), None) => format!("ended without a word (exit status {code})"),
+        (None, None) => "ended without a word".into(),
+    }
+}
+
+/// As [`how_it_ended`], of a child that was waited for.
+pub(crate) fn how_child_ended(status: std::io::Result<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    status.map_or_else(
+        |error| format!("could not be waited for ({error})"),
+        |status| how_it_ended(status.code(), status.signal()),
+    )
+}
+
 /// Returns two sockets that are connected to each other.
 pub(crate) fn pair() -> Result<(UnixStream, UnixStream), RuntimeError> {
     UnixStream::pair().map_err(|error| RuntimeError::call("socketpair(AF_UNIX)", error))
@@ -104,14 +122,15 @@ pub(crate) fn begin<T: DeserializeOwned>() -> Result<Begun<T>, Errno> {
     Ok(Begun { socket, receiver, request: start.request, parent })
 }
 
-/// Runs the role that this process was started in and never returns; returns at once in an ordinary process.
+/// Runs the role that this process was started in and never returns. In an ordinary process it raises the soft limit
+/// of open files to the hard one and returns: many layers and steps take many files. The command of a step gets the
+/// limit that this process was started with.
 ///
 /// Must be the first call of `main`: the roles rely on being alone in their process.
 pub fn init() {
-    let Some(name) = std::env::args_os().next() else {
-        return;
-    };
-    let Some(role) = Role::ALL.into_iter().find(|role| name == role.name()) else {
+    let name = std::env::args_os().next();
+    let Some(role) = Role::ALL.into_iter().find(|role| name.as_deref().is_some_and(|name| name == role.name())) else {
+        limits::raise_open_files();
         return;
     };
     match role {

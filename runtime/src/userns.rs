@@ -52,7 +52,7 @@ pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
         wire::send(socket.as_fd(), &(), &[]).map_err(talk)?;
         let written: Option<Result<(), RuntimeError>> = wire::Receiver::new().wait(&socket).map_err(talk)?;
         written.unwrap_or_else(|| {
-            let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            let status = role::how_child_ended(child.wait());
             Err(RuntimeError::Died { role: Role::IdMap.name().into(), status })
         })
     })();

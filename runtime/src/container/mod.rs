@@ -148,10 +148,21 @@ pub enum Exit {
     NotStarted {
         /// Why: ENOENT, EACCES, ENOEXEC, … ENOENT for a file that is there means that its interpreter is missing.
         errno: Errno,
-        /// The program, or the working directory, that it failed on.
+        /// What it failed on.
+        what: Obstacle,
+        /// Its path.
         #[serde(with = "wire::raw")]
         path: PathBuf,
     },
+}
+
+/// What a command that could not be started failed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Obstacle {
+    /// The program, or its interpreter.
+    Program,
+    /// [`ContainerSpec::cwd`].
+    WorkingDirectory,
 }
 
 impl Exit {
@@ -202,6 +213,14 @@ pub struct Finished {
     pub report: Report,
     /// What it used.
     pub usage: Usage,
+}
+
+/// What a step is asked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request<S> {
+    spec: S,
+    /// The soft limit of open files that the command gets; `None` to leave it.
+    open_files: Option<u64>,
 }
 
 /// What the step tells the caller.

@@ -12,9 +12,9 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, Report, Stdin, root};
+use super::{ContainerSpec, Obstacle, Report, Request, Stdin, root};
 use crate::error::{Errno, RuntimeError};
-use crate::{seccomp, sys, wire};
+use crate::{limits, seccomp, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,21 +45,22 @@ pub(super) enum Word {
     /// The command could not be started.
     NotStarted {
         errno: Errno,
+        what: Obstacle,
         #[serde(with = "wire::raw")]
         path: PathBuf,
     },
 }
 
-/// Becomes the command of `spec`; tells `status` how far it comes.
-pub(super) fn become_command(spec: &ContainerSpec, status: &UnixStream) -> ! {
+/// Becomes the command of `request`; tells `status` how far it comes.
+pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream) -> ! {
+    let spec = &request.spec;
     let word = match prepare(spec) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
                 sys::exit(1);
             }
-            let (path, errno) = start(spec);
-            Word::NotStarted { errno, path }
+            start(spec, request.open_files)
         }
     };
     let _ = wire::send(status.as_fd(), &word, &[]);
@@ -130,35 +131,37 @@ fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-fn start(spec: &ContainerSpec) -> (PathBuf, Errno) {
+fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
-        return (spec.cwd.clone(), errno.into());
+        return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }
-    let invalid = || Errno::from(E::INVAL);
+    let refused = |path: PathBuf, errno| Word::NotStarted { errno, what: Obstacle::Program, path };
+    let invalid = |path: &OsStr| refused(path.into(), E::INVAL.into());
     let strings = |list: &[OsString]| -> Option<Vec<CString>> {
         list.iter().map(|text| CString::new(text.as_bytes()).ok()).collect()
     };
-    let Some(program) = spec.args.first() else { return (PathBuf::new(), invalid()) };
-    let (Some(args), Some(env)) = (strings(&spec.args), strings(&spec.env)) else {
-        return (program.into(), invalid());
-    };
+    let Some(program) = spec.args.first() else { return invalid(OsStr::new("")) };
+    let (Some(args), Some(env)) = (strings(&spec.args), strings(&spec.env)) else { return invalid(program) };
     sys::default_signals();
     // Nothing that a library opened gets to the command.
     let _ = sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC);
+    if let Some(soft) = open_files {
+        limits::set_open_files(soft);
+    }
     let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
     for candidate in candidates(program, &spec.env) {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
         let errno = sys::execve(&path, &args, &env);
         let next_may_work = [E::NOENT, E::NOTDIR, E::ACCESS].into_iter().any(|passable| errno.is(passable));
         if !next_may_work {
-            return (candidate, errno);
+            return refused(candidate, errno);
         }
         // As in execvp(3): one that was there counts for more than those that were not.
         if errno.is(E::ACCESS) || Path::new(&candidate).exists() {
             worst = (candidate, errno);
         }
     }
-    worst
+    refused(worst.0, worst.1)
 }
 
 /// The paths to try for `program`, in order.

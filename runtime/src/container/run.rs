@@ -11,10 +11,10 @@ use rustix::io::Errno as E;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 use super::control::Registered;
-use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Report, Stdin, Stream, Usage};
+use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Report, Request, Stdin, Stream, Usage};
 use crate::error::{Errno, RuntimeError};
 use crate::role::{self, Role};
-use crate::wire;
+use crate::{limits, wire};
 
 /// Bytes that a pipe of an ordinary user holds at the most (/proc/sys/fs/pipe-max-size).
 const LARGEST_PIPE: usize = 1 << 20;
@@ -53,16 +53,20 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     let status = wait_for_all(&mut child.0, step);
     outputs.drain(&mut io);
 
-    if let Some(result) = heard.result {
-        return result.map(|(exit, usage)| Finished { exit, report: heard.report, usage });
+    match heard.result {
+        Some(Ok((exit, usage))) => return Ok(Finished { exit, report: heard.report, usage }),
+        // What a step says whose process 1 was killed by `control`.
+        Some(Err(error)) => return control.check().and(Err(error)),
+        None => {}
     }
     control.check()?;
     sent.and(listened)?;
-    Err(RuntimeError::Died { role: Role::Step.name().into(), status: status.to_string() })
+    Err(RuntimeError::Died { role: Role::Step.name().into(), status: role::how_child_ended(status) })
 }
 
 fn ask(socket: &UnixStream, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    let start = role::Start { parent: std::process::id(), request: spec };
+    let request = Request { spec, open_files: limits::original_open_files() };
+    let start = role::Start { parent: std::process::id(), request };
     let stdin = io::stdin();
     let fds = match spec.stdin {
         Stdin::Null => vec![],
@@ -83,8 +87,8 @@ impl Drop for Outermost {
 }
 
 /// Waits for the outermost process, and for process 1 of the outer pid namespace, which ends after all others in it.
-fn wait_for_all(child: &mut Child, step: Registered<'_>) -> ExitStatus {
-    let status = child.wait().unwrap_or_default();
+fn wait_for_all(child: &mut Child, step: Registered<'_>) -> io::Result<ExitStatus> {
+    let status = child.wait();
     if let Some(init) = step.end() {
         // Readable once it has ended. When the outermost process was killed, the kernel has killed this one too.
         let mut fds = [PollFd::new(&init, PollFlags::IN)];

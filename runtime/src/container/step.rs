@@ -12,7 +12,7 @@ use rustix::process::{
 };
 
 use super::process::{self, Word};
-use super::{ContainerSpec, Exit, Message, Stdin, Usage};
+use super::{ContainerSpec, Exit, Message, Request, Stdin, Usage};
 use crate::error::{Errno, RuntimeError};
 use crate::role;
 use crate::sys::{self, Forked};
@@ -22,7 +22,7 @@ use crate::wire;
 pub(crate) fn step_role() -> ! {
     // A terminal's signals reach the whole process group; what to do about them is the caller's affair.
     sys::block_signals();
-    let Ok(mut begun) = role::begin::<ContainerSpec>() else { sys::exit(1) };
+    let Ok(mut begun) = role::begin::<Request<ContainerSpec>>() else { sys::exit(1) };
     let socket = begun.socket;
     let stdin = begun.receiver.fd();
     let code = match outer(&begun.request, &socket, stdin) {
@@ -37,8 +37,8 @@ fn tell(socket: &UnixStream, message: &Message, fds: &[BorrowedFd<'_>]) -> Resul
 }
 
 /// S0: makes the namespaces and waits for S1.
-fn outer(spec: &ContainerSpec, socket: &UnixStream, stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
-    if spec.stdin == Stdin::Inherit {
+fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
+    if request.spec.stdin == Stdin::Inherit {
         let stdin = stdin.ok_or_else(|| RuntimeError::call("recv(standard input)", E::BADF))?;
         rustix::stdio::dup2_stdin(&stdin).map_err(|errno| RuntimeError::call("dup2(standard input)", errno))?;
     }
@@ -49,17 +49,18 @@ fn outer(spec: &ContainerSpec, socket: &UnixStream, stdin: Option<OwnedFd>) -> R
     })?;
     let this = own_pidfd()?;
     match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
-        Forked::Child => sys::exit(i32::from(inner(spec, socket, &this).is_err())),
+        Forked::Child => sys::exit(i32::from(inner(request, socket, &this).is_err())),
         Forked::Parent(child) => {
             hide();
-            wait(child)?;
-            Ok(())
+            let status = wait(child)?;
+            // One that ends by itself has told why.
+            if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
         }
     }
 }
 
 /// S1: process 1 of the outer pid namespace. Starts C in the inner one, and tells the caller how it goes.
-fn inner(spec: &ContainerSpec, socket: &UnixStream, parent: &OwnedFd) -> Result<(), Errno> {
+fn inner(request: &Request<ContainerSpec>, socket: &UnixStream, parent: &OwnedFd) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent is in another pid namespace, so its number says nothing. If it has ended, it was before the line above.
     let mut ended = [PollFd::new(parent, PollFlags::IN)];
@@ -70,20 +71,20 @@ fn inner(spec: &ContainerSpec, socket: &UnixStream, parent: &OwnedFd) -> Result<
         Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
         Err(error) => return tell(socket, &Message::Failed(error), &[]),
     }
-    match command(spec, socket) {
+    match command(request, socket) {
         Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
         Err(error) => tell(socket, &Message::Failed(error), &[]),
     }
 }
 
 /// Starts C, waits for it, and returns how it ended.
-fn command(spec: &ContainerSpec, socket: &UnixStream) -> Result<Exit, RuntimeError> {
+fn command(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<Exit, RuntimeError> {
     sys::unshare(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWPID)", errno))?;
     let (ours, theirs) = role::pair()?;
     let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
-            process::become_command(spec, &theirs)
+            process::become_command(request, &theirs)
         }
         Forked::Parent(child) => child,
     };
@@ -97,7 +98,7 @@ fn command(spec: &ContainerSpec, socket: &UnixStream) -> Result<Exit, RuntimeErr
     while let Some(word) = receiver.wait::<Word>(&ours).map_err(lost)? {
         match word {
             Word::Ready(report) => ready = Some(report),
-            Word::NotStarted { errno, path } => refused = Some(Exit::NotStarted { errno, path }),
+            Word::NotStarted { errno, what, path } => refused = Some(Exit::NotStarted { errno, what, path }),
             Word::Failed(error) => {
                 wait(child)?;
                 return Err(error);
@@ -117,12 +118,17 @@ fn command(spec: &ContainerSpec, socket: &UnixStream) -> Result<Exit, RuntimeErr
         return Ok(exit);
     }
     if ready_is_missing {
-        return Err(RuntimeError::Died { role: "the command".into(), status: format!("{status:?}") });
+        return Err(died("the process that makes the container", status));
     }
     Ok(match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
     })
+}
+
+fn died(role: &str, status: WaitStatus) -> RuntimeError {
+    let status = role::how_it_ended(status.exit_status(), status.terminating_signal());
+    RuntimeError::Died { role: role.into(), status }
 }
 
 fn own_pidfd() -> Result<OwnedFd, RuntimeError> {

@@ -101,9 +101,9 @@ pub(super) const FEATURES: &[Feature] = &[
         place: Place::Inside(other_namespaces),
     },
     Feature {
-        name: "open_tree, move_mount",
+        name: "open_tree, fsmount, move_mount",
         since: "5.2",
-        used_for: "taking mounts along into the step",
+        used_for: "mounts that touch no path of an image",
         fallback: None,
         place: Place::Inside(tree_clone),
     },
@@ -139,7 +139,7 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "fresh /proc",
         since: "3.8",
         used_for: "showing a step its own processes only",
-        fallback: Some("the /proc of the caller is shown, which lists outer processes"),
+        fallback: Some("the /proc of the caller is shown, read-only; it lists outer processes"),
         place: Place::Inside(fresh_proc),
     },
     Feature {
@@ -231,8 +231,10 @@ fn other_namespaces(_: &Path) -> Result<(), RuntimeError> {
 }
 
 fn tree_clone(_: &Path) -> Result<(), RuntimeError> {
-    named("open_tree(\"/dev/null\", OPEN_TREE_CLONE)", open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE))
-        .map(drop)
+    named("open_tree(\"/dev/null\", OPEN_TREE_CLONE)", open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE))?;
+    let context = named("fsopen(tmpfs)", fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
+    named("fsconfig(FSCONFIG_CMD_CREATE)", fsconfig_create(&context))?;
+    named("fsmount", fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())).map(drop)
 }
 
 fn mount_setattr(_: &Path) -> Result<(), RuntimeError> {

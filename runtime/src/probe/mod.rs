@@ -75,7 +75,7 @@ type Answers = Vec<Option<RuntimeError>>;
 /// What keeps a process from being started; a check that fails is no error.
 pub fn all(dir: &Path) -> Result<Vec<Check>, RuntimeError> {
     let answers = ask(dir, Question::All)?;
-    let missing = || Some(RuntimeError::Died { role: Role::Probe.name().into(), status: "no answer".into() });
+    let missing = || Some(RuntimeError::Died { role: Role::Probe.name().into(), status: "gave no answer".into() });
     let answers = answers.into_iter().chain(std::iter::repeat_with(missing));
     Ok(FEATURES.iter().zip(answers).map(|(feature, seen)| check(feature, seen)).collect())
 }
@@ -116,7 +116,7 @@ fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
     let (mut child, socket) = Role::Probe.start(&Request { dir: dir.into(), question })?;
     let answers = wire::Receiver::new().wait::<Answers>(&socket);
     drop(socket);
-    let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    let status = role::how_child_ended(child.wait());
     match answers {
         Ok(Some(answers)) => Ok(answers),
         _ => Err(RuntimeError::Died { role: Role::Probe.name().into(), status }),
@@ -198,7 +198,14 @@ fn in_a_child(attempt: impl FnOnce() -> Result<(), RuntimeError>) -> Result<(), 
             let status = waitpid(Some(child), WaitOptions::empty());
             match result {
                 Ok(Some(result)) => result,
-                _ => Err(RuntimeError::Died { role: Role::Probe.name().into(), status: format!("{status:?}") }),
+                _ => {
+                    let (code, signal) = match status {
+                        Ok(Some((_, status))) => (status.exit_status(), status.terminating_signal()),
+                        _ => (None, None),
+                    };
+                    let status = role::how_it_ended(code, signal);
+                    Err(RuntimeError::Died { role: "a probe".into(), status })
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use coracle_runtime::container::{Control, Exit, Io, RootfsSource, run};
+use coracle_runtime::container::{Control, Exit, Io, Obstacle, RootfsSource, run};
 use coracle_runtime::{Errno, RuntimeError};
 
 use crate::Case;
@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     ("every byte of the output arrives, told apart", output),
     ("user, group and supplementary groups are those asked for", ids),
     ("the environment and directory are exactly those asked for", environment),
+    ("the limit of open files is that of the caller's caller, and this program has more", open_files),
     ("changes go to the upper directory and nowhere else", changes),
     ("a directory can be the root itself", directory),
     ("a bind is seen and leaves nothing in the upper directory", binds),
@@ -68,14 +69,16 @@ fn not_started(place: &Place) {
         other => panic!("{other:?}"),
     };
     let missing = refused(place.step(&["no-such-program"]));
-    assert_eq!(missing, Exit::NotStarted { errno: Errno::from_raw(libc::ENOENT), path: "no-such-program".into() });
+    let not_found = Errno::from_raw(libc::ENOENT);
+    let program = Obstacle::Program;
+    assert_eq!(missing, Exit::NotStarted { errno: not_found, what: program, path: "no-such-program".into() });
     assert_eq!(missing.status(), 127);
     assert_eq!(refused(place.step(&["/etc"])).status(), 126);
     let mut nowhere = place.step(&["true"]);
     nowhere.spec.cwd = "/no/such/place".into();
     assert_eq!(
         refused(nowhere),
-        Exit::NotStarted { errno: Errno::from_raw(libc::ENOENT), path: "/no/such/place".into() }
+        Exit::NotStarted { errno: not_found, what: Obstacle::WorkingDirectory, path: "/no/such/place".into() }
     );
 }
 
@@ -115,6 +118,15 @@ fn environment(place: &Place) {
     lines.retain(|line| !["PWD", "SHLVL", "OLDPWD", "_"].iter().any(|name| line.starts_with(&format!("{name}="))));
     lines[..2].sort_unstable();
     assert_eq!(lines, ["A=b c", "PATH=/bin", "/tmp", "0022"]);
+}
+
+fn open_files(place: &Place) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    assert_eq!(limit.current, limit.maximum);
+    let hard = limit.maximum.map_or("unlimited".into(), |hard| hard.to_string());
+    let script = "grep '^Max open files' /proc/self/limits | tr -s ' '";
+    let soft = crate::OPEN_FILES;
+    assert_eq!(place.shell(script).prints(), format!("Max open files {soft} {hard} files"));
 }
 
 fn changes(place: &Place) {

@@ -23,6 +23,8 @@ type Case = (&'static str, fn(&Place));
 
 /// The user that root makes for the test; nobody has these numbers.
 const UID: u32 = 30_123;
+/// The limit that the cases are started with, lower than what a machine has.
+pub const OPEN_FILES: u32 = 300;
 const SUB_IDS: &str = "tester:1000000000:65536\n";
 
 fn main() -> ExitCode {
@@ -37,7 +39,8 @@ fn main() -> ExitCode {
     let filter = args.iter().find(|arg| !arg.starts_with('-')).map(String::as_str);
     if !rustix::process::getuid().is_root() {
         return match IdMaps::discover() {
-            Ok(_) => inside("user", filter),
+            Ok(_) if run(&mut limited(Path::new("/proc/self/exe"), "user", filter), "user") => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
             Err(error) => skip("user", &format!("{error}; {}", error.hint().unwrap_or_default())),
         };
     }
@@ -49,9 +52,18 @@ fn main() -> ExitCode {
     let results = [
         as_user(dir.path(), &program, "user", filter),
         as_user(dir.path(), &program, "user, masked proc", filter),
-        run(Command::new(&program).arg("--inside").arg("root").args(filter), "root"),
+        run(&mut limited(&program, "root", filter), "root"),
     ];
     if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Returns the command that runs the cases as the user that this is.
+fn limited(program: &Path, place: &str, filter: Option<&str>) -> Command {
+    let program = std::fs::canonicalize(program).expect("a program");
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -Sn {OPEN_FILES}; exec \"$0\" \"$@\"")]);
+    command.arg(program).args(["--inside", place]).args(filter);
+    command
 }
 
 /// Says why a place is left out.
@@ -77,7 +89,7 @@ fn as_user(dir: &Path, program: &Path, place: &str, filter: Option<&str>) -> boo
     let mask = if place.contains("masked") { "mount -t tmpfs none /proc/fs || exit 99;" } else { "" };
     let script = format!(
         "mount --make-rprivate / && mount -t overlay -o lowerdir=\"$0/etc\":/etc none /etc || exit 99; {mask} \
-         exec setpriv --reuid={UID} --regid={UID} --clear-groups -- \"$@\""
+         ulimit -Sn {OPEN_FILES}; exec setpriv --reuid={UID} --regid={UID} --clear-groups -- \"$@\""
     );
     run(
         Command::new("unshare")
