@@ -55,6 +55,15 @@ pub enum BuildError {
         #[source]
         source: std::io::Error,
     },
+    /// The working directory of a command cannot be entered.
+    #[error("cannot enter the working directory {path:?}")]
+    NoWorkingDirectory {
+        /// The directory.
+        path: String,
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
     /// The build was interrupted.
     #[error("interrupted")]
     Interrupted,

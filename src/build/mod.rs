@@ -26,7 +26,7 @@ pub use copy_plan::{CopyItem, CopyPlan};
 pub use copy_select::{CopyError, Selection, select};
 pub use error::BuildError;
 pub use pack::Times;
-pub use run::Command;
+pub use run::{Command, not_started};
 pub use schedule::{Builder, Built, Isolation};
 pub use users::{User, UserError, lookup_owner, lookup_user};
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, Report, RootfsSource, Stdin};
+use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, Obstacle, Report, RootfsSource, Stdin};
 
 use crate::layer::{Contents, DiskTree};
 use crate::store::{Active, View};
@@ -107,10 +107,16 @@ pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result
         _ if control.cancelled() => Err(BuildError::Interrupted),
         Exit::Code(code) => Err(BuildError::ExitStatus { code }),
         Exit::Signal(signal) => Err(BuildError::Killed { signal }),
-        Exit::NotStarted { errno, path } => {
-            let program = path.display().to_string();
-            Err(BuildError::NotStarted { program, source: std::io::Error::from_raw_os_error(errno.raw()) })
-        }
+        Exit::NotStarted { errno, what, path } => Err(not_started(errno.raw(), what, &path)),
+    }
+}
+
+/// Returns why a command did not start: `errno` is what the kernel said of `path`.
+pub fn not_started(errno: i32, what: Obstacle, path: &Path) -> BuildError {
+    let (path, source) = (path.display().to_string(), std::io::Error::from_raw_os_error(errno));
+    match what {
+        Obstacle::WorkingDirectory => BuildError::NoWorkingDirectory { path, source },
+        Obstacle::Program => BuildError::NotStarted { program: path, source },
     }
 }
 

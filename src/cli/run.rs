@@ -11,7 +11,7 @@ use super::classify::BuildProblem;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::RunRequest;
 use super::{names, say, work};
-use crate::build::{Builder, Command};
+use crate::build::{Builder, Command, not_started};
 use crate::oci::ExecConfig;
 use crate::progress::Silent;
 use crate::store::Store;
@@ -26,12 +26,8 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
     let mut builder =
         Builder { store: &store, sink: &Silent, control: &control, isolation: work::isolation(), on_enter: &on_enter };
     let exit = builder.run(&image, &command)?;
-    if let Exit::NotStarted { errno, path } = &exit {
-        let failure = Failure::from(crate::build::BuildError::NotStarted {
-            program: path.display().to_string(),
-            source: std::io::Error::from_raw_os_error(errno.raw()),
-        });
-        say(&failure.report(style));
+    if let Exit::NotStarted { errno, what, path } = &exit {
+        say(&Failure::from(not_started(errno.raw(), *what, path)).report(style));
     }
     Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(ExitStatus::Fault.code())))
 }

@@ -11,6 +11,9 @@ use super::progress::Progress;
 use super::report::ExitStatus;
 use crate::build::Isolation;
 
+/// How long an interrupted build may take to clean up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1800);
+
 /// Returns how this process can isolate what it runs; nothing is entered yet.
 pub(super) fn isolation() -> Isolation {
     match IdMaps::discover() {
@@ -41,6 +44,12 @@ fn watch_signals(control: &Arc<Control>) {
             }
             before = true;
             control.kill();
+            // Steps end at once, and what copies or packs looks up often. An export to a slow disk may not: it is left as it is, under
+            // a temporary name.
+            std::thread::spawn(|| {
+                std::thread::sleep(PATIENCE);
+                std::process::exit(ExitStatus::Interrupted.code().into());
+            });
         }
     });
 }
