@@ -1,11 +1,12 @@
 //! Every call that the compiler can not check, each behind a function that is safe to use as documented. What rustix
-//! offers safely is used from there directly.
+//! and nix offer safely is used from there.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use nix::sys::signal::SigSet;
 use rustix::process::Pid;
 
 use crate::error::Errno;
@@ -44,20 +45,16 @@ pub(crate) fn exit(code: i32) -> ! {
 
 /// Replaces this process; returns only if that failed.
 pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
-    let list = |strings: &[CString]| -> Vec<*const c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
-    };
-    let (args, env) = (list(args), list(env));
-    // SAFETY: `path` and every element of both lists point to strings that end with NUL and outlive the call; both
-    // lists end with a null pointer.
-    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
-    last()
+    match nix::unistd::execve(path, args, env) {
+        Ok(never) => match never {},
+        Err(errno) => Errno::from_raw(errno as i32),
+    }
 }
 
 /// Moves this process (with CLONE_NEWPID: its next children) to new namespaces. The process must have one thread.
 pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: only namespaces are unshared, no memory and no table of descriptors.
-    check(unsafe { libc::unshare(flags) }.into()).map(drop)
+    let flags = nix::sched::CloneFlags::from_bits_retain(flags);
+    nix::sched::unshare(flags).map_err(|errno| Errno::from_raw(errno as i32))
 }
 
 /// Closes all descriptors from `first` on, or marks them close-on-exec with CLOSE_RANGE_CLOEXEC. Nothing in this
@@ -103,35 +100,17 @@ pub(crate) fn seccomp(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Res
 
 /// Blocks every signal that can be blocked, for this thread and the processes it makes.
 pub(crate) fn block_signals() {
-    // SAFETY: `set` is a signal set that sigfillset fills before it is used; no old set is asked for.
-    unsafe {
-        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigfillset(set.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut());
-    }
+    // It fails for no set of signals.
+    let _ = SigSet::all().thread_set_mask();
 }
 
 /// Gives every signal its default action and unblocks all, as a new program expects. (Rust programs ignore SIGPIPE, and
 /// what is ignored stays so over execve.)
 pub(crate) fn default_signals() {
-    // SAFETY: SIG_DFL runs no code of ours; numbers without a signal and the two that can not be changed give an error
-    // that is ignored on purpose. `set` is filled by sigemptyset before it is used.
-    unsafe {
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut());
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours; numbers without a signal and the two that can not be changed give an error
+        // that is ignored on purpose.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-}
-
-/// What the children that were waited for, and theirs, used.
-pub(crate) fn children_usage() -> libc::rusage {
-    // SAFETY: `rusage` is a plain struct for which all zeroes is a value; the pointer is valid for the call.
-    unsafe {
-        let mut usage = std::mem::zeroed::<libc::rusage>();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
-        usage
-    }
+    let _ = SigSet::empty().thread_set_mask();
 }

@@ -4,6 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno as E;
 use rustix::process::{
@@ -151,15 +153,16 @@ fn wait(child: Pid) -> Result<WaitStatus, RuntimeError> {
 }
 
 fn usage() -> Usage {
-    let usage = sys::children_usage();
-    let time = |time: libc::timeval| {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    // The call is there in every kernel; without it nothing is known.
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Usage::default() };
+    let time = |time: TimeVal| {
+        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
     };
     Usage {
-        user: time(usage.ru_utime),
-        system: time(usage.ru_stime),
+        user: time(usage.user_time()),
+        system: time(usage.system_time()),
         // Linux counts in KiB.
-        max_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+        max_rss: u64::try_from(usage.max_rss()).unwrap_or(0) * 1024,
     }
 }
