@@ -120,3 +120,18 @@ fn containerfile_is_a_name_for_it_too_and_another_can_be_given() {
     let image = project.arg("-f").arg(&other.display().to_string()).build().succeeds();
     assert_eq!(image.env("WHICH"), Some("other"));
 }
+
+#[test]
+fn a_base_may_be_named_by_its_digest_or_lie_outside_of_the_store() {
+    let base = support::Image::only(&support::base::busybox());
+    let layout = support::base::busybox();
+    let by_digest = format!("busybox@{}", base.digest());
+    let outside = format!("oci:{}:docker.io/library/busybox:latest", layout.display());
+    for name in [&by_digest, &format!("busybox:latest@{}", base.digest()), &outside] {
+        let dockerfile = format!("FROM {name}\nCOPY --from={name} /etc/group /copied\n");
+        let image = Project::new().file("Dockerfile", dockerfile).build().succeeds();
+        image.has_file("copied", &base.text("etc/group"));
+    }
+    let unknown = format!("FROM busybox@sha256:{}\nRUN true\n", "0".repeat(64));
+    Project::new().file("Dockerfile", unknown).build().fails(3).stderr_has("Dockerfile:1").stderr_has("coracle pull");
+}

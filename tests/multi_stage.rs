@@ -31,11 +31,11 @@ fn a_path_in_a_stage_begins_at_its_root() {
         .dockerfile(
             "
             FROM busybox AS made
-            WORKDIR /work
-            RUN echo 1 >/f && echo 2 >/work/f
+            WORKDIR /place
+            RUN echo 1 >/f && echo 2 >/place/f
             FROM busybox
             COPY --from=made f /f
-            COPY --from=0 work/f /g
+            COPY --from=0 place/f /g
             ",
         )
         .build()
