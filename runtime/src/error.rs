@@ -161,6 +161,13 @@ pub enum RuntimeError {
     /// The step was killed, or not started, because its control said so.
     #[error("interrupted")]
     Interrupted,
+    /// The system calls of a step can not be answered here, so that users and owners can not be emulated.
+    #[error("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)")]
+    Listener {
+        /// Why it failed.
+        #[source]
+        source: Errno,
+    },
     /// A helper process ended without a word: somebody killed it.
     #[error("{role} {status}")]
     Died {
@@ -182,6 +189,7 @@ impl RuntimeError {
             RuntimeError::Call { source, .. }
             | RuntimeError::UserNamespace { source, .. }
             | RuntimeError::WriteMap { source, .. }
+            | RuntimeError::Listener { source }
             | RuntimeError::Overlay { source, .. } => Some(*source),
             _ => None,
         }
@@ -220,6 +228,15 @@ impl RuntimeError {
             }
             RuntimeError::Call { source, .. } if source.is(E::MFILE) => {
                 "raise the number of files that this process may open: ulimit -n 4096, or the hard limit (ulimit -Hn)".into()
+            }
+            RuntimeError::Listener { source } if source.is(E::BUSY) => {
+                "somebody else listens to the system calls of this process already, and the kernel allows one listener only: \
+                 a builder in a RUN step of another one, or a pod under a seccomp agent. Give this user subordinate ids, so \
+                 that nothing has to be emulated, or run it outside"
+                    .into()
+            }
+            RuntimeError::Listener { .. } => {
+                "emulation of users needs Linux 5.14 with CONFIG_SECCOMP_FILTER; or give this user subordinate ids".into()
             }
             RuntimeError::NoNewPrivs => {
                 "run without no_new_privs (systemd: NoNewPrivileges=no; Kubernetes: allowPrivilegeEscalation: true)".into()

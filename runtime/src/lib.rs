@@ -15,6 +15,7 @@ pub mod probe;
 pub mod rootfs;
 pub mod userns;
 
+mod emulate;
 mod error;
 mod idmap;
 mod limits;

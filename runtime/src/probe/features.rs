@@ -207,7 +207,8 @@ fn openat2(_: &Path) -> Result<(), RuntimeError> {
 
 fn install(flags: libc::c_ulong) -> Result<(), RuntimeError> {
     named("prctl(PR_SET_NO_NEW_PRIVS)", rustix::thread::set_no_new_privs(true))?;
-    named("seccomp(SECCOMP_SET_MODE_FILTER)", sys::seccomp(&seccomp::filter(), flags)).map(drop)
+    named("seccomp(SECCOMP_SET_MODE_FILTER)", sys::seccomp(&seccomp::filter(&[], seccomp::Foreign::Allowed), flags))
+        .map(drop)
 }
 
 fn seccomp_filter(_: &Path) -> Result<(), RuntimeError> {
