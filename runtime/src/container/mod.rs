@@ -298,7 +298,7 @@ impl ContainerSpec {
             return bad("cwd", "a path that is not absolute");
         }
         if let Ids::Emulated { .. } = self.ids {
-            return bad("ids", "emulated ids are not supported yet");
+            return Err(RuntimeError::Unsupported { what: "running a step with emulated owners".into() });
         }
         if self.args.first().is_none_or(|program| program.is_empty()) {
             return bad("args", "no program");
