@@ -274,7 +274,7 @@ fn single(maps: &IdMaps, dir: &Path) -> Result<(), RuntimeError> {
             .map_err(call("setxattr(user.coracle.file)"))?;
     }
     rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
-    sys::seccomp(&seccomp::filter(), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+    sys::seccomp(&seccomp::filter(&[], seccomp::Foreign::Allowed), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
         .map(drop)
         .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)", errno))
 }
