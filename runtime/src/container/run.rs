@@ -61,7 +61,7 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     match heard.result {
         Some(Ok((exit, usage))) => {
             let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
-            return Ok(Finished { exit, report: heard.report, usage, out_of_memory });
+            return Ok(Finished { exit, report: heard.report, usage, out_of_memory, special: vec![] });
         }
         // What a step says whose process 1 was killed by `control`.
         Some(Err(error)) => return control.check().and(Err(error)),
