@@ -41,6 +41,14 @@ pub(super) enum StageState {
     Failed,
 }
 
+/// What the cache knows of a stage.
+pub(super) enum StageReplay {
+    /// Each step.
+    Known(Progress),
+    /// Not this step, counted from 0, and maybe not those after it.
+    Missing { step: usize },
+}
+
 /// What the stages of one build share.
 pub(super) struct Work<'a> {
     pub store: &'a Store,
@@ -145,18 +153,26 @@ impl Work<'_> {
         }
     }
 
+    /// Says of each step that it is in the cache.
+    pub fn all_cached(&self) {
+        for step in self.plan.stages.iter().flat_map(|stage| &stage.steps).filter(|step| step.op != Op::Config) {
+            self.sink.emit(Event::Cached { step: step.id });
+        }
+    }
+
     /// Returns the whole stage if the cache knows each of its steps. Touches nothing but the store's records and the files
     /// of the context.
-    pub fn replay(&self, stage: usize) -> Result<Option<Progress>, BuildError> {
+    pub fn replay(&self, stage: usize) -> Result<StageReplay, BuildError> {
         let plan = &self.plan.stages[stage];
         let mut progress = match &plan.base {
             Base::Stage(at) => match self.done(*at) {
                 Some(progress) => progress,
-                None => return Ok(None),
+                None => return Ok(StageReplay::Missing { step: 0 }),
             },
             other => self.base(other)?,
         };
-        for step in &plan.steps {
+        for (at, step) in plan.steps.iter().enumerate() {
+            let missing = Ok(StageReplay::Missing { step: at });
             if step.op == Op::Config {
                 progress.created.push(None);
                 continue;
@@ -164,16 +180,16 @@ impl Work<'_> {
             if let Op::Copy(plan::Copy { from: CopyFrom::Stage(from), .. }) = &step.op
                 && self.done(*from).is_none()
             {
-                return Ok(None);
+                return missing;
             }
             let Lookup::Hit(hit) = self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))?
             else {
-                return Ok(None);
+                return missing;
             };
             progress.chain = progress.chain.with(hit.layer);
             progress.created.push(Some(hit.created));
         }
-        Ok(Some(progress))
+        Ok(StageReplay::Known(progress))
     }
 
     /// Carries out `step` on the layers `chain`, or takes its result from the cache.
@@ -502,7 +518,7 @@ enum Depth {
     Full,
 }
 
-fn at_step(step: &Step, error: BuildError) -> BuildError {
+pub(super) fn at_step(step: &Step, error: BuildError) -> BuildError {
     match error {
         error @ (BuildError::StageFailed { .. } | BuildError::Interrupted | BuildError::Step { .. }) => error,
         error => BuildError::Step { step: step.id, text: step.text.clone(), span: step.span, source: Box::new(error) },

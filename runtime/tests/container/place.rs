@@ -42,6 +42,15 @@ impl Place {
         self.name.contains("masked")
     }
 
+    /// Whether there is one user, and the others are emulated.
+    pub fn is_single(&self) -> bool {
+        self.name.contains("single")
+    }
+
+    fn ids(&self) -> Ids {
+        if self.is_single() { Ids::Emulated { special: vec![] } } else { Ids::Real }
+    }
+
     /// A fresh directory.
     pub fn dir(&self, name: &str) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -71,8 +80,8 @@ impl Place {
                 hostname: "build".into(),
                 new_session: true,
                 stdin: Stdin::Null,
+                ids: self.ids(),
                 limits: Limits::default(),
-                ids: Ids::Real,
             },
         }
     }
