@@ -30,7 +30,7 @@ RUN TOKEN=$TOKEN sleep 4
 FROM debian:bookworm-slim
 COPY probe.pl /probe.pl
 RUN perl /probe.pl MODE && touch /done
-COPY --from=other /etc/hostname /other
+COPY --from=other /etc/passwd /other
 ";
 
 /// A victim of the same user, and the user's files.

@@ -360,7 +360,13 @@ impl Work<'_> {
 
     fn warn_once(&self, report: &container::Report) {
         let mut messages = Vec::new();
-        if report.proc_bound {
+        if report.steps_exposed {
+            messages.push(
+                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
+                 other: --jobs=1 keeps them apart"
+                    .to_owned(),
+            );
+        } else if report.proc_bound {
             messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
         }
         if report.sys_empty {

@@ -10,6 +10,7 @@
 
 mod control;
 mod detached;
+pub(crate) mod fence;
 mod limits;
 mod process;
 mod root;
@@ -219,6 +220,9 @@ pub struct Report {
     /// can not be signalled or looked into. All of this /proc is read-only: a command can not write to its own files there
     /// either, such as /proc/self/oom_score_adj or /proc/self/comm.
     pub proc_bound: bool,
+    /// The command sees processes of steps that run at the same time ([`proc_bound`](Self::proc_bound)), and can look into
+    /// them, because the kernel has no Landlock (5.19).
+    pub steps_exposed: bool,
     /// /sys could not be shown read-only, and is empty.
     pub sys_empty: bool,
     /// The host name could not be set, as under Podman's seccomp profile, and is that of the caller.

@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Keep;
-use super::{ContainerSpec, Obstacle, Report, Request, Stdin, root, supervise};
+use super::{ContainerSpec, Obstacle, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, sys, wire};
 
@@ -76,6 +76,8 @@ fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>, supervisor: &UnixStream) -
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
     let mut report = root::build(spec)?;
+    // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
+    report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
     report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
     if spec.new_session {
