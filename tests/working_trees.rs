@@ -303,3 +303,74 @@ fn what_outlives_everybody_is_ended_by_the_next_build() {
     gone(&mark);
     assert_eq!(fs::read_dir(in_place.store.path().join("tmp")).expect("a folder").count(), 0);
 }
+
+/// A Dockerfile with a little of everything.
+const MIXED: &str = "\
+FROM busybox
+WORKDIR /w
+COPY copied /w/
+RUN mkdir -p a/b && echo x >a/b/c && chown -R 7:8 a && chmod 4755 a/b/c && ln -s c a/b/l && chown -h 9:9 a/b/l && ln a/b/c a/hard
+RUN rm -rf a/b && mkdir a/b && echo new >a/b/new && echo two >>copied && chmod u+s /bin/su && (setsid sleep 1000 &)
+USER www-data
+RUN id >/tmp/id
+";
+
+/// Builds in a container like those of Docker and Kubernetes, and checks what is said there. Returns the digest.
+fn build_in(environment: &str, options: &[&str], chroot: bool, said: &str) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !is_root() {
+        return None;
+    }
+    if !["/usr/sbin/runc", "/usr/bin/runc"].iter().any(|path| Path::new(path).exists()) {
+        eprintln!("skipped: runc is not installed");
+        assert!(std::env::var_os("CI").is_none(), "CI has runc");
+        return None;
+    }
+    let dir = context(MIXED);
+    let bind = |from: &Path, to: &str| format!("{}:{to}:ro", from.display());
+    let script = "coracle pull oci:/base >/dev/null && coracle build --progress plain /context; \
+                  echo \"status $?, left: $(ls -A /work/store/tmp | wc -l)\" >&2";
+    let mut command = Command::new(root.join("tests/environments/in-env"));
+    command.arg(environment).args(options).args(["--cwd", "/", "--env", "CORACLE_ROOT=/work/store"]);
+    command.args(["--env", "SOURCE_DATE_EPOCH=1700000000"]);
+    if chroot {
+        command.args(["--env", "CORACLE_TEST_CHROOT=1"]);
+    }
+    for (from, to) in [
+        (Path::new(env!("CARGO_BIN_EXE_coracle")), "/bin/coracle"),
+        (&support::base::busybox(), "/base"),
+        (dir.path(), "/context"),
+    ] {
+        command.args(["--bind", &bind(&fs::canonicalize(from).expect("there"), to)]);
+    }
+    let output = command.args(["--", "sh", "-c", script]).output().expect("in-env runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stderr.contains("status 0, left: 0"), "{environment} {options:?}: {stdout}{stderr}");
+    assert_eq!(stderr.matches(said).count(), 1, "{environment}: {said}: {stderr}");
+    Some(stdout.trim().to_owned())
+}
+
+#[test]
+fn containers_without_namespaces_or_volumes_make_the_same_image() {
+    let places: [(&str, &[&str], bool, &str); 8] = [
+        ("docker-default", &[], true, "in a chroot"),
+        ("docker-default", &["--upper-on-overlay"], true, "works on a copy"),
+        ("gitlab-docker", &[], true, "in a chroot"),
+        ("k8s-root-runtimedefault", &[], true, "in a chroot"),
+        ("readonly-rootfs", &[], true, "in a chroot"),
+        ("k8s-hostusers-false", &[], true, "in a chroot"),
+        (
+            "k8s-root-unconfined",
+            &["--upper-on-overlay"],
+            false,
+            "Invalid argument), so each stage with a RUN works on a copy",
+        ),
+        ("k8s-hostusers-false-unconfined", &["--upper-on-overlay"], false, "works on a copy"),
+    ];
+    let mut expected = None;
+    for (environment, options, chroot, said) in places {
+        let Some(digest) = build_in(environment, options, chroot, said) else { return };
+        let expected = expected.get_or_insert_with(|| Root::new(false).build(context(MIXED).path()));
+        assert_eq!(digest, *expected, "{environment} {options:?}");
+    }
+}
