@@ -94,7 +94,7 @@ impl Root {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
         command.env("CORACLE_ROOT", self.store.path()).env("SOURCE_DATE_EPOCH", "1700000000");
         if self.chroot {
-            command.env("CORACLE_TEST_CHROOT", "1");
+            command.env("BUILDAH_ISOLATION", "chroot");
         }
         command
     }
@@ -333,9 +333,6 @@ fn build_in(environment: &str, options: &[&str], chroot: bool, said: &str) -> Op
     let mut command = Command::new(root.join("tests/environments/in-env"));
     command.arg(environment).args(options).args(["--cwd", "/", "--env", "CORACLE_ROOT=/work/store"]);
     command.args(["--env", "SOURCE_DATE_EPOCH=1700000000"]);
-    if chroot {
-        command.args(["--env", "CORACLE_TEST_CHROOT=1"]);
-    }
     for (from, to) in [
         (Path::new(env!("CARGO_BIN_EXE_coracle")), "/bin/coracle"),
         (&support::base::busybox(), "/base"),

@@ -15,6 +15,8 @@ pub mod probe;
 pub mod rootfs;
 pub mod userns;
 
+mod around;
+mod emulate;
 mod error;
 mod idmap;
 mod limits;
@@ -23,6 +25,7 @@ mod seccomp;
 mod sys;
 mod wire;
 
+pub use around::{Host, Surroundings};
 pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};
 pub use role::init;

@@ -4,14 +4,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use coracle_runtime::container::{Control, Exit};
+use coracle_runtime::probe::Wanted;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 use super::classify::BuildProblem;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::RunRequest;
-use super::{names, say, work};
-use crate::build::{Builder, Command, not_started};
+use super::{names, say};
+use crate::build::{Builder, Command, Isolation, not_started};
 use crate::oci::ExecConfig;
 use crate::progress::Silent;
 use crate::store::Store;
@@ -23,8 +24,13 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
     let command = command(request, &image.config.config)?;
     let control = Arc::new(Control::new());
     let on_enter = || forward_signals(&control);
-    let mut builder =
-        Builder { store: &store, sink: &Silent, control: &control, isolation: work::isolation(), on_enter: &on_enter };
+    let mut builder = Builder {
+        store: &store,
+        sink: &Silent,
+        control: &control,
+        isolation: Isolation::Undecided(Wanted::Any),
+        on_enter: &on_enter,
+    };
     let exit = builder.run(&image, &command)?;
     if let Exit::NotStarted { errno, what, path } = &exit {
         say(&Failure::from(not_started(errno.raw(), *what, path)).report(style));

@@ -5,7 +5,7 @@
 //! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0 makes the namespaces and
 //! forks S1, process 1 of an outer pid namespace. S1 forks C, process 1 of an inner one, which mounts, drops its
 //! privileges and becomes the command: process 1, as in every container. When the caller or S0 dies, the kernel kills
-//! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. C could lose that setting to a setuid program; S0 and S1 exec
+//! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. S0 also answers the system calls that are emulated. C could lose that setting to a setuid program; S0 and S1 exec
 //! nothing and change no ids, so they never do.
 
 mod chroot;
@@ -15,6 +15,7 @@ mod process;
 mod root;
 mod run;
 mod step;
+mod supervise;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -290,6 +291,14 @@ enum Message {
     Failed(RuntimeError),
     /// All is over.
     Ended { exit: Exit, usage: Usage },
+    /// The end of emulated owners: what [`Finished::special`] is.
+    Owners(Vec<(u64, u32, u32)>),
+}
+
+impl Ids {
+    fn are_emulated(&self) -> bool {
+        matches!(self, Ids::Emulated { .. })
+    }
 }
 
 impl ContainerSpec {
@@ -327,9 +336,6 @@ impl ContainerSpec {
         }
         if !self.cwd.is_absolute() {
             return bad("cwd", "a path that is not absolute");
-        }
-        if let Ids::Emulated { .. } = self.ids {
-            return bad("ids", "emulated ids are not supported yet");
         }
         if self.args.first().is_none_or(|program| program.is_empty()) {
             return bad("args", "no program");

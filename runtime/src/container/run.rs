@@ -54,7 +54,12 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     outputs.drain(&mut io);
 
     match heard.result {
-        Some(Ok((exit, usage))) => return Ok(Finished { exit, report: heard.report, usage, special: vec![] }),
+        // A supervisor that ends without a word did not see the end of the step.
+        Some(Ok(_)) if spec.ids.are_emulated() && heard.special.is_none() => {}
+        Some(Ok((exit, usage))) => {
+            let special = heard.special.unwrap_or_default();
+            return Ok(Finished { exit, report: heard.report, usage, special });
+        }
         // What a step says whose process 1 was killed by `control`.
         Some(Err(error)) => return control.check().and(Err(error)),
         None => {}
@@ -104,6 +109,7 @@ fn wait_for_all(child: &mut Child, step: Registered<'_>) -> io::Result<ExitStatu
 struct Heard {
     report: Report,
     result: Option<Result<(Exit, Usage), RuntimeError>>,
+    special: Option<Vec<(u64, u32, u32)>>,
 }
 
 impl Heard {
@@ -142,6 +148,7 @@ impl Heard {
                         }
                     }
                     Message::Failed(error) => self.result = Some(Err(error)),
+                    Message::Owners(special) => self.special = Some(special),
                     Message::Ended { exit, usage } => self.result = Some(Ok((exit, usage))),
                 }
             }

@@ -42,6 +42,15 @@ impl Place {
         self.name.contains("masked")
     }
 
+    /// Whether there is one user, and the others are emulated.
+    pub fn is_single(&self) -> bool {
+        self.name.contains("single")
+    }
+
+    fn ids(&self) -> Ids {
+        if self.is_single() { Ids::Emulated { special: vec![] } } else { Ids::Real }
+    }
+
     /// A fresh directory.
     pub fn dir(&self, name: &str) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +81,7 @@ impl Place {
                 new_session: true,
                 place: Around::Namespaces,
                 stdin: Stdin::Null,
-                ids: Ids::Real,
+                ids: self.ids(),
             },
         }
     }
