@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Report, RootfsSource, SpecialOwner,
-    Stdin,
+    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Place, Report, RootfsSource,
+    SpecialOwner, Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -20,6 +20,8 @@ use super::users;
 
 /// The host name in a container.
 const HOSTNAME: &str = "coracle";
+/// Where the kernel's own files are shown.
+pub(super) const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 /// The `PATH` where neither the image nor the user sets one.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -45,6 +47,52 @@ pub(super) fn container(
     active: &Active,
     owners: Owners,
 ) -> Result<ContainerSpec, BuildError> {
+    let binds = Stubs::new(view, active, owners)?.finish()?;
+    // The mount points for these are part of the image from then on, as with BuildKit.
+    let mut upper = DiskTree::open(&active.upper(), owners)?;
+    make_mount_points(view, &mut upper)?;
+    if let Some(root) = view.entry(&TreePath::root()) {
+        upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
+    }
+    upper.finish()?;
+    let mut lower: Vec<PathBuf> = vec![stub_dir(active)];
+    // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
+    // the upper one decides on each of its paths.
+    let mut seen = HashSet::new();
+    let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
+    lower.extend(stacked.map(|layer| layer.dir.clone()));
+    let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
+    spec(command, view, active, owners, (rootfs, binds))
+}
+
+/// Makes the folders dev, proc and sys where they are missing, and returns their paths.
+pub(super) fn make_mount_points(view: &View, tree: &mut DiskTree) -> Result<Vec<TreePath>, BuildError> {
+    let mut made = Vec::new();
+    for name in MOUNT_POINTS {
+        let path = TreePath::new(name).expect("a constant name");
+        match view.entry(&path) {
+            Some(there) if there.kind.is_dir() => {}
+            // A link could lead anywhere.
+            Some(there) => return Err(BuildError::BadMountPoint { path: format!("/{name}"), what: there.kind.word() }),
+            None => {
+                let meta = Meta { mode: 0o755, mtime: Mtime::from_secs(super::now()), ..Meta::default() };
+                let entry = Entry { path: path.clone(), kind: Kind::Dir, meta, implied: false };
+                tree.create(&entry, Contents::None)?;
+                made.push(path);
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Returns how `command` is run on the files of `view`, where they are shown as `rootfs`, with `binds` in it.
+pub(super) fn spec(
+    command: &Command,
+    view: &View,
+    active: &Active,
+    owners: Owners,
+    (rootfs, binds): (RootfsSource, Vec<Bind>),
+) -> Result<ContainerSpec, BuildError> {
     let user = users::lookup_user(view, &command.user)?;
     let mut env = command.env.clone();
     let is_set = |name: &str, env: &[OsString]| {
@@ -57,35 +105,11 @@ pub(super) fn container(
     if !is_set("HOME", &env) {
         env.push(format!("HOME={}", user.home).into());
     }
-    let binds = Stubs::new(view, active, owners)?.finish()?;
-    // The mount points for these are part of the image from then on, as with BuildKit.
-    let mut upper = DiskTree::open(&active.upper(), owners)?;
-    for name in ["dev", "proc", "sys"] {
-        let path = TreePath::new(name).expect("a constant name");
-        match view.entry(&path) {
-            Some(there) if there.kind.is_dir() => {}
-            // A link could lead anywhere.
-            Some(there) => return Err(BuildError::BadMountPoint { path: format!("/{name}"), what: there.kind.word() }),
-            None => {
-                let meta = Meta { mode: 0o755, mtime: Mtime::from_secs(super::now()), ..Meta::default() };
-                upper.create(&Entry { path, kind: Kind::Dir, meta, implied: false }, Contents::None)?;
-            }
-        }
-    }
-    if let Some(root) = view.entry(&TreePath::root()) {
-        upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
-    }
-    upper.finish()?;
     let scratch = active.dir().join("mnt");
     fs::create_dir(&scratch).map_err(|source| BuildError::io("create", &scratch, source))?;
-    let mut lower: Vec<PathBuf> = vec![stub_dir(active)];
-    // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
-    // the upper one decides on each of its paths.
-    let mut seen = HashSet::new();
-    let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
-    lower.extend(stacked.map(|layer| layer.dir.clone()));
     Ok(ContainerSpec {
-        rootfs: RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() },
+        rootfs,
+        place: Place::Namespaces,
         scratch,
         binds,
         args: command.args.clone(),
@@ -211,27 +235,16 @@ impl<'a> Stubs<'a> {
     }
 
     fn finish(mut self) -> Result<Vec<Bind>, BuildError> {
-        let resolv = read_host("/etc/resolv.conf");
-        self.file("etc/resolv.conf", "resolv.conf", &resolv)?;
-        let mut hosts = read_host("/etc/hosts");
-        if !hosts.is_empty() && !hosts.ends_with(b"\n") {
-            hosts.push(b'\n');
+        for (target, contents) in host_files() {
+            self.file(target, &contents)?;
         }
-        hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
-        self.file("etc/hosts", "hosts", &hosts)?;
         self.tree.finish()?;
         Ok(self.binds)
     }
 
-    fn file(&mut self, target: &str, name: &str, contents: &[u8]) -> Result<(), BuildError> {
-        // Through links of the image, but never out of it. Where no file can be, none is.
-        let Ok(place) = tree::resolve(self.view, target.as_bytes()) else { return Ok(()) };
-        if place.node.as_ref().is_some_and(|node| !matches!(node.kind, Kind::File { .. })) {
-            return Ok(());
-        }
-        let source = self.active.dir().join(name);
-        fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
-        set_mode(&source, 0o644)?;
+    fn file(&mut self, target: &str, contents: &[u8]) -> Result<(), BuildError> {
+        let Some(place) = place_of_file(self.view, target) else { return Ok(()) };
+        let source = write_aside(self.active, target, contents)?;
         if place.node.is_none() {
             for dir in place.path.ancestors() {
                 let meta = match self.view.entry(&dir) {
@@ -249,6 +262,32 @@ impl<'a> Stubs<'a> {
         self.binds.push(Bind { source, target: PathBuf::from("/").join(place.path.as_os_path()), read_only: false });
         Ok(())
     }
+}
+
+/// Files of the host that are shown to every step: where, and what is in them.
+pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
+    let mut hosts = read_host("/etc/hosts");
+    if !hosts.is_empty() && !hosts.ends_with(b"\n") {
+        hosts.push(b'\n');
+    }
+    hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
+    [("etc/resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", hosts)]
+}
+
+/// Returns where in the image the file `target` is, or would be: through links of the image, but never out of it. `None`
+/// where no file can be.
+pub(super) fn place_of_file(view: &View, target: &str) -> Option<tree::Resolved> {
+    let place = tree::resolve(view, target.as_bytes()).ok()?;
+    let is_file = place.node.as_ref().is_none_or(|node| matches!(node.kind, Kind::File { .. }));
+    is_file.then_some(place)
+}
+
+/// Writes a file beside the layer, to be shown to the step as `target`. Returns where.
+pub(super) fn write_aside(active: &Active, target: &str, contents: &[u8]) -> Result<PathBuf, BuildError> {
+    let source = active.dir().join(target.rsplit('/').next().unwrap_or(target));
+    fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
+    set_mode(&source, 0o644)?;
+    Ok(source)
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), BuildError> {

@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Keep;
-use super::{ContainerSpec, Obstacle, Report, Request, Stdin, fence, root, supervise};
+use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, sys, wire};
 
@@ -97,7 +97,7 @@ fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>, supervisor: &UnixStream) -
 }
 
 /// A command that is not root can then open /dev/stdout and /dev/stderr.
-fn give_pipes_away(spec: &ContainerSpec) {
+pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     for fd in [stdout.as_fd(), stderr.as_fd()] {
         let is_pipe = rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
@@ -108,10 +108,13 @@ fn give_pipes_away(spec: &ContainerSpec) {
     }
 }
 
-fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
+/// Takes away what a command must not have, and becomes its user.
+pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
+    let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        if CAPABILITIES.contains(one) {
+        // Who has none of the others need not be able to take them away.
+        if CAPABILITIES.contains(one) || rustix::thread::capability_is_in_bounding_set(one) == Ok(false) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(one) {
@@ -125,14 +128,17 @@ fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), 
     if families.owners {
         // Who the command is, the supervisor knows. It is the last thing that is done here for real.
         emulate::become_first()?;
-        set_capabilities(supervise::REAL_CAPABILITIES)?;
+        set_capabilities(supervise::REAL_CAPABILITIES & own)?;
         rustix::thread::set_no_new_privs(true)
             .map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
         return supervise::watch(families, supervisor);
     }
-    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes.
-    supervise::watch(families, supervisor)?;
-    set_capabilities(CAPABILITIES)?;
+    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes. A container around
+    // this one that does not give it has a filter of its own.
+    if spec.place == Place::Namespaces || own.contains(CapabilitySet::SYS_ADMIN) {
+        supervise::watch(families, supervisor)?;
+    }
+    set_capabilities(CAPABILITIES & own)?;
     let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     rustix::thread::set_thread_groups(&groups)
         .map_err(|errno| RuntimeError::call(format!("setgroups({:?})", spec.groups), errno))?;
@@ -150,7 +156,7 @@ fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
+pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }

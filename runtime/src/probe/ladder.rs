@@ -40,9 +40,6 @@ pub enum Wanted {
     Nothing,
 }
 
-/// Whether a step can be run by chroot(2) yet.
-const CHROOT_RUNS_STEPS: bool = false;
-
 /// How steps are run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
@@ -125,8 +122,7 @@ impl Wanted {
             Wanted::Any => &Rung::ALL,
             Wanted::UserNamespace => &[Rung::FullMap, Rung::SingleId],
             Wanted::Chroot => &[Rung::Chroot],
-            Wanted::ChrootFirst if CHROOT_RUNS_STEPS => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
-            Wanted::ChrootFirst => &Rung::ALL,
+            Wanted::ChrootFirst => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
             Wanted::Nothing => &[],
         }
     }
@@ -189,13 +185,7 @@ impl Choice {
 /// Tries what is wanted, best first, until something works. `dir` is a directory on the file system of the store. The process
 /// enters nothing: all is tried by children.
 pub fn choose(dir: &Path, wanted: Wanted) -> Choice {
-    let mut attempts = attempts(dir, wanted.rungs(), Until::OneWorks);
-    if wanted == Wanted::ChrootFirst && !CHROOT_RUNS_STEPS {
-        let refused = RuntimeError::Unsupported { what: "running a step by chroot(2)".into() };
-        attempts.retain(|attempt| attempt.rung != Rung::Chroot);
-        attempts.push(Attempt { rung: Rung::Chroot, maps: None, refused: Some(refused) });
-    }
-    Choice::new(wanted, attempts)
+    Choice::new(wanted, attempts(dir, wanted.rungs(), Until::OneWorks))
 }
 
 /// As [`choose`] with [`Wanted::Any`], but tries every rung.

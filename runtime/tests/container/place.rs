@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, RootfsSource, Stdin, Stream, run,
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Place as Around, RootfsSource, Stdin, Stream, run,
 };
 
 const APPLETS: &[&str] = &[
@@ -79,6 +79,7 @@ impl Place {
                 groups: vec![],
                 hostname: "build".into(),
                 new_session: true,
+                place: Around::Namespaces,
                 stdin: Stdin::Null,
                 ids: self.ids(),
                 limits: Limits::default(),
