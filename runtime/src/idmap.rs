@@ -29,6 +29,8 @@ pub enum MapKind {
     Direct,
     /// newuidmap and newgidmap: the own id is 0, the subordinate ids come after it.
     SubIds,
+    /// This program: the own id is 0, and there is no other. Other owners and users are emulated.
+    Single,
 }
 
 /// Which users and groups there are inside a user namespace. See [`IdMaps::discover`].
@@ -78,6 +80,13 @@ impl IdMaps {
         })
     }
 
+    /// Returns the map that every process may write: its own ids are root, and no other ones are there.
+    pub fn single() -> IdMaps {
+        let one = |outside| vec![IdRange { inside: 0, outside, count: 1 }];
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        IdMaps { kind: MapKind::Single, uids: one(uid), gids: one(gid) }
+    }
+
     /// Returns who writes the maps.
     pub fn kind(&self) -> MapKind {
         self.kind
@@ -94,10 +103,12 @@ impl IdMaps {
     }
 
     /// Returns a short name, fit for a file, of all maps under which the owners of files on disk mean the same:
-    /// "direct", or "sub-" and twelve hexadecimal digits. Stable between versions.
+    /// "direct", "single", or "sub-" and twelve hexadecimal digits. Stable between versions.
     pub fn realm(&self) -> String {
-        if self.kind == MapKind::Direct {
-            return "direct".into();
+        match self.kind {
+            MapKind::Direct => return "direct".into(),
+            MapKind::Single => return "single".into(),
+            MapKind::SubIds => {}
         }
         // FNV-1a, 64 bits.
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
@@ -111,8 +122,10 @@ impl IdMaps {
 impl fmt::Display for IdMaps {
     /// Writes a line for a person: "user namespace, subordinate ids 100000-165535".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind == MapKind::Direct {
-            return f.write_str("user namespace, all own ids");
+        match self.kind {
+            MapKind::Direct => return f.write_str("user namespace, all own ids"),
+            MapKind::Single => return f.write_str("user namespace, one id, owners emulated"),
+            MapKind::SubIds => {}
         }
         f.write_str("user namespace, subordinate ids ")?;
         for (at, range) in self.uids.iter().skip(1).enumerate() {
@@ -281,6 +294,15 @@ mod tests {
         assert_eq!((map_text(maps.uids()).as_str(), maps.realm().as_str()), ("0 0 4294967295\n", "direct"));
         let nested = decide(&Sources { uid_map: "0 1000 1\n1 100000 65536\n", ..root }).expect("may write the map");
         assert_eq!(map_text(nested.uids()), "0 0 1\n1 1 65536\n");
+    }
+
+    #[test]
+    fn everybody_may_map_the_own_id() {
+        let maps = IdMaps::single();
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        assert_eq!((map_text(maps.uids()), map_text(maps.gids())), (format!("0 {uid} 1\n"), format!("0 {gid} 1\n")));
+        assert_eq!((maps.kind(), maps.realm().as_str()), (MapKind::Single, "single"));
+        assert_eq!(maps.to_string(), "user namespace, one id, owners emulated");
     }
 
     #[test]

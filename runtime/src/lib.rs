@@ -3,13 +3,14 @@
 //! This crate knows no images, prints nothing, and reads no configuration. A program that uses it
 //!
 //! 1. calls [`init`] first of all: parts of the work are done by the program itself, started again in a role;
-//! 2. asks [`IdMaps::discover`] which users it can have, and [`userns::enter`]s a user namespace with them, while it
+//! 2. asks [`IdMaps::discover`] which users it can have (or takes [`IdMaps::single`]), and [`userns::enter`]s a user namespace with them, while it
 //!    still has one thread;
 //! 3. calls [`container::run`] for each command, from as many threads as it likes.
 //!
 //! [`probe`] tells what of that this machine allows. [`rootfs`] opens files below a directory that nobody trusts.
 
 pub mod container;
+pub mod owner;
 pub mod probe;
 pub mod rootfs;
 pub mod userns;

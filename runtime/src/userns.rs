@@ -37,6 +37,12 @@ struct Request {
 /// must not go on after an error from a call behind the first one: it may be in a namespace without ids.
 pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
     one_thread()?;
+    if maps.kind() == MapKind::Single {
+        unshare()?;
+        // Nobody outside has to help: the kernel lets a process map its own id.
+        write_maps("self", maps)?;
+        return become_root();
+    }
     let sub_ids = maps.kind() == MapKind::SubIds;
     let tool = |name: &str| match (sub_ids, find_tool(name)) {
         (true, None) => Err(RuntimeError::NoMapTool { tool: name.into() }),
@@ -46,8 +52,7 @@ pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
     // It starts before the unshare: it must stay in the user namespace that the outer ids belong to.
     let (mut child, socket) = Role::IdMap.start(&request)?;
     let result = (|| {
-        sys::unshare(libc::CLONE_NEWUSER)
-            .map_err(|source| RuntimeError::UserNamespace { source, apparmor: apparmor_restricts() })?;
+        unshare()?;
         let talk = |errno: Errno| RuntimeError::call("send(socket of coracle-idmap)", errno);
         wire::send(socket.as_fd(), &(), &[]).map_err(talk)?;
         let written: Option<Result<(), RuntimeError>> = wire::Receiver::new().wait(&socket).map_err(talk)?;
@@ -61,6 +66,11 @@ pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
     let _ = child.wait();
     result?;
     become_root()
+}
+
+fn unshare() -> Result<(), RuntimeError> {
+    sys::unshare(libc::CLONE_NEWUSER)
+        .map_err(|source| RuntimeError::UserNamespace { source, apparmor: apparmor_restricts() })
 }
 
 /// Takes the ids that the maps just made root.
@@ -109,12 +119,12 @@ pub(crate) fn idmap_role() -> ! {
     if !matches!(begun.receiver.wait::<()>(&begun.socket), Ok(Some(()))) {
         sys::exit(1);
     }
-    let result = write_maps(begun.parent.as_raw_nonzero().get(), &begun.request);
+    let result = write_maps_of(begun.parent.as_raw_nonzero().get(), &begun.request);
     let sent = wire::send(begun.socket.as_fd(), &result, &[]);
     sys::exit(i32::from(sent.is_err()))
 }
 
-fn write_maps(pid: i32, request: &Request) -> Result<(), RuntimeError> {
+fn write_maps_of(pid: i32, request: &Request) -> Result<(), RuntimeError> {
     let maps = &request.maps;
     match (maps.kind(), &request.newuidmap, &request.newgidmap) {
         (MapKind::SubIds, Some(newuidmap), Some(newgidmap)) => {
@@ -124,16 +134,26 @@ fn write_maps(pid: i32, request: &Request) -> Result<(), RuntimeError> {
             users.and(groups)
         }
         (MapKind::SubIds, ..) => Err(RuntimeError::NoMapTool { tool: "newuidmap".into() }),
-        (MapKind::Direct, ..) => {
-            write_map(format!("/proc/{pid}/uid_map"), maps.uids())?;
-            write_map(format!("/proc/{pid}/gid_map"), maps.gids())
-        }
+        (MapKind::Direct | MapKind::Single, ..) => write_maps(&pid.to_string(), maps),
     }
 }
 
-fn write_map(path: String, ranges: &[IdRange]) -> Result<(), RuntimeError> {
-    let map = map_text(ranges);
-    // The kernel wants the whole map in one write.
+/// Writes the maps of the process `pid` of /proc.
+fn write_maps(pid: &str, maps: &IdMaps) -> Result<(), RuntimeError> {
+    if maps.kind() == MapKind::Single {
+        // Without this the kernel refuses a map of groups to those who may not map all of them: a group that one can leave
+        // could be one that is refused something. Kernels before 3.19 have neither the file nor the rule.
+        match write(format!("/proc/{pid}/setgroups"), "deny".into()) {
+            Err(error) if error.errno().is_some_and(|errno| errno.is(rustix::io::Errno::NOENT)) => {}
+            result => result?,
+        }
+    }
+    write(format!("/proc/{pid}/uid_map"), map_text(maps.uids()))?;
+    write(format!("/proc/{pid}/gid_map"), map_text(maps.gids()))
+}
+
+/// Writes to a file of the kernel, which wants all of it in one call.
+fn write(path: String, map: String) -> Result<(), RuntimeError> {
     fs::write(&path, &map).map_err(|error| RuntimeError::WriteMap { path, map, source: error.into() })
 }
 

@@ -6,9 +6,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::container::{self, Bind, ContainerSpec, Control, Exit, Io, Obstacle, Report, RootfsSource, Stdin};
+use coracle_runtime::container::{
+    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Obstacle, RootfsSource, SpecialOwner, Stdin,
+};
 
-use crate::layer::{Contents, DiskTree};
+use crate::layer::{self, Contents, DiskTree, Ownership};
 use crate::store::{Active, View};
 use crate::tree::{self, Entry, Kind, Meta, Mtime, Owners, TreePath};
 
@@ -92,18 +94,62 @@ pub(super) fn container(
         hostname: HOSTNAME.into(),
         new_session: true,
         stdin: Stdin::Null,
+        ids: match owners {
+            Owners::Emulated => Ids::Emulated { special: special_owners(view) },
+            _ => Ids::Real,
+        },
     })
 }
 
+/// Returns the owners of the files in `view` that can not carry an attribute, where they are not root's.
+fn special_owners(view: &View) -> Vec<SpecialOwner> {
+    let mut found = Vec::new();
+    for layer in view.layers() {
+        for entry in layer.index.entries() {
+            let kind = match &entry.kind {
+                Kind::Hardlink { target } => layer.index.get(target).map(|first| &first.kind),
+                kind => Some(kind),
+            };
+            let is_special = matches!(kind, Some(Kind::Symlink { .. } | Kind::Fifo));
+            let Meta { uid, gid, .. } = entry.meta;
+            // Few are left here, so the look-up in the view costs nothing.
+            if is_special && (uid, gid) != (0, 0) && view.entry(&entry.path) == Some(entry) {
+                found.push(SpecialOwner { path: PathBuf::from("/").join(entry.path.as_os_path()), uid, gid });
+            }
+        }
+    }
+    found
+}
+
+/// Returns the entries of the layer that a step left in `upper` on the files in `below`; `special` is what it says of owners
+/// ([`Finished::special`]).
+pub(super) fn changes(
+    upper: &Path,
+    below: &View,
+    owners: Owners,
+    special: &[(u64, u32, u32)],
+) -> Result<Vec<Entry>, tree::Error> {
+    let special = special.iter().map(|&(inode, uid, gid)| (inode, (uid, gid))).collect();
+    let lower_inode = |path: &TreePath| {
+        let stat = rustix::fs::lstat(below.on_disk(path)?).ok()?;
+        (stat.st_nlink == 1).then_some(stat.st_ino)
+    };
+    let ownership = match owners {
+        Owners::Emulated => Ownership::Emulated { special: &special, lower_inode: &lower_inode },
+        _ => Ownership::Native,
+    };
+    layer::changes(upper, below, ownership)
+}
+
 /// Runs `spec` and turns every end but success into an error.
-pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<Report, BuildError> {
+pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<Finished, BuildError> {
     let finished = match container::run(spec, io, control) {
         Ok(finished) => finished,
         Err(_) if control.cancelled() => return Err(BuildError::Interrupted),
         Err(error) => return Err(error.into()),
     };
     match finished.exit {
-        Exit::Code(0) => Ok(finished.report),
+        Exit::Code(0) => Ok(finished),
         _ if control.cancelled() => Err(BuildError::Interrupted),
         Exit::Code(code) => Err(BuildError::ExitStatus { code }),
         Exit::Signal(signal) => Err(BuildError::Killed { signal }),

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use coracle_runtime::container::{Control, Io};
-use coracle_runtime::{IdMaps, RuntimeError, userns};
+use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::context::Context;
 use crate::plan::{Base, Op, Plan};
@@ -69,7 +69,13 @@ impl Builder<'_> {
             // No layer lies there, so each that is needed is looked for in a blob.
             Isolation::Unavailable(_) => "none".into(),
         };
-        OnDisk { realm, owners: Owners::Native }
+        let owners = match &self.isolation {
+            Isolation::UserNamespace(maps) | Isolation::Entered(maps) if maps.kind() == MapKind::Single => {
+                Owners::Emulated
+            }
+            _ => Owners::Native,
+        };
+        OnDisk { realm, owners }
     }
 
     /// Makes this process root of its user namespace, if it is not yet. No other thread may run.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use coracle_runtime::container::{self, Control, Io};
 
 use crate::context::Context;
-use crate::layer::{self, LayerError};
+use crate::layer::LayerError;
 use crate::plan::{self, Base, CopyFrom, Op, Plan, Step, definition};
 use crate::progress::{Event, Sink, Stream};
 use crate::store::{Active, CachedStep, Image, Index, Store, View};
@@ -320,9 +320,9 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         }
-        let report = ran.map_err(|error| self.or_disk_full(error))?;
-        self.warn_once(&report);
-        Ok(Index::new(layer::changes(&active.upper(), below)?))
+        let finished = ran.map_err(|error| self.or_disk_full(error))?;
+        self.warn_once(&finished.report);
+        Ok(Index::new(run::changes(&active.upper(), below, self.on_disk.owners, &finished.special)?))
     }
 
     /// A command that ran out of space says so in its own words, if at all.

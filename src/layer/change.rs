@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use coracle_runtime::owner::{FileOwner, XATTR};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, Timespec, Timestamps};
 use sha2::Digest as _;
 
@@ -19,6 +20,30 @@ use crate::tree::{Entry, Error, FileDigest, Kind, Meta, Mtime, Tree, TreePath};
 
 /// Overlayfs' mark on a directory that hides what lies below it (mount option `userxattr`).
 const OPAQUE: &str = "user.overlay.opaque";
+
+/// How the owners of the files that a step left are known.
+#[derive(Clone, Copy)]
+pub enum Ownership<'a> {
+    /// They are those on disk. A device that stands as a file has the owner and the permissions of that file.
+    Native,
+    /// Regular files, directories and devices tell them by their attribute, where they are not 0:0.
+    Emulated {
+        /// Those of all other files, by the inode that the container saw; 0:0 where it is not here.
+        special: &'a HashMap<u64, (u32, u32)>,
+        /// Returns the inode of the file of the layers below at this path, where it has one name only. Overlayfs shows
+        /// its copy under the same number, though on disk that has another.
+        lower_inode: &'a dyn Fn(&TreePath) -> Option<u64>,
+    },
+}
+
+impl std::fmt::Debug for Ownership<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Ownership::Native => "Native",
+            Ownership::Emulated { .. } => "Emulated",
+        })
+    }
+}
 
 /// A file that was found in the upper directory.
 struct Found {
@@ -32,14 +57,14 @@ struct Found {
 }
 
 /// Returns the entries of the layer that turns `below` into what a container with the upper directory `upper` saw,
-/// sorted by path, directories that lead to a change included. Owners on disk must be those of the image.
+/// sorted by path, directories that lead to a change included.
 ///
 /// # Errors
 /// [`Error`] where a file cannot be read or changed.
-pub fn changes(upper: &Path, below: &dyn Tree) -> Result<Vec<Entry>, Error> {
+pub fn changes(upper: &Path, below: &dyn Tree, ownership: Ownership<'_>) -> Result<Vec<Entry>, Error> {
     let mut found = Vec::new();
     let mut whiteouts = BTreeSet::new();
-    scan(upper, below, &mut found, &mut whiteouts)?;
+    scan(upper, below, ownership, &mut found, &mut whiteouts)?;
     digest(&mut found)?;
     for at in 0..found.len() {
         if found[at].opaque {
@@ -92,6 +117,7 @@ pub fn changes(upper: &Path, below: &dyn Tree) -> Result<Vec<Entry>, Error> {
 fn scan(
     upper: &Path,
     below: &dyn Tree,
+    ownership: Ownership<'_>,
     found: &mut Vec<Found>,
     whiteouts: &mut BTreeSet<TreePath>,
 ) -> Result<(), Error> {
@@ -102,7 +128,7 @@ fn scan(
         let opaque = get_xattr(&disk, OPAQUE).map_err(|errno| fail("read attribute of", &dir, errno))?;
         found.push(Found {
             kind: Kind::Dir,
-            meta: meta(&dir, &disk, &stat, FileType::Directory)?,
+            meta: meta(&dir, &disk, &stat, ownership)?.0,
             inode: None,
             // "x" says that there may be whiteouts in the form of attributes, which only a layer of another maker has.
             opaque: opaque.as_deref() == Some(b"y"),
@@ -150,7 +176,8 @@ fn scan(
                 }
             };
             let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
-            let meta = meta(&path, &disk, &stat, file_type)?;
+            let (meta, device) = meta(&path, &disk, &stat, ownership)?;
+            let kind = device.unwrap_or(kind);
             found.push(Found { path, disk, kind, meta, inode, opaque: false });
         }
     }
@@ -158,28 +185,44 @@ fn scan(
     Ok(())
 }
 
-fn meta(path: &TreePath, disk: &Path, stat: &Stat, file_type: FileType) -> Result<Meta, Error> {
-    let kind = match file_type {
+/// Returns the attributes of a file in the image; and what it is there, where it is a device.
+fn meta(path: &TreePath, disk: &Path, stat: &Stat, ownership: Ownership<'_>) -> Result<(Meta, Option<Kind>), Error> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Some(MemberKind::File { size: 0 }),
         FileType::Directory => Some(MemberKind::Dir),
         _ => None,
     };
-    let xattrs = match kind {
-        Some(kind) => image_xattrs(disk, &kind).map_err(|errno| fail("read attributes of", path, errno))?,
-        None => BTreeMap::new(),
+    let (xattrs, noted) = match &kind {
+        Some(kind) => attributes(disk, kind).map_err(|errno| fail("read attributes of", path, errno))?,
+        None => Default::default(),
     };
-    Ok(Meta {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: Mtime { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
-        xattrs,
-    })
+    let device = noted.and_then(|noted| noted.device).filter(|_| matches!(kind, Some(MemberKind::File { .. })));
+    let mut mode = stat.st_mode & 0o7777;
+    let (uid, gid) = match ownership {
+        Ownership::Native => (stat.st_uid, stat.st_gid),
+        Ownership::Emulated { .. } if kind.is_some() => {
+            mode = device.map_or(mode, |device| device.mode & 0o7777);
+            noted.map_or((0, 0), |noted| (noted.uid, noted.gid))
+        }
+        Ownership::Emulated { special, lower_inode } => {
+            let of_lower = || special.get(&lower_inode(path)?);
+            special.get(&stat.st_ino).or_else(of_lower).copied().unwrap_or((0, 0))
+        }
+    };
+    let xattrs = if device.is_some() { BTreeMap::new() } else { xattrs };
+    let mtime = Mtime { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
+    let device = device.map(|device| {
+        let numbers = (device.major, device.minor);
+        if device.is_block() { Kind::Block { device: numbers } } else { Kind::Char { device: numbers } }
+    });
+    Ok((Meta { mode, uid, gid, mtime, xattrs }, device))
 }
 
-/// The extended attributes that belong to the image (see [`Meta::xattrs`]).
-fn image_xattrs(disk: &Path, kind: &MemberKind) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, rustix::io::Errno> {
-    let mut attributes = BTreeMap::new();
+/// The extended attributes that belong to the image (see [`Meta::xattrs`]), and what our own one says.
+type Attributes = (BTreeMap<Vec<u8>, Vec<u8>>, Option<FileOwner>);
+
+fn attributes(disk: &Path, kind: &MemberKind) -> Result<Attributes, rustix::io::Errno> {
+    let (mut attributes, mut noted) = (BTreeMap::new(), None);
     let mut names = vec![0; 1024];
     let length = loop {
         match rustix::fs::llistxattr(disk, &mut names[..]) {
@@ -191,6 +234,10 @@ fn image_xattrs(disk: &Path, kind: &MemberKind) -> Result<BTreeMap<Vec<u8>, Vec<
     };
     for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
         let Ok(text) = std::str::from_utf8(name) else { continue };
+        if text == XATTR {
+            noted = get_xattr(disk, XATTR)?.and_then(|value| FileOwner::parse(&value));
+            continue;
+        }
         if !text.starts_with("user.") && text != "security.capability" {
             continue;
         }
@@ -198,7 +245,7 @@ fn image_xattrs(disk: &Path, kind: &MemberKind) -> Result<BTreeMap<Vec<u8>, Vec<
             attributes.insert(name.to_vec(), value);
         }
     }
-    Ok(super::xattr::kept(attributes, kind))
+    Ok((super::xattr::kept(attributes, kind), noted))
 }
 
 fn get_xattr(disk: &Path, name: &str) -> Result<Option<Vec<u8>>, rustix::io::Errno> {
@@ -374,3 +421,6 @@ fn fail(call: &'static str, path: &TreePath, errno: rustix::io::Errno) -> Error 
 fn error(call: &'static str, path: &TreePath, source: io::Error) -> Error {
     Error { call, path: format!("/{path}"), source }
 }
+
+#[cfg(test)]
+mod tests;

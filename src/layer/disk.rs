@@ -2,6 +2,7 @@
 
 mod contents;
 mod dirs;
+mod owner;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,11 +10,11 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::LayerError;
-use crate::tree::{Entry, FileDigest, Kind, Meta, Mtime, Owners, TreePath};
+use crate::tree::{Entry, FileDigest, Kind, Mtime, Owners, TreePath};
 use dirs::Dirs;
 
 /// A layer's tree on disk that is being made.
@@ -24,14 +25,18 @@ use dirs::Dirs;
 ///
 /// Directories are open to the caller (0700) until [`finish`](DiskTree::finish) gives them their mode.
 ///
-/// On a file system without extended attributes, and where [`Owners::Caller`] may not set them, they are only in the index.
+/// On a file system without extended attributes, and where a caller without privileges may not set them, those of the image are
+/// only in the index.
+///
+/// A device is an empty regular file with the attribute [`XATTR`](coracle_runtime::owner::XATTR); where that cannot be set,
+/// it is only in the index, too.
 #[derive(Debug)]
 pub struct DiskTree {
     dirs: Dirs,
     owners: Owners,
     /// Mode and time that a directory gets in the end.
     pending: BTreeMap<TreePath, (u32, Mtime)>,
-    /// Devices, which are not on disk: there can be hard links to them.
+    /// Devices that are not on disk: there can be hard links to them.
     unmade: BTreeSet<TreePath>,
     copier: contents::Copier,
 }
@@ -68,6 +73,7 @@ impl DiskTree {
     pub fn open(dir: &Path, owners: Owners) -> Result<Self, LayerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())
+            .and_then(|root| owner::take(&root, owners).map(|()| root))
             .map_err(|source| LayerError::Open { dir: dir.to_path_buf(), source: source.into() })?;
         Ok(DiskTree {
             dirs: Dirs::new(root),
@@ -81,15 +87,15 @@ impl DiskTree {
     /// Makes the file that `entry` describes and replaces what was there; a directory that was there is kept and gets
     /// the new attributes. Returns the SHA-256 of the contents where they came from a [`Contents::Reader`].
     ///
-    /// A [`Kind::Whiteout`] becomes a character device 0:0, as overlayfs has it. [`Kind::Char`] and [`Kind::Block`] are
-    /// not made. A [`Kind::Hardlink`] shares the attributes of its target, whatever `entry` says.
+    /// A [`Kind::Whiteout`] becomes a character device 0:0, as overlayfs has it, but with [`Owners::Caller`]. [`Kind::Char`] and [`Kind::Block`] become
+    /// files that stand for them. A [`Kind::Hardlink`] shares the attributes of its target, whatever `entry` says.
     ///
     /// # Errors
     /// [`LayerError::Io`] for what the system refuses, [`LayerError::UnmappedOwner`], and [`LayerError::Length`] where the
     /// contents are not as long as the entry says.
     pub fn create(&mut self, entry: &Entry, contents: Contents<'_>) -> Result<Option<FileDigest>, LayerError> {
         let path = &entry.path;
-        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+        let Some(name) = path.name() else {
             return self.update_root(entry).map(|()| None);
         };
         match &entry.kind {
@@ -107,16 +113,14 @@ impl DiskTree {
                 })?;
                 self.attributes_at(entry, AtFlags::empty())?;
             }
+            // Nothing is mounted there, and old kernels make no such device for an ordinary user: the index says it.
+            Kind::Whiteout if self.owners == Owners::Caller => self.remove(path)?,
             Kind::Whiteout => self.replacing(path, "create the whiteout of", |dir| {
                 let dev: Dev = rustix::fs::makedev(0, 0);
                 rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), dev)
             })?,
             Kind::Hardlink { target } => self.create_hardlink(path, target)?,
-            Kind::Char { .. } | Kind::Block { .. } => {
-                self.dirs.parent(&parent).map_err(|error| io_error("create", path, error))?;
-                self.remove(path)?;
-                self.unmade.insert(path.clone());
-            }
+            Kind::Char { .. } | Kind::Block { .. } => self.create_device(entry)?,
         }
         Ok(None)
     }
@@ -136,8 +140,9 @@ impl DiskTree {
     /// [`LayerError::Io`].
     pub fn finish(mut self) -> Result<(), LayerError> {
         for (path, (mode, mtime)) in std::mem::take(&mut self.pending).iter().rev() {
+            let mode = if self.owners == Owners::Caller { PRIVATE_DIR } else { *mode };
             let result = self.dirs.open(path).and_then(|dir| {
-                rustix::fs::fchmod(&dir, Mode::from_raw_mode(*mode))?;
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
                 rustix::fs::futimens(&dir, &times(*mtime))
             });
             result.map_err(|error| io_error("set the attributes of", path, error))?;
@@ -163,7 +168,7 @@ impl DiskTree {
                 rustix::fs::chmodat(dir, name, Mode::from_raw_mode(PRIVATE_FILE), AtFlags::empty()).map_err(fail)?;
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(fail)?;
-                self.attributes(file.as_fd(), entry)
+                self.attributes(file.as_fd(), entry, owner::Before::Known)
             }
             FileType::Symlink => self.attributes_at(entry, AtFlags::SYMLINK_NOFOLLOW),
             _ => self.attributes_at(entry, AtFlags::empty()),
@@ -188,8 +193,32 @@ impl DiskTree {
         if written.length != size {
             return Err(LayerError::Length { path: path.clone(), expected: size, found: written.length });
         }
-        self.attributes(file.as_fd(), entry)?;
+        self.attributes(file.as_fd(), entry, owner::Before::New)?;
         Ok(written.digest)
+    }
+
+    /// Makes the empty file that stands for a device.
+    fn create_device(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let (path, name) = (&entry.path, entry.path.name().unwrap_or_default());
+        if self.owners == Owners::Exported {
+            return self.leave_out(path);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self
+            .replacing(path, "create", |dir| rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(PRIVATE_FILE)))?;
+        match self.attributes(file.as_fd(), entry, owner::Before::New) {
+            Err(LayerError::NoAttributes { .. }) => self.leave_out(path),
+            result => result,
+        }
+    }
+
+    /// Makes no file at `path`, and remembers that there should be one.
+    fn leave_out(&mut self, path: &TreePath) -> Result<(), LayerError> {
+        let parent = path.parent().unwrap_or_default();
+        self.dirs.parent(&parent).map_err(|error| io_error("create", path, error))?;
+        self.remove(path)?;
+        self.unmade.insert(path.clone());
+        Ok(())
     }
 
     fn create_dir(&mut self, entry: &Entry) -> Result<(), LayerError> {
@@ -198,11 +227,13 @@ impl DiskTree {
         let parent = path.parent().unwrap_or_default();
         let private = Mode::from_raw_mode(PRIVATE_DIR);
         let dir = self.dirs.parent(&parent).map_err(fail)?;
+        let mut was_there = false;
         match rustix::fs::mkdirat(dir, name, private) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
                 if FileType::from_raw_mode(stat.st_mode).is_dir() {
+                    was_there = true;
                     rustix::fs::chmodat(dir, name, private, AtFlags::empty()).map_err(fail)?;
                 } else {
                     rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(fail)?;
@@ -214,10 +245,14 @@ impl DiskTree {
         self.unmade.remove(path);
         if let Owners::Native = self.owners {
             let dir = self.dirs.parent(&parent).map_err(fail)?;
-            chown_at(dir, entry, AtFlags::SYMLINK_NOFOLLOW)?;
+            owner::chown_at(dir, entry)?;
         }
-        if !entry.meta.xattrs.is_empty() {
+        let noted = self.owners == Owners::Emulated && (was_there || !owner::of(entry).is_default());
+        if noted || !entry.meta.xattrs.is_empty() {
             let dir = self.dirs.open(path).map_err(fail)?;
+            if noted {
+                owner::note(dir.as_fd(), entry, owner::Before::Known)?;
+            }
             self.xattrs(dir.as_fd(), entry)?;
         }
         self.pending.insert(path.clone(), (entry.meta.mode, entry.meta.mtime));
@@ -230,9 +265,7 @@ impl DiskTree {
         }
         let fail = |error| io_error("set the attributes of", &entry.path, error);
         let root = self.dirs.open(&entry.path).map_err(fail)?;
-        if let Owners::Native = self.owners {
-            chown(root.as_fd(), entry)?;
-        }
+        owner::set(root.as_fd(), entry, self.owners, owner::Before::Known)?;
         rustix::fs::fchmod(&root, Mode::from_raw_mode(PRIVATE_DIR)).map_err(fail)?;
         self.xattrs(root.as_fd(), entry)?;
         self.pending.insert(entry.path.clone(), (entry.meta.mode, entry.meta.mtime));
@@ -294,13 +327,11 @@ impl DiskTree {
 
     /// Sets owner, mode, extended attributes and time of an open file, in the order that keeps all of them: chown(2)
     /// takes setuid bits and capabilities away.
-    fn attributes(&self, file: BorrowedFd<'_>, entry: &Entry) -> Result<(), LayerError> {
+    fn attributes(&self, file: BorrowedFd<'_>, entry: &Entry, before: owner::Before) -> Result<(), LayerError> {
         let fail = |error| io_error("set the attributes of", &entry.path, error);
-        if let Owners::Native = self.owners {
-            chown(file, entry)?;
-        }
+        owner::set(file, entry, self.owners, before)?;
         self.xattrs(file, entry)?;
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.meta.mode)).map_err(fail)?;
+        rustix::fs::fchmod(file, self.mode(entry)).map_err(fail)?;
         rustix::fs::futimens(file, &times(entry.meta.mtime)).map_err(fail)
     }
 
@@ -309,21 +340,32 @@ impl DiskTree {
     fn attributes_at(&mut self, entry: &Entry, flags: AtFlags) -> Result<(), LayerError> {
         let fail = |error| io_error("set the attributes of", &entry.path, error);
         let name = entry.path.name().unwrap_or_default();
+        let mode = self.mode(entry);
         let dir = self.dirs.parent(&entry.path.parent().unwrap_or_default()).map_err(fail)?;
         if let Owners::Native = self.owners {
-            chown_at(dir, entry, AtFlags::SYMLINK_NOFOLLOW)?;
+            owner::chown_at(dir, entry)?;
         }
         if flags.is_empty() {
-            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.meta.mode), flags).map_err(fail)?;
+            rustix::fs::chmodat(dir, name, mode, flags).map_err(fail)?;
         }
         rustix::fs::utimensat(dir, name, &times(entry.meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
+    }
+
+    /// The mode on disk of a file that is no directory.
+    fn mode(&self, entry: &Entry) -> Mode {
+        let is_device = matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. });
+        Mode::from_raw_mode(match self.owners {
+            Owners::Caller => PRIVATE_FILE,
+            Owners::Emulated if is_device => PRIVATE_FILE,
+            _ => entry.meta.mode,
+        })
     }
 
     fn xattrs(&self, file: BorrowedFd<'_>, Entry { path, meta, .. }: &Entry) -> Result<(), LayerError> {
         for (name, value) in &meta.xattrs {
             match rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
                 Ok(()) | Err(Errno::OPNOTSUPP) => {}
-                Err(Errno::PERM) if self.owners == Owners::Caller => {}
+                Err(Errno::PERM) if matches!(self.owners, Owners::Caller | Owners::Exported) => {}
                 Err(error) => return Err(io_error("set an extended attribute of", path, error)),
             }
         }
@@ -333,32 +375,6 @@ impl DiskTree {
 
 fn io_error(call: &'static str, path: &TreePath, error: impl Into<io::Error>) -> LayerError {
     LayerError::Io { call, path: path.clone(), source: error.into() }
-}
-
-fn chown(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), LayerError> {
-    let (uid, gid) = ids(&entry.meta);
-    rustix::fs::fchown(file, uid, gid).map_err(|error| chown_error(entry, error))
-}
-
-fn chown_at(dir: BorrowedFd<'_>, entry: &Entry, flags: AtFlags) -> Result<(), LayerError> {
-    let (uid, gid) = ids(&entry.meta);
-    let name = entry.path.name().unwrap_or_default();
-    rustix::fs::chownat(dir, name, uid, gid, flags).map_err(|error| chown_error(entry, error))
-}
-
-/// Returns the owners for chown(2); -1, which means "as it is" there, is no id that an index could have.
-fn ids(meta: &Meta) -> (Option<Uid>, Option<Gid>) {
-    let real = |id: &u32| *id != u32::MAX;
-    (Some(meta.uid).filter(real).map(Uid::from_raw), Some(meta.gid).filter(real).map(Gid::from_raw))
-}
-
-fn chown_error(Entry { path, meta, .. }: &Entry, error: Errno) -> LayerError {
-    match error {
-        Errno::INVAL => {
-            LayerError::UnmappedOwner { path: path.clone(), uid: meta.uid, gid: meta.gid, source: error.into() }
-        }
-        error => io_error("change the owner of", path, error),
-    }
 }
 
 fn times(mtime: Mtime) -> Timestamps {

@@ -44,6 +44,19 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// The file system keeps no extended attributes, so the owner of a file can not be written down there.
+    #[error("cannot note that {path} belongs to {uid}:{gid}: the file system keeps no attributes of users")]
+    NoAttributes {
+        /// The file.
+        path: TreePath,
+        /// Its owner in the image.
+        uid: u32,
+        /// Its group in the image.
+        gid: u32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The name of an entry is none that a file can have.
     #[error(transparent)]
     Path(#[from] PathError),

@@ -212,12 +212,14 @@ impl Unpacker<'_> {
         let meta = Meta { xattrs, ..meta };
         let changed = inode.meta != meta;
         inode.meta = meta.clone();
+        let kind = inode.kind.clone();
         let entry = Entry { path, kind: Kind::Hardlink { target }, meta, implied: false };
         self.make(&entry)?;
-        if changed && let Some(disk) = &mut self.disk {
-            disk.set_attributes(&entry)?;
-        }
         self.index.put_link(&entry.path, number);
+        if changed && let Some(disk) = &mut self.disk {
+            // Of a device, its attributes are part of what it is on disk.
+            disk.set_attributes(&Entry { kind, ..entry })?;
+        }
         Ok(())
     }
 

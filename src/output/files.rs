@@ -25,7 +25,7 @@ pub fn write_tar(view: &View, out: &mut dyn Write) -> Result<(), OutputError> {
 /// # Errors
 /// [`OutputError`] where a file cannot be read or written.
 pub fn write_dir(view: &View, dir: &Path) -> Result<Vec<String>, OutputError> {
-    let mut tree = DiskTree::open(dir, Owners::Caller)?;
+    let mut tree = DiskTree::open(dir, Owners::Exported)?;
     let mut warnings = Vec::new();
     for entry in flat(view)? {
         match &entry.kind {

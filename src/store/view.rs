@@ -45,6 +45,11 @@ impl View {
         self.find(path).map(|(_, entry)| entry)
     }
 
+    /// Returns where the visible file at `path` lies on disk: in the folder of its layer. `None` where there is none.
+    pub fn on_disk(&self, path: &TreePath) -> Option<PathBuf> {
+        self.find(path).map(|(at, _)| self.layers[at].dir.join(path.as_os_path()))
+    }
+
     /// Calls `visit` for each visible entry, parents first, sorted by path, without the root.
     ///
     /// # Errors

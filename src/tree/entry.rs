@@ -44,7 +44,7 @@ pub enum Kind {
         /// The path of that entry.
         target: TreePath,
     },
-    /// A character device. It is only in the index: nobody but real root could make one on disk.
+    /// A character device. On disk it is a file that stands for it: nobody but real root could make one.
     Char {
         /// Major and minor number.
         device: (u32, u32),
@@ -95,14 +95,20 @@ pub struct Mtime {
     pub nanos: u32,
 }
 
-/// How the owners of an image's files are kept on disk. The index of a layer has the true ones in every mode.
+/// How the owners and modes of an image's files are kept on disk. The index of a layer has the true ones in every way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
     /// Files belong on disk to whom they belong in the image: this process may chown(2), as root of a user namespace with
-    /// a full id map.
+    /// a full id map, or as root.
     Native,
-    /// All files belong to the caller on disk.
+    /// All files belong to the caller on disk, and those that belong to somebody else in the image say so in an extended
+    /// attribute: for steps in a user namespace with one id.
+    Emulated,
+    /// All files belong to the caller on disk, who can read and remove them, whatever their modes are in the image: for
+    /// builds that run nothing.
     Caller,
+    /// All files belong to the caller on disk and have the modes of the image: for folders outside of the store.
+    Exported,
 }
 
 impl Mtime {

@@ -65,6 +65,35 @@ pub struct ContainerSpec {
     pub new_session: bool,
     /// The standard input.
     pub stdin: Stdin,
+    /// What ids and owners are to the command.
+    pub ids: Ids,
+}
+
+/// What users, groups and owners are in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ids {
+    /// What the kernel says: every id that is used must be in the id map.
+    #[default]
+    Real,
+    /// There is one id only ([`IdMaps::single`](crate::IdMaps::single)). All others, and the owners of files, are emulated:
+    /// see [`owner`](crate::owner) for how files keep theirs.
+    Emulated {
+        /// The owners, where they are not 0:0, of files in the layers that can not carry the attribute: symbolic links,
+        /// fifos, sockets.
+        special: Vec<SpecialOwner>,
+    },
+}
+
+/// Whom a file belongs to that can not say it itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialOwner {
+    /// Absolute path in the container. No directory on the way to it is a symbolic link.
+    #[serde(with = "wire::raw")]
+    pub path: PathBuf,
+    /// User id in the image.
+    pub uid: u32,
+    /// Group id in the image.
+    pub gid: u32,
 }
 
 /// Where the root file system comes from.
@@ -213,6 +242,10 @@ pub struct Finished {
     pub report: Report,
     /// What it used.
     pub usage: Usage,
+    /// With [`Ids::Emulated`], the owners in the end of files that can not carry the attribute: inode number, user, group.
+    /// The number is the one that the container saw, which overlayfs keeps when it copies a file up. An inode that is not
+    /// here, or was removed and made again, belongs to 0:0.
+    pub special: Vec<(u64, u32, u32)>,
 }
 
 /// What a step is asked.
@@ -263,6 +296,9 @@ impl ContainerSpec {
         }
         if !self.cwd.is_absolute() {
             return bad("cwd", "a path that is not absolute");
+        }
+        if let Ids::Emulated { .. } = self.ids {
+            return bad("ids", "emulated ids are not supported yet");
         }
         if self.args.first().is_none_or(|program| program.is_empty()) {
             return bad("args", "no program");

@@ -54,7 +54,7 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     outputs.drain(&mut io);
 
     match heard.result {
-        Some(Ok((exit, usage))) => return Ok(Finished { exit, report: heard.report, usage }),
+        Some(Ok((exit, usage))) => return Ok(Finished { exit, report: heard.report, usage, special: vec![] }),
         // What a step says whose process 1 was killed by `control`.
         Some(Err(error)) => return control.check().and(Err(error)),
         None => {}

@@ -3,7 +3,6 @@
 
 mod features;
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -145,7 +144,11 @@ fn answer(request: &Request) -> Answers {
             Place::Entering => {
                 let result = IdMaps::discover().and_then(|maps| userns::enter(&maps));
                 // With one id only, the rest can still be tried.
-                outside = if result.is_ok() || one_id().is_ok() { None } else { result.clone().err() };
+                outside = if result.is_ok() || userns::enter(&IdMaps::single()).is_ok() {
+                    None
+                } else {
+                    result.clone().err()
+                };
                 result
             }
             Place::Inside(attempt) => match &outside {
@@ -163,23 +166,6 @@ fn answer(request: &Request) -> Answers {
         }
     }
     answers
-}
-
-/// Maps the own id as root; for a process that may be in a new user namespace already.
-fn one_id() -> Result<(), RuntimeError> {
-    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let has_map = fs::read("/proc/self/uid_map").is_ok_and(|map| !map.is_empty());
-    if has_map {
-        sys::unshare(libc::CLONE_NEWUSER).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWUSER)", errno))?;
-    }
-    for (path, text) in [
-        ("/proc/self/setgroups", "deny".to_owned()),
-        ("/proc/self/uid_map", format!("0 {uid} 1\n")),
-        ("/proc/self/gid_map", format!("0 {gid} 1\n")),
-    ] {
-        fs::write(path, text).map_err(|error| RuntimeError::call(format!("write({path:?})"), error))?;
-    }
-    userns::become_root()
 }
 
 /// Runs `attempt` in a copy of this process, so that nothing of it stays.
@@ -229,6 +215,8 @@ pub fn document() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::RuntimeError;
-use coracle_runtime::container::{Bind, ContainerSpec, Control, Exit, Finished, Io, RootfsSource, Stdin, Stream, run};
+use coracle_runtime::container::{
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, RootfsSource, Stdin, Stream, run,
+};
 
 const APPLETS: &[&str] = &[
     "sh", "true", "false", "cat", "ls", "id", "sleep", "kill", "echo", "grep", "hostname", "mkdir", "mount", "unshare",
@@ -69,6 +71,7 @@ impl Place {
                 hostname: "build".into(),
                 new_session: true,
                 stdin: Stdin::Null,
+                ids: Ids::Real,
             },
         }
     }
