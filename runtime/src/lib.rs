@@ -15,6 +15,7 @@ pub mod probe;
 pub mod rootfs;
 pub mod userns;
 
+mod cgroup;
 mod error;
 mod idmap;
 mod limits;
@@ -23,6 +24,7 @@ mod seccomp;
 mod sys;
 mod wire;
 
+pub use cgroup::NoGroup;
 pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};
 pub use role::init;

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Obstacle, RootfsSource, SpecialOwner, Stdin,
+    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Report, RootfsSource, SpecialOwner,
+    Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -33,6 +34,8 @@ pub struct Command {
     pub cwd: String,
     /// `USER`: "" is root.
     pub user: String,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// Prepares `active` as the changes that a container makes to `view`, and returns how it is run.
@@ -94,6 +97,7 @@ pub(super) fn container(
         hostname: HOSTNAME.into(),
         new_session: true,
         stdin: Stdin::Null,
+        limits: command.limits.clone(),
         ids: match owners {
             Owners::Emulated => Ids::Emulated { special: special_owners(view) },
             _ => Ids::Real,
@@ -141,16 +145,27 @@ pub(super) fn changes(
     layer::changes(upper, below, ownership)
 }
 
-/// Runs `spec` and turns every end but success into an error.
-pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<Finished, BuildError> {
+/// Runs `spec` and turns every end but success into an error. Whatever the end, `on_report` hears first how the container was
+/// made.
+pub(super) fn run(
+    spec: &ContainerSpec,
+    io: Io<'_>,
+    control: &Control,
+    on_report: &dyn Fn(&Report),
+) -> Result<Finished, BuildError> {
     let finished = match container::run(spec, io, control) {
         Ok(finished) => finished,
         Err(_) if control.cancelled() => return Err(BuildError::Interrupted),
         Err(error) => return Err(error.into()),
     };
+    on_report(&finished.report);
     match finished.exit {
         Exit::Code(0) => Ok(finished),
         _ if control.cancelled() => Err(BuildError::Interrupted),
+        ref exit @ (Exit::Code(_) | Exit::Signal(_)) if finished.out_of_memory => {
+            let limit = spec.limits.memory.unwrap_or(0);
+            Err(BuildError::OutOfMemory { code: exit.status(), limit })
+        }
         Exit::Code(code) => Err(BuildError::ExitStatus { code }),
         Exit::Signal(signal) => Err(BuildError::Killed { signal }),
         Exit::NotStarted { errno, what, path } => Err(not_started(errno.raw(), what, &path)),

@@ -176,7 +176,7 @@ impl Builder<'_> {
     }
 
     /// Runs `command` in a container of `image`, whose changes are dropped in the end. Input and output are those of this process;
-    /// returns how the command ended.
+    /// returns how the command ended. Limits that no control group keeps are a warning, and out of memory is one too.
     ///
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
@@ -188,7 +188,13 @@ impl Builder<'_> {
         let mut spec = run::container(command, &view, &active, on_disk.owners)?;
         spec.stdin = coracle_runtime::container::Stdin::Inherit;
         spec.new_session = false;
-        Ok(coracle_runtime::container::run(&spec, Io::Inherit, self.control)?.exit)
+        let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
+        let warn = |message| self.sink.emit(Event::Warning { message, line: None });
+        super::work::limits_message(&finished.report.limits).into_iter().for_each(warn);
+        if finished.out_of_memory {
+            warn("a process was killed because the memory limit was reached".into());
+        }
+        Ok(finished.exit)
     }
 }
 

@@ -300,7 +300,13 @@ impl Work<'_> {
     fn run(&self, step: &Step, command: &plan::Run, below: &View, active: &Active) -> Result<Index, BuildError> {
         let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
         let env = [words(&command.env), words(&command.uncached_env)].concat();
-        let command = Command { args: words(&command.args), env, cwd: command.cwd.clone(), user: command.user.clone() };
+        let command = Command {
+            args: words(&command.args),
+            env,
+            cwd: command.cwd.clone(),
+            user: command.user.clone(),
+            limits: self.options.limits.clone(),
+        };
         let spec = run::container(&command, below, active, self.on_disk.owners)?;
         let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
         let mut on_output = |stream: container::Stream, bytes: &[u8]| {
@@ -313,7 +319,8 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
-        let ran = run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control);
+        let ran =
+            run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control, &|report| self.warn_once(report));
         for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
             let text = text.finish();
             if !text.is_empty() {
@@ -321,7 +328,6 @@ impl Work<'_> {
             }
         }
         let finished = ran.map_err(|error| self.or_disk_full(error))?;
-        self.warn_once(&finished.report);
         Ok(Index::new(run::changes(&active.upper(), below, self.on_disk.owners, &finished.special)?))
     }
 
@@ -348,6 +354,7 @@ impl Work<'_> {
             messages
                 .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
         }
+        messages.extend(limits_message(&report.limits));
         if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for message in messages {
                 self.sink.emit(Event::Warning { message, line: None });
@@ -423,6 +430,20 @@ impl Work<'_> {
         let known = there && self.store.index(&hit.layer).is_ok_and(|index| index.is_some());
         known.then_some(hit)
     }
+}
+
+/// Returns what to say of limits that no control group keeps; `None` where there are none.
+pub(super) fn limits_message(kept: &container::Kept) -> Option<String> {
+    if kept.makeshifts.is_empty() {
+        return None;
+    }
+    let clauses: Vec<String> = kept.makeshifts.iter().map(ToString::to_string).collect();
+    let mut message = clauses.join("; ");
+    if let Some(reason) = &kept.reason {
+        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        message += &format!(" ({reason}{hint})");
+    }
+    Some(message)
 }
 
 /// The steps of a build that are being carried out, and what became of those that were, by their keys.

@@ -10,6 +10,7 @@
 
 mod control;
 mod detached;
+mod limits;
 mod process;
 mod root;
 mod run;
@@ -25,6 +26,7 @@ use crate::error::{Errno, RuntimeError};
 use crate::wire;
 
 pub use control::Control;
+pub use limits::{DEFAULT_SHM, Kept, LEAST_CPUS, LEAST_MEMORY, Limits, Makeshift, Swap, Ulimit, UlimitKind};
 pub use run::run;
 pub(crate) use step::step_role;
 
@@ -65,6 +67,8 @@ pub struct ContainerSpec {
     pub new_session: bool,
     /// The standard input.
     pub stdin: Stdin,
+    /// What it may use.
+    pub limits: Limits,
     /// What ids and owners are to the command.
     pub ids: Ids,
 }
@@ -220,6 +224,8 @@ pub struct Report {
     pub hostname_kept: bool,
     /// Devices that are missing in /dev, because they are missing outside.
     pub devices_missing: Vec<String>,
+    /// How the limits are kept.
+    pub limits: Kept,
 }
 
 /// What a command and the processes that it waited for used.
@@ -246,6 +252,9 @@ pub struct Finished {
     /// The number is the one that the container saw, which overlayfs keeps when it copies a file up. An inode that is not
     /// here, or was removed and made again, belongs to 0:0.
     pub special: Vec<(u64, u32, u32)>,
+    /// Whether one of its processes was killed because the memory limit was reached. Known only where a control group
+    /// keeps that limit.
+    pub out_of_memory: bool,
 }
 
 /// What a step is asked.
@@ -254,6 +263,8 @@ struct Request<S> {
     spec: S,
     /// The soft limit of open files that the command gets; `None` to leave it.
     open_files: Option<u64>,
+    /// What its limits are kept with.
+    means: limits::Means,
 }
 
 /// What the step tells the caller.
@@ -311,6 +322,9 @@ impl ContainerSpec {
         }
         if self.hostname.is_empty() || self.hostname.len() > 64 || self.hostname.contains('\0') {
             return bad("hostname", "not of 1 to 64 bytes");
+        }
+        if let Some(problem) = self.limits.problem() {
+            return bad("limits", problem);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
+use super::limits::Keep;
 use super::{ContainerSpec, Obstacle, Report, Request, Stdin, root};
 use crate::error::{Errno, RuntimeError};
 use crate::{limits, seccomp, sys, wire};
@@ -54,13 +55,15 @@ pub(super) enum Word {
 /// Becomes the command of `request`; tells `status` how far it comes.
 pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream) -> ! {
     let spec = &request.spec;
-    let word = match prepare(spec) {
+    // Before anything else: what this process uses counts as the step's, and the files of the group are in the old root.
+    let mut keep = Keep::begin(&spec.limits, &request.means);
+    let word = match prepare(spec, &mut keep) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
                 sys::exit(1);
             }
-            start(spec, request.open_files)
+            start(spec, request.open_files, &keep)
         }
     };
     let _ = wire::send(status.as_fd(), &word, &[]);
@@ -68,7 +71,7 @@ pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStre
 }
 
 /// Everything that needs privileges.
-fn prepare(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
+fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
@@ -85,7 +88,9 @@ fn prepare(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
     }
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    keep.raise()?;
     drop_privileges(spec)?;
+    report.limits = keep.finish();
     Ok(report)
 }
 
@@ -131,7 +136,7 @@ fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
+fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }
@@ -145,11 +150,13 @@ fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
     sys::default_signals();
     // Nothing that a library opened gets to the command.
     let _ = sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC);
-    if let Some(soft) = open_files {
+    let candidates = candidates(program, &spec.env);
+    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
+    let open_files_are_limited = keep.last();
+    if let Some(soft) = open_files.filter(|_| !open_files_are_limited) {
         limits::set_open_files(soft);
     }
-    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
-    for candidate in candidates(program, &spec.env) {
+    for candidate in candidates {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
         let errno = sys::execve(&path, &args, &env);
         let next_may_work = [E::NOENT, E::NOTDIR, E::ACCESS].into_iter().any(|passable| errno.is(passable));

@@ -11,7 +11,9 @@ use rustix::io::Errno as E;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 use super::control::Registered;
+use super::limits::Means;
 use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Report, Request, Stdin, Stream, Usage};
+use crate::cgroup::Group;
 use crate::error::{Errno, RuntimeError};
 use crate::role::{self, Role};
 use crate::{limits, wire};
@@ -29,6 +31,9 @@ const LARGEST_PIPE: usize = 1 << 20;
 pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Finished, RuntimeError> {
     spec.check()?;
     control.check()?;
+    // Removed at the end of this function, when the step has ended.
+    let (group, reason) = if spec.limits.want_group() { Group::new(&spec.limits) } else { (None, None) };
+    let means = if spec.limits.want_group() { Means::new(group.as_ref(), reason) } else { Means::default() };
     let (ours, theirs) = role::pair()?;
     let mut command = Role::Step.command(theirs);
     if matches!(io, Io::Capture { .. }) {
@@ -40,7 +45,7 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     let outer = pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty())
         .map_err(|errno| RuntimeError::call("pidfd_open(coracle-step)", errno))?;
     let step = control.register(outer);
-    let sent = ask(&ours, spec);
+    let sent = ask(&ours, spec, means);
 
     let mut outputs = Outputs::new(&mut child.0);
     let mut heard = Heard::default();
@@ -54,7 +59,10 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     outputs.drain(&mut io);
 
     match heard.result {
-        Some(Ok((exit, usage))) => return Ok(Finished { exit, report: heard.report, usage, special: vec![] }),
+        Some(Ok((exit, usage))) => {
+            let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
+            return Ok(Finished { exit, report: heard.report, usage, out_of_memory, special: vec![] });
+        }
         // What a step says whose process 1 was killed by `control`.
         Some(Err(error)) => return control.check().and(Err(error)),
         None => {}
@@ -64,8 +72,8 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     Err(RuntimeError::Died { role: Role::Step.name().into(), status: role::how_child_ended(status) })
 }
 
-fn ask(socket: &UnixStream, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    let request = Request { spec, open_files: limits::original_open_files() };
+fn ask(socket: &UnixStream, spec: &ContainerSpec, means: Means) -> Result<(), RuntimeError> {
+    let request = Request { spec, open_files: limits::original_open_files(), means };
     let start = role::Start { parent: std::process::id(), request };
     let stdin = io::stdin();
     let fds = match spec.stdin {

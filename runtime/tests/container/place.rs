@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, RootfsSource, Stdin, Stream, run,
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, RootfsSource, Stdin, Stream, run,
 };
 
 const APPLETS: &[&str] = &[
@@ -72,6 +72,7 @@ impl Place {
                 new_session: true,
                 stdin: Stdin::Null,
                 ids: Ids::Real,
+                limits: Limits::default(),
             },
         }
     }

@@ -2,11 +2,13 @@
 //! means is worked out by [`Request`](super::request::Request).
 
 mod build;
+mod limits;
 mod output;
 mod unbuilt;
 mod value;
 
 pub use build::{BuildArgs, Isolation, PullPolicy};
+pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
 pub use value::{Assignment, Timestamp, ValueError};
 
@@ -117,6 +119,9 @@ pub struct RunArgs {
     /// Run this in place of the image's entry point
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The image, the command and its arguments
     // One positional for both: with two, clap would still take flags of ours from between them.
     #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
