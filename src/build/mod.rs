@@ -17,6 +17,7 @@ mod guard;
 mod pack;
 mod run;
 mod schedule;
+mod stubs;
 mod unpack;
 mod users;
 mod utf8;

@@ -2,13 +2,11 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Report, RootfsSource, SpecialOwner,
-    Stdin,
+    self, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Report, RootfsSource, SpecialOwner, Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -16,10 +14,9 @@ use crate::store::{Active, View};
 use crate::tree::{self, Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 use super::BuildError;
+use super::stubs::{HOSTNAME, Stubs};
 use super::users;
 
-/// The host name in a container.
-const HOSTNAME: &str = "coracle";
 /// The `PATH` where neither the image nor the user sets one.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -44,6 +41,7 @@ pub(super) fn container(
     view: &View,
     active: &Active,
     owners: Owners,
+    stubs: &Stubs,
 ) -> Result<ContainerSpec, BuildError> {
     let user = users::lookup_user(view, &command.user)?;
     let mut env = command.env.clone();
@@ -57,7 +55,7 @@ pub(super) fn container(
     if !is_set("HOME", &env) {
         env.push(format!("HOME={}", user.home).into());
     }
-    let binds = Stubs::new(view, active, owners)?.finish()?;
+    let (stubs, binds) = stubs.cover(view, active, owners)?;
     // The mount points for these are part of the image from then on, as with BuildKit.
     let mut upper = DiskTree::open(&active.upper(), owners)?;
     for name in ["dev", "proc", "sys"] {
@@ -76,9 +74,7 @@ pub(super) fn container(
         upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
     }
     upper.finish()?;
-    let scratch = active.dir().join("mnt");
-    fs::create_dir(&scratch).map_err(|source| BuildError::io("create", &scratch, source))?;
-    let mut lower: Vec<PathBuf> = vec![stub_dir(active)];
+    let mut lower: Vec<PathBuf> = vec![stubs.layer()];
     // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
     // the upper one decides on each of its paths.
     let mut seen = HashSet::new();
@@ -86,7 +82,7 @@ pub(super) fn container(
     lower.extend(stacked.map(|layer| layer.dir.clone()));
     Ok(ContainerSpec {
         rootfs: RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() },
-        scratch,
+        scratch: stubs.scratch(),
         binds,
         args: command.args.clone(),
         env,
@@ -179,83 +175,4 @@ pub fn not_started(errno: i32, what: Obstacle, path: &Path) -> BuildError {
         Obstacle::WorkingDirectory => BuildError::NoWorkingDirectory { path, source },
         Obstacle::Program => BuildError::NotStarted { program: path, source },
     }
-}
-
-/// Files of the host that a container sees in place of the image's, and the places to mount them on.
-///
-/// Where the image lacks such a place, it is made in a layer of its own right below the changes of the step: so nothing of it can
-/// come into the image.
-struct Stubs<'a> {
-    view: &'a View,
-    active: &'a Active,
-    tree: DiskTree,
-    binds: Vec<Bind>,
-}
-
-fn stub_dir(active: &Active) -> PathBuf {
-    active.dir().join("stubs")
-}
-
-impl<'a> Stubs<'a> {
-    fn new(view: &'a View, active: &'a Active, owners: Owners) -> Result<Self, BuildError> {
-        let dir = stub_dir(active);
-        fs::create_dir(&dir).map_err(|source| BuildError::io("create", &dir, source))?;
-        let mut tree = DiskTree::open(&dir, owners)?;
-        // The topmost layer decides on the attributes of the root.
-        let root = view
-            .entry(&TreePath::root())
-            .map_or_else(|| Meta { mode: 0o755, ..Meta::default() }, |root| root.meta.clone());
-        let root = Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false };
-        tree.create(&root, Contents::None)?;
-        Ok(Stubs { view, active, tree, binds: Vec::new() })
-    }
-
-    fn finish(mut self) -> Result<Vec<Bind>, BuildError> {
-        let resolv = read_host("/etc/resolv.conf");
-        self.file("etc/resolv.conf", "resolv.conf", &resolv)?;
-        let mut hosts = read_host("/etc/hosts");
-        if !hosts.is_empty() && !hosts.ends_with(b"\n") {
-            hosts.push(b'\n');
-        }
-        hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
-        self.file("etc/hosts", "hosts", &hosts)?;
-        self.tree.finish()?;
-        Ok(self.binds)
-    }
-
-    fn file(&mut self, target: &str, name: &str, contents: &[u8]) -> Result<(), BuildError> {
-        // Through links of the image, but never out of it. Where no file can be, none is.
-        let Ok(place) = tree::resolve(self.view, target.as_bytes()) else { return Ok(()) };
-        if place.node.as_ref().is_some_and(|node| !matches!(node.kind, Kind::File { .. })) {
-            return Ok(());
-        }
-        let source = self.active.dir().join(name);
-        fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
-        set_mode(&source, 0o644)?;
-        if place.node.is_none() {
-            for dir in place.path.ancestors() {
-                let meta = match self.view.entry(&dir) {
-                    Some(old) if old.kind.is_dir() => old.meta.clone(),
-                    Some(_) => return Ok(()),
-                    None => Meta { mode: 0o755, ..Meta::default() },
-                };
-                self.tree.create(&Entry { path: dir, kind: Kind::Dir, meta, implied: false }, Contents::None)?;
-            }
-            let meta = Meta { mode: 0o644, ..Meta::default() };
-            let kind = Kind::File { size: 0, digest: None };
-            let empty = Entry { path: place.path.clone(), kind, meta, implied: false };
-            self.tree.create(&empty, Contents::Reader(&mut std::io::empty()))?;
-        }
-        self.binds.push(Bind { source, target: PathBuf::from("/").join(place.path.as_os_path()), read_only: false });
-        Ok(())
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), BuildError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|source| BuildError::io("chmod", path, source))
-}
-
-fn read_host(path: &str) -> Vec<u8> {
-    fs::read(path).unwrap_or_default()
 }

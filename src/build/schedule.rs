@@ -13,6 +13,7 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, Running, StageState, Work};
 use super::{BuildError, BuildOptions, Command, assemble, run};
@@ -124,6 +125,7 @@ impl Builder<'_> {
             running: Running::default(),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
+            stubs: Stubs::new(self.store),
         };
         for at in 0..plan.stages.len() {
             if let Some(progress) = work.replay(at)? {
@@ -185,7 +187,8 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let mut spec = run::container(command, &view, &active, on_disk.owners)?;
+        let stubs = Stubs::new(self.store);
+        let mut spec = run::container(command, &view, &active, on_disk.owners, &stubs)?;
         spec.stdin = coracle_runtime::container::Stdin::Inherit;
         spec.new_session = false;
         let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;

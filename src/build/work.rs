@@ -17,6 +17,7 @@ use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
+use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::utf8::Utf8Stream;
 use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, run, users};
@@ -61,6 +62,8 @@ pub(super) struct Work<'a> {
     pub running: Running,
     /// Held while layers are unpacked, so that no two stages unpack the same one.
     pub unpacking: Mutex<()>,
+    /// Where the files of the host are mounted.
+    pub stubs: Stubs<'a>,
 }
 
 /// A cache key, and how sure it is.
@@ -307,7 +310,7 @@ impl Work<'_> {
             user: command.user.clone(),
             limits: self.options.limits.clone(),
         };
-        let spec = run::container(&command, below, active, self.on_disk.owners)?;
+        let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
         let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
         let mut on_output = |stream: container::Stream, bytes: &[u8]| {
             let (stream, text) = match stream {
@@ -319,8 +322,8 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
-        let ran =
-            run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control, &|report| self.warn_once(report));
+        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
+        let ran = run::run(&spec, io, self.control, &|report| self.warn_once(report));
         for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
             let text = text.finish();
             if !text.is_empty() {
@@ -329,6 +332,15 @@ impl Work<'_> {
         }
         let finished = ran.map_err(|error| self.or_disk_full(error))?;
         Ok(Index::new(run::changes(&active.upper(), below, self.on_disk.owners, &finished.special)?))
+    }
+
+    /// Returns whether a later step of the same stage runs a command.
+    fn another_runs_after(&self, step: &Step) -> bool {
+        let later = self.plan.stages.iter().find_map(|stage| {
+            let at = stage.steps.iter().position(|other| other.id == step.id)?;
+            Some(&stage.steps[at + 1..])
+        });
+        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
     }
 
     /// A command that ran out of space says so in its own words, if at all.
