@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Report, RootfsSource, SpecialOwner, Stdin,
+    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Place, Report, RootfsSource,
+    SpecialOwner, Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -17,6 +18,8 @@ use super::BuildError;
 use super::stubs::{HOSTNAME, Stubs};
 use super::users;
 
+/// Where the kernel's own files are shown.
+pub(super) const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 /// The `PATH` where neither the image nor the user sets one.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -43,6 +46,52 @@ pub(super) fn container(
     owners: Owners,
     stubs: &Stubs,
 ) -> Result<ContainerSpec, BuildError> {
+    let (stubs, binds) = stubs.cover(view, active, owners)?;
+    // The mount points for these are part of the image from then on, as with BuildKit.
+    let mut upper = DiskTree::open(&active.upper(), owners)?;
+    make_mount_points(view, &mut upper)?;
+    if let Some(root) = view.entry(&TreePath::root()) {
+        upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
+    }
+    upper.finish()?;
+    let mut lower: Vec<PathBuf> = vec![stubs.layer()];
+    // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
+    // the upper one decides on each of its paths.
+    let mut seen = HashSet::new();
+    let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
+    lower.extend(stacked.map(|layer| layer.dir.clone()));
+    let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
+    spec(command, view, owners, (rootfs, binds), stubs.scratch())
+}
+
+/// Makes the folders dev, proc and sys where they are missing, and returns their paths.
+pub(super) fn make_mount_points(view: &View, tree: &mut DiskTree) -> Result<Vec<TreePath>, BuildError> {
+    let mut made = Vec::new();
+    for name in MOUNT_POINTS {
+        let path = TreePath::new(name).expect("a constant name");
+        match view.entry(&path) {
+            Some(there) if there.kind.is_dir() => {}
+            // A link could lead anywhere.
+            Some(there) => return Err(BuildError::BadMountPoint { path: format!("/{name}"), what: there.kind.word() }),
+            None => {
+                let meta = Meta { mode: 0o755, mtime: Mtime::from_secs(super::now()), ..Meta::default() };
+                let entry = Entry { path: path.clone(), kind: Kind::Dir, meta, implied: false };
+                tree.create(&entry, Contents::None)?;
+                made.push(path);
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Returns how `command` is run on the files of `view`, where they are shown as `rootfs`, with `binds` in it.
+pub(super) fn spec(
+    command: &Command,
+    view: &View,
+    owners: Owners,
+    (rootfs, binds): (RootfsSource, Vec<Bind>),
+    scratch: PathBuf,
+) -> Result<ContainerSpec, BuildError> {
     let user = users::lookup_user(view, &command.user)?;
     let mut env = command.env.clone();
     let is_set = |name: &str, env: &[OsString]| {
@@ -55,34 +104,10 @@ pub(super) fn container(
     if !is_set("HOME", &env) {
         env.push(format!("HOME={}", user.home).into());
     }
-    let (stubs, binds) = stubs.cover(view, active, owners)?;
-    // The mount points for these are part of the image from then on, as with BuildKit.
-    let mut upper = DiskTree::open(&active.upper(), owners)?;
-    for name in ["dev", "proc", "sys"] {
-        let path = TreePath::new(name).expect("a constant name");
-        match view.entry(&path) {
-            Some(there) if there.kind.is_dir() => {}
-            // A link could lead anywhere.
-            Some(there) => return Err(BuildError::BadMountPoint { path: format!("/{name}"), what: there.kind.word() }),
-            None => {
-                let meta = Meta { mode: 0o755, mtime: Mtime::from_secs(super::now()), ..Meta::default() };
-                upper.create(&Entry { path, kind: Kind::Dir, meta, implied: false }, Contents::None)?;
-            }
-        }
-    }
-    if let Some(root) = view.entry(&TreePath::root()) {
-        upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
-    }
-    upper.finish()?;
-    let mut lower: Vec<PathBuf> = vec![stubs.layer()];
-    // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
-    // the upper one decides on each of its paths.
-    let mut seen = HashSet::new();
-    let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
-    lower.extend(stacked.map(|layer| layer.dir.clone()));
     Ok(ContainerSpec {
-        rootfs: RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() },
-        scratch: stubs.scratch(),
+        rootfs,
+        place: Place::Namespaces,
+        scratch,
         binds,
         args: command.args.clone(),
         env,

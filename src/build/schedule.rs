@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use coracle_runtime::container::{Control, Io};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
@@ -15,7 +15,7 @@ use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageState, Work};
+use super::work::{Progress, Running, StageState, StepPlace, Work};
 use super::{BuildError, BuildOptions, Command, assemble, run};
 
 /// Builds images: all that the builds of one process share.
@@ -40,6 +40,10 @@ pub enum Isolation {
     UserNamespace(IdMaps),
     /// As [`Isolation::UserNamespace`], and this process is in it already.
     Entered(IdMaps),
+    /// In a directory that is their root, by root without namespaces.
+    Chroot,
+    /// As [`Isolation::Chroot`], and the build has begun.
+    InChroot,
     /// Not at all, for this reason. What is in the cache can be built all the same.
     Unavailable(RuntimeError),
 }
@@ -64,9 +68,17 @@ impl std::fmt::Debug for Builder<'_> {
 }
 
 impl Builder<'_> {
+    fn place(&self) -> StepPlace {
+        match self.isolation {
+            Isolation::Chroot | Isolation::InChroot => StepPlace::Chroot,
+            _ => StepPlace::Namespaces,
+        }
+    }
+
     fn on_disk(&self) -> OnDisk {
         let realm = match &self.isolation {
             Isolation::UserNamespace(maps) | Isolation::Entered(maps) => maps.realm(),
+            Isolation::Chroot | Isolation::InChroot => "direct".into(),
             // No layer lies there, so each that is needed is looked for in a blob.
             Isolation::Unavailable(_) => "none".into(),
         };
@@ -86,7 +98,14 @@ impl Builder<'_> {
     pub fn enter(&mut self) -> Result<(), BuildError> {
         let maps = match &self.isolation {
             Isolation::UserNamespace(maps) => maps.clone(),
-            Isolation::Entered(_) => return Ok(()),
+            Isolation::Entered(_) | Isolation::InChroot => return Ok(()),
+            Isolation::Chroot => {
+                self.sink.emit(Event::Isolation { mode: "chroot, no namespaces".into() });
+                self.isolation = Isolation::InChroot;
+                (self.on_enter)();
+                self.store.clean();
+                return Ok(());
+            }
             Isolation::Unavailable(error) => return Err(error.clone().into()),
         };
         userns::enter(&maps)?;
@@ -123,6 +142,9 @@ impl Builder<'_> {
             stages: (Mutex::new(states), Condvar::new()),
             selections: Mutex::new(HashMap::new()),
             running: Running::default(),
+            place: self.place(),
+            no_overlay: OnceLock::new(),
+            told_cost: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
             stubs: Stubs::new(self.store),
@@ -275,10 +297,12 @@ impl Drop for FailUnlessDone<'_, '_> {
 fn run_stage(work: &Work<'_>, at: usize, slots: &Slots, queue: Option<&PackQueue>) -> Result<Progress, BuildError> {
     let plan = &work.plan.stages[at];
     let mut progress = work.base(&plan.base)?;
+    // Where layers cannot be stacked: the files of this stage, removed with its end.
+    let mut tree = None;
     for step in &plan.steps {
         work.ready(step)?;
         let _slot = slots.take();
-        let (chain, created) = work.step(step, &progress.chain)?;
+        let (chain, created) = work.step(step, &progress.chain, &mut tree)?;
         if let (Some(queue), Some(_), Some(top)) = (queue, created, chain.links().last())
             && let Some(layer) = work.store.layer(&work.on_disk.realm, &top.id)?
         {

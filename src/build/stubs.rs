@@ -55,22 +55,13 @@ impl<'a> Stubs<'a> {
         active: &Active,
         owners: Owners,
     ) -> Result<(Arc<StubLayer>, Vec<Bind>), BuildError> {
-        let mut hosts = read_host("/etc/hosts");
-        if !hosts.is_empty() && !hosts.ends_with(b"\n") {
-            hosts.push(b'\n');
-        }
-        hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
-        let files = [("etc/resolv.conf", "resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", "hosts", hosts)];
-
         // The topmost layer decides on the attributes of the root.
         let root = view.entry(&TreePath::root()).map_or_else(directory, |root| root.meta.clone());
         let mut entries = vec![Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false }];
         let mut binds = Vec::new();
-        for (target, name, contents) in files {
-            let Some(target) = place(view, target, &mut entries) else { continue };
-            let source = active.dir().join(name);
-            fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
-            set_mode(&source, 0o644)?;
+        for (path, contents) in host_files() {
+            let Some(target) = place(view, path, &mut entries) else { continue };
+            let source = write_aside(active, path, &contents)?;
             binds.push(Bind { source, target, read_only: false });
         }
         Ok((self.layer(entries, owners)?, binds))
@@ -96,13 +87,38 @@ impl<'a> Stubs<'a> {
     }
 }
 
-/// Returns the path in the container that a file is mounted on to be seen at `target`, and adds to `entries` what `view` lacks of
-/// it. Links of the image are followed, but never out of it. Where no file can be, none is.
-fn place(view: &View, target: &str, entries: &mut Vec<Entry>) -> Option<PathBuf> {
+/// Files of the host that are shown to every step: where, and what is in them.
+pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
+    let mut hosts = read_host("/etc/hosts");
+    if !hosts.is_empty() && !hosts.ends_with(b"\n") {
+        hosts.push(b'\n');
+    }
+    hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
+    [("etc/resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", hosts)]
+}
+
+/// Returns where in the image the file `target` is, or would be: through links of the image, but never out of it. `None`
+/// where no file can be.
+pub(super) fn place_of_file(view: &View, target: &str) -> Option<tree::Resolved> {
     let place = tree::resolve(view, target.as_bytes()).ok()?;
+    let is_file = place.node.as_ref().is_none_or(|node| matches!(node.kind, Kind::File { .. }));
+    is_file.then_some(place)
+}
+
+/// Writes a file beside the layer, to be shown to the step as `target`. Returns where.
+pub(super) fn write_aside(active: &Active, target: &str, contents: &[u8]) -> Result<PathBuf, BuildError> {
+    let source = active.dir().join(target.rsplit('/').next().unwrap_or(target));
+    fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
+    set_mode(&source, 0o644)?;
+    Ok(source)
+}
+
+/// Returns the path in the container that a file is mounted on to be seen at `target`, and adds to `entries` what `view` lacks of
+/// it. Where no file can be, none is.
+fn place(view: &View, target: &str, entries: &mut Vec<Entry>) -> Option<PathBuf> {
+    let place = place_of_file(view, target)?;
     match &place.node {
-        Some(node) if matches!(node.kind, Kind::File { .. }) => {}
-        Some(_) => return None,
+        Some(_) => {}
         None => {
             let mut missing = Vec::new();
             for dir in place.path.ancestors() {

@@ -20,7 +20,7 @@ pub(super) fn prune(request: &PruneRequest) -> Result<ExitCode, Failure> {
     // Files of other ids can be removed only by root of the user namespace in which they were made.
     let entered = match work::isolation() {
         Isolation::UserNamespace(maps) => userns::enter(&maps).err(),
-        Isolation::Entered(_) => None,
+        Isolation::Entered(_) | Isolation::Chroot | Isolation::InChroot => None,
         Isolation::Unavailable(error) => Some(error),
     };
     let keep = if request.cache_too { Keep::Named } else { Keep::Cache };

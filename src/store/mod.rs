@@ -17,6 +17,7 @@ mod layout;
 mod lock;
 mod stamp;
 mod view;
+mod workplace;
 
 pub use active::Active;
 pub use blob::BlobWriter;
@@ -27,8 +28,9 @@ pub use image::{Image, ImageLayer};
 pub use index::{Index, LayerId};
 pub use layers::Packed;
 pub use layout::{Layout, TaggedImage, index_json, reference_name};
-pub(crate) use view::open_in;
 pub use view::{View, ViewLayer};
+pub(crate) use view::{open_dir_in, open_in};
+pub use workplace::Workplace;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -8,6 +8,7 @@
 //! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. C could lose that setting to a setuid program; S0 and S1 exec
 //! nothing and change no ids, so they never do.
 
+mod chroot;
 mod control;
 mod detached;
 mod limits;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Errno, RuntimeError};
 use crate::wire;
 
+pub use chroot::end_marked;
 pub use control::Control;
 pub use limits::{DEFAULT_SHM, Kept, LEAST_CPUS, LEAST_MEMORY, Limits, Makeshift, Swap, Ulimit, UlimitKind};
 pub use run::run;
@@ -38,6 +40,8 @@ pub const MAX_LOWER: usize = 500;
 pub struct ContainerSpec {
     /// What the command sees as its file system.
     pub rootfs: RootfsSource,
+    /// What is around the command.
+    pub place: Place,
     /// An existing, empty directory of the host, above none of the paths in `rootfs` and `binds`. The executor mounts a
     /// tmpfs on it, out of sight of everybody else: nothing stays in it, and steps may share it.
     #[serde(with = "wire::raw")]
@@ -98,6 +102,22 @@ pub struct SpecialOwner {
     pub uid: u32,
     /// Group id in the image.
     pub gid: u32,
+}
+
+/// What is around a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Namespaces of its own: mounts, processes, IPC, host name.
+    Namespaces,
+    /// Nothing of its own but a root directory (chroot(2)), which is a [`RootfsSource::Dir`]: for root in a container that
+    /// allows no namespaces. The processes are those of the caller's namespace, and root can leave the directory: this is
+    /// no boundary. Nothing can be mounted, so `scratch` and `hostname` are not used and there are no `binds`; the
+    /// directory dev must be there and empty, and gets the devices that the caller may make.
+    Chroot {
+        /// Set on every process of the step, so that [`end_marked`] can find those that outlived everybody. Unique among
+        /// the steps of a machine.
+        mark: u64,
+    },
 }
 
 /// Where the root file system comes from.
@@ -228,6 +248,9 @@ pub struct Report {
     pub devices_missing: Vec<String>,
     /// How the limits are kept.
     pub limits: Kept,
+    /// The command was in a directory only ([`Place::Chroot`]): among the processes of the caller, with no file system at
+    /// /proc and /sys.
+    pub chroot: bool,
 }
 
 /// What a command and the processes that it waited for used.
@@ -300,6 +323,14 @@ impl ContainerSpec {
             }
             RootfsSource::Dir(dir) if !dir.is_absolute() => return bad("rootfs", "a path that is not absolute"),
             _ => {}
+        }
+        if let Place::Chroot { .. } = self.place {
+            if !matches!(self.rootfs, RootfsSource::Dir(_)) {
+                return bad("rootfs", "layers can not be mounted without namespaces");
+            }
+            if !self.binds.is_empty() {
+                return bad("binds", "nothing can be mounted without namespaces");
+            }
         }
         if self.binds.iter().any(|bind| !bind.source.is_absolute() || !bind.target.is_absolute()) {
             return bad("binds", "a path that is not absolute");

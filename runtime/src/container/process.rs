@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Keep;
-use super::{ContainerSpec, Obstacle, Report, Request, Stdin, root};
+use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, root};
 use crate::error::{Errno, RuntimeError};
 use crate::{limits, seccomp, sys, wire};
 
@@ -95,7 +95,7 @@ fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>) -> Result<Report, RuntimeE
 }
 
 /// A command that is not root can then open /dev/stdout and /dev/stderr.
-fn give_pipes_away(spec: &ContainerSpec) {
+pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     for fd in [stdout.as_fd(), stderr.as_fd()] {
         let is_pipe = rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
@@ -106,10 +106,13 @@ fn give_pipes_away(spec: &ContainerSpec) {
     }
 }
 
-fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+/// Takes away what a command must not have, and becomes its user.
+pub(super) fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        if CAPABILITIES.contains(one) {
+        // Who has none of the others need not be able to take them away.
+        if CAPABILITIES.contains(one) || rustix::thread::capability_is_in_bounding_set(one) == Ok(false) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(one) {
@@ -119,10 +122,15 @@ fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
             Err(errno) => return Err(RuntimeError::call(format!("prctl(PR_CAPBSET_DROP, {bit})"), errno)),
         }
     }
-    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes.
-    sys::seccomp(&seccomp::filter(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW)
-        .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))?;
-    let sets = CapabilitySets { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: CapabilitySet::empty() };
+    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes. A container around
+    // this one that does not give it has a filter of its own.
+    let has_filter = matches!(spec.place, Place::Namespaces) || own.contains(CapabilitySet::SYS_ADMIN);
+    if has_filter {
+        sys::seccomp(&seccomp::filter(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+            .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))?;
+    }
+    let kept = CAPABILITIES & own;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(|errno| RuntimeError::call("capset", errno))?;
     let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     rustix::thread::set_thread_groups(&groups)
@@ -136,7 +144,7 @@ fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
+pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }
