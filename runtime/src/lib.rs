@@ -16,6 +16,7 @@ pub mod rootfs;
 pub mod userns;
 
 mod around;
+mod cgroup;
 mod emulate;
 mod error;
 mod idmap;
@@ -26,6 +27,7 @@ mod sys;
 mod wire;
 
 pub use around::{Host, Surroundings};
+pub use cgroup::NoGroup;
 pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};
 pub use role::init;

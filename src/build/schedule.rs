@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
-use coracle_runtime::container::{Control, Io};
+use coracle_runtime::container::{ContainerSpec, Control, Io};
 use coracle_runtime::probe::{self, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
@@ -14,9 +14,11 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageReplay, StageState, Work, at_step};
-use super::{BuildError, BuildOptions, Command, assemble, run};
+use super::work::{Progress, Running, StageReplay, StageState, StepPlace, Work, at_step};
+use super::worktree::WorkTree;
+use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -63,6 +65,13 @@ impl std::fmt::Debug for Builder<'_> {
 }
 
 impl Builder<'_> {
+    fn place(&self) -> StepPlace {
+        match self.isolation {
+            Isolation::Decided(Mode::Chroot) | Isolation::Entered(Mode::Chroot) => StepPlace::Chroot,
+            _ => StepPlace::Namespaces,
+        }
+    }
+
     fn on_disk(&self) -> OnDisk {
         match &self.isolation {
             Isolation::Decided(mode) | Isolation::Entered(mode) => on_disk(mode),
@@ -146,14 +155,19 @@ impl Builder<'_> {
             stages: (Mutex::new(states), Condvar::new()),
             selections: Mutex::new(HashMap::new()),
             running: Running::default(),
+            place: self.place(),
+            no_overlay: OnceLock::new(),
+            told_cost: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
+            stubs: Stubs::new(self.store),
         };
         let mut replayed = replay(&work)?;
         if let Some(image) = replayed.image(&work)? {
             return Ok(image);
         }
         self.decide();
+        work.place = self.place();
         if self.on_disk().realm != work.on_disk.realm {
             // Other files are there than it seemed.
             work.on_disk = self.on_disk();
@@ -208,7 +222,7 @@ impl Builder<'_> {
     }
 
     /// Runs `command` in a container of `image`, whose changes are dropped in the end. Input and output are those of this process;
-    /// returns how the command ended.
+    /// returns how the command ended. Limits that no control group keeps are a warning, and out of memory is one too.
     ///
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
@@ -221,10 +235,29 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let mut spec = run::container(command, &view, &active, on_disk.owners)?;
-        spec.stdin = coracle_runtime::container::Stdin::Inherit;
-        spec.new_session = false;
-        Ok(coracle_runtime::container::run(&spec, Io::Inherit, self.control)?.exit)
+        let stubs = Stubs::new(self.store);
+        let attached = |mut spec: ContainerSpec| {
+            spec.stdin = coracle_runtime::container::Stdin::Inherit;
+            spec.new_session = false;
+            let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
+            let warn = |message| self.sink.emit(Event::Warning { message, line: None });
+            super::work::limits_message(&finished.report.limits).into_iter().for_each(warn);
+            if finished.out_of_memory {
+                warn("a process was killed because the memory limit was reached".into());
+            }
+            Ok(finished.exit)
+        };
+        if self.place() == StepPlace::Namespaces {
+            match attached(run::container(command, &view, &active, on_disk.owners, &stubs)?) {
+                Err(error) if in_place::cannot_stack(&error).is_some() => {}
+                result => return result,
+            }
+        }
+        let active = self.store.prepare()?;
+        let mut tree = WorkTree::new(self.store, on_disk.owners)?;
+        tree.bring(&view, self.control)?;
+        let place = self.place().of(&tree);
+        attached(in_place::prepare(command, &view, &mut tree, &active, on_disk.owners, place)?.spec)
     }
 }
 
@@ -244,8 +277,7 @@ fn on_disk(mode: &Mode) -> OnDisk {
 /// Returns why no step can be run in `mode`; `None` where one can.
 pub fn obstacle(mode: &Mode) -> Option<RuntimeError> {
     match mode {
-        Mode::UserNamespace(_) => None,
-        Mode::Chroot => Some(RuntimeError::Unsupported { what: "running a step by chroot(2)".into() }),
+        Mode::UserNamespace(_) | Mode::Chroot => None,
         Mode::None(error) => Some(error.clone()),
     }
 }
@@ -365,10 +397,12 @@ impl Drop for FailUnlessDone<'_, '_> {
 fn run_stage(work: &Work<'_>, at: usize, slots: &Slots, queue: Option<&PackQueue>) -> Result<Progress, BuildError> {
     let plan = &work.plan.stages[at];
     let mut progress = work.base(&plan.base)?;
+    // Where layers cannot be stacked: the files of this stage, removed with its end.
+    let mut tree = None;
     for step in &plan.steps {
         work.ready(step)?;
         let _slot = slots.take();
-        let (chain, created) = work.step(step, &progress.chain)?;
+        let (chain, created) = work.step(step, &progress.chain, &mut tree)?;
         if let (Some(queue), Some(_), Some(top)) = (queue, created, chain.links().last())
             && let Some(layer) = work.store.layer(&work.on_disk.realm, &top.id)?
         {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use coracle_runtime::container::{self, Control, Io};
+use coracle_runtime::RuntimeError;
+use coracle_runtime::container::{self, ContainerSpec, Control, Finished, Io, Place};
 
 use crate::context::Context;
 use crate::layer::LayerError;
@@ -17,9 +18,11 @@ use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
+use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::utf8::Utf8Stream;
-use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, run, users};
+use super::worktree::{Cost, WorkTree};
+use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, in_place, run, users};
 
 /// Where less than this is free on a disk, in bytes, it is full.
 const FULL: u64 = 64 << 10;
@@ -63,12 +66,39 @@ pub(super) struct Work<'a> {
     pub stages: (Mutex<Vec<StageState>>, Condvar),
     /// What the COPY steps read from the context: found once, used for the key and for copying.
     pub selections: Mutex<HashMap<usize, Arc<Selection>>>,
+    /// What is around the steps.
+    pub place: StepPlace,
+    /// Why layers cannot be stacked here, once the kernel has said so: then steps work on copies.
+    pub no_overlay: OnceLock<RuntimeError>,
+    /// Whether the user knows what those copies cost.
+    pub told_cost: AtomicBool,
     /// Whether the user knows what is missing in this environment.
     pub warned: AtomicBool,
     /// The steps that are being carried out.
     pub running: Running,
     /// Held while layers are unpacked, so that no two stages unpack the same one.
     pub unpacking: Mutex<()>,
+    /// Where the files of the host are mounted.
+    pub stubs: Stubs<'a>,
+}
+
+/// What is around the steps of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepPlace {
+    /// Namespaces, with layers stacked by the kernel where it can do that.
+    Namespaces,
+    /// A directory that is their root, and nothing else.
+    Chroot,
+}
+
+impl StepPlace {
+    /// Returns what is around a step that works on `tree`.
+    pub fn of(self, tree: &WorkTree) -> Place {
+        match self {
+            StepPlace::Namespaces => Place::Namespaces,
+            StepPlace::Chroot => Place::Chroot { mark: tree.place().mark() },
+        }
+    }
 }
 
 /// A cache key, and how sure it is.
@@ -192,16 +222,26 @@ impl Work<'_> {
         Ok(StageReplay::Known(progress))
     }
 
-    /// Carries out `step` on the layers `chain`, or takes its result from the cache.
-    pub fn step(&self, step: &Step, chain: &Chain) -> Result<(Chain, Option<i64>), BuildError> {
+    /// Carries out `step` on the layers `chain`, or takes its result from the cache. `tree` is that of the stage, if it has one.
+    pub fn step(
+        &self,
+        step: &Step,
+        chain: &Chain,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<(Chain, Option<i64>), BuildError> {
         if step.op == Op::Config {
             return Ok((chain.clone(), None));
         }
-        let result = self.layer_step(step, chain);
+        let result = self.layer_step(step, chain, tree);
         result.map_err(|error| at_step(step, error))
     }
 
-    fn layer_step(&self, step: &Step, chain: &Chain) -> Result<(Chain, Option<i64>), BuildError> {
+    fn layer_step(
+        &self,
+        step: &Step,
+        chain: &Chain,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<(Chain, Option<i64>), BuildError> {
         if self.control.cancelled() {
             return Err(BuildError::Interrupted);
         }
@@ -229,7 +269,7 @@ impl Work<'_> {
         };
         self.sink.emit(Event::Started { step: step.id });
         let began = Instant::now();
-        let result = self.act(step, chain, source.as_ref());
+        let result = self.act(step, chain, source.as_ref(), tree);
         self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
         let layer = result?;
         let done = CachedStep { layer: layer.id, created: super::now() };
@@ -240,24 +280,34 @@ impl Work<'_> {
         Ok((chain.with(done.layer), Some(done.created)))
     }
 
-    fn act(&self, step: &Step, chain: &Chain, source: Option<&Chain>) -> Result<crate::store::ViewLayer, BuildError> {
+    fn act(
+        &self,
+        step: &Step,
+        chain: &Chain,
+        source: Option<&Chain>,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<crate::store::ViewLayer, BuildError> {
         if chain.links().len() >= MAX_LAYERS {
             return Err(BuildError::TooManyLayers { count: chain.links().len() + 1 });
         }
         let below = self.view(chain)?;
-        let active = self.store.prepare()?;
+        let mut active = self.store.prepare()?;
         let index = match &step.op {
             Op::Config => Index::default(),
             Op::Workdir { path, user } => self.workdir(path, user, &below, &active)?,
             Op::Copy(copy) => self.copy(step, copy, source, &below, &active)?,
-            Op::Run(run) => self.run(step, run, &below, &active)?,
+            Op::Run(run) => self.run(step, run, &below, &mut active, tree)?,
         };
         // No archive can hold these, and it is this step that made them.
         let reserved = |entry: &&Entry| entry.path.name().is_some_and(|name| name.starts_with(b".wh."));
         if let Some(entry) = index.entries().iter().find(reserved) {
             return Err(LayerError::Reserved { path: entry.path.clone() }.into());
         }
-        Ok(self.store.commit(active, &self.on_disk.realm, None, index)?)
+        let layer = self.store.commit(active, &self.on_disk.realm, None, index)?;
+        if let (Op::Run(_), Some(tree)) = (&step.op, tree) {
+            tree.hold(layer.id);
+        }
+        Ok(layer)
     }
 
     /// Returns the files of `chain`, all of them on disk.
@@ -313,11 +363,90 @@ impl Work<'_> {
         copy::copy(&plan, tree, source.is_some(), composer)
     }
 
-    fn run(&self, step: &Step, command: &plan::Run, below: &View, active: &Active) -> Result<Index, BuildError> {
+    fn run(
+        &self,
+        step: &Step,
+        command: &plan::Run,
+        below: &View,
+        active: &mut Active,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<Index, BuildError> {
         let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
         let env = [words(&command.env), words(&command.uncached_env)].concat();
-        let command = Command { args: words(&command.args), env, cwd: command.cwd.clone(), user: command.user.clone() };
-        let spec = run::container(&command, below, active, self.on_disk.owners)?;
+        let command = Command {
+            args: words(&command.args),
+            env,
+            cwd: command.cwd.clone(),
+            user: command.user.clone(),
+            limits: self.options.limits.clone(),
+        };
+        if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
+            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
+            match self.execute(step, &spec) {
+                Ok(finished) => {
+                    let owners = self.on_disk.owners;
+                    return Ok(Index::new(run::changes(&active.upper(), below, owners, &finished.special)?));
+                }
+                Err(error) => match in_place::cannot_stack(&error) {
+                    Some(reason) => drop(self.no_overlay.set(reason.clone())),
+                    None => return Err(error),
+                },
+            }
+            *active = self.store.prepare()?;
+        }
+        let entries = self.run_in_place(step, &command, below, active, tree);
+        if entries.is_err() {
+            *tree = None;
+        }
+        Ok(Index::new(entries?))
+    }
+
+    fn run_in_place(
+        &self,
+        step: &Step,
+        command: &Command,
+        below: &View,
+        active: &Active,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<Vec<Entry>, BuildError> {
+        if !tree.as_ref().is_some_and(|tree| tree.is_below(below)) {
+            *tree = None;
+        }
+        let owners = self.on_disk.owners;
+        let tree = match tree {
+            Some(tree) => tree,
+            None => tree.insert(WorkTree::new(self.store, owners)?),
+        };
+        let cost = tree.bring(below, self.control)?;
+        self.tell_cost(cost);
+        let place = self.place.of(tree);
+        let prepared = in_place::prepare(command, below, tree, active, owners, place)?;
+        let (entries, _) = prepared.during(tree, below, active, owners, |spec| self.execute(step, spec))?;
+        Ok(entries)
+    }
+
+    /// Says once what it costs that steps work on copies.
+    fn tell_cost(&self, cost: Cost) {
+        if self.told_cost.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let why = match self.no_overlay.get() {
+            Some(error) => {
+                let cause = error.errno().map_or_else(String::new, |errno| format!(": {errno}"));
+                format!("layers cannot be stacked here ({error}{cause})")
+            }
+            None => "layers cannot be stacked without namespaces".into(),
+        };
+        let message = format!(
+            "{why}, so each stage with a RUN works on a copy of its files: {} in {:.1} s for this one",
+            size(cost.bytes),
+            cost.took.as_secs_f64()
+        );
+        self.sink.emit(Event::Warning { message, line: None });
+    }
+
+    /// Runs the command of a step and shows what it writes.
+    fn execute(&self, step: &Step, spec: &ContainerSpec) -> Result<Finished, BuildError> {
         let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
         let mut on_output = |stream: container::Stream, bytes: &[u8]| {
             let (stream, text) = match stream {
@@ -329,16 +458,24 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
-        let ran = run::run(&spec, Io::Capture { on_output: &mut on_output }, self.control);
+        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
+        let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
         for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
             let text = text.finish();
             if !text.is_empty() {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         }
-        let finished = ran.map_err(|error| self.or_disk_full(error))?;
-        self.warn_once(&finished.report);
-        Ok(Index::new(run::changes(&active.upper(), below, self.on_disk.owners, &finished.special)?))
+        ran.map_err(|error| self.or_disk_full(error))
+    }
+
+    /// Returns whether a later step of the same stage runs a command.
+    fn another_runs_after(&self, step: &Step) -> bool {
+        let later = self.plan.stages.iter().find_map(|stage| {
+            let at = stage.steps.iter().position(|other| other.id == step.id)?;
+            Some(&stage.steps[at + 1..])
+        });
+        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
     }
 
     /// A command that ran out of space says so in its own words, if at all.
@@ -354,6 +491,20 @@ impl Work<'_> {
 
     fn warn_once(&self, report: &container::Report) {
         let mut messages = Vec::new();
+        if report.steps_exposed {
+            messages.push(
+                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
+                 other: --jobs=1 keeps them apart"
+                    .to_owned(),
+            );
+        }
+        if report.chroot {
+            messages.push(
+                "RUN steps work in a chroot: they share processes, network and users with what is around them, and nothing \
+                 protects this build or its credentials from them; they have no /proc and no /sys"
+                    .to_owned(),
+            );
+        }
         if report.proc_bound {
             messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
         }
@@ -364,6 +515,7 @@ impl Work<'_> {
             messages
                 .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
         }
+        messages.extend(limits_message(&report.limits));
         if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for message in messages {
                 self.sink.emit(Event::Warning { message, line: None });
@@ -441,6 +593,20 @@ impl Work<'_> {
     }
 }
 
+/// Returns what to say of limits that no control group keeps; `None` where there are none.
+pub(super) fn limits_message(kept: &container::Kept) -> Option<String> {
+    if kept.makeshifts.is_empty() {
+        return None;
+    }
+    let clauses: Vec<String> = kept.makeshifts.iter().map(ToString::to_string).collect();
+    let mut message = clauses.join("; ");
+    if let Some(reason) = &kept.reason {
+        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        message += &format!(" ({reason}{hint})");
+    }
+    Some(message)
+}
+
 /// The steps of a build that are being carried out, and what became of those that were, by their keys.
 #[derive(Debug, Default)]
 pub(super) struct Running {
@@ -495,6 +661,11 @@ enum Depth {
     Quick,
     /// Reads what it takes to be sure.
     Full,
+}
+
+/// Returns a number of bytes as a person says it.
+fn size(bytes: u64) -> String {
+    if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
 }
 
 pub(super) fn at_step(step: &Step, error: BuildError) -> BuildError {

@@ -45,14 +45,14 @@ impl std::fmt::Debug for Ownership<'_> {
     }
 }
 
-/// A file that was found in the upper directory.
-struct Found {
-    path: TreePath,
+/// A file that may belong to the layer.
+pub(super) struct Found {
+    pub(super) path: TreePath,
     disk: PathBuf,
     kind: Kind,
     meta: Meta,
-    /// Device and inode, where the file has several names.
-    inode: Option<(u64, u64)>,
+    /// The same for all names of one file; device and inode, where it has several.
+    pub(super) inode: Option<(u64, u64)>,
     opaque: bool,
 }
 
@@ -74,32 +74,14 @@ pub fn changes(upper: &Path, below: &dyn Tree, ownership: Ownership<'_>) -> Resu
         }
     }
     let keep = changed(&found, &whiteouts, below)?;
-    let mut entries: Vec<Entry> = whiteouts
-        .into_iter()
-        .map(|path| Entry { path, kind: Kind::Whiteout, meta: Meta::default(), implied: false })
-        .collect();
-    let mut first_names: HashMap<(u64, u64), TreePath> = HashMap::new();
-    let mut dropped = Vec::new();
+    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
     for (file, keep) in found.into_iter().zip(keep) {
-        if !keep {
-            dropped.push(file);
-            continue;
-        }
-        let Found { path, disk, mut kind, meta, inode, .. } = file;
-        let first = inode.and_then(|inode| first_names.get(&inode));
-        match (first, inode) {
-            (Some(first), _) => kind = Kind::Hardlink { target: first.clone() },
-            (None, Some(inode)) => {
-                first_names.insert(inode, path.clone());
-            }
-            (None, None) => {}
-        }
-        if !matches!(kind, Kind::Hardlink { .. }) {
-            whole_seconds(&path, &disk, &meta)?;
-        }
-        let meta = Meta { mtime: Mtime::from_secs(meta.mtime.secs), ..meta };
-        entries.push(Entry { path, kind, meta, implied: false });
+        if keep { kept.push(file) } else { dropped.push(file) }
     }
+    for file in &kept {
+        whole_seconds(&file.path, &file.disk, &file.meta)?;
+    }
+    let entries = entries(kept, whiteouts);
     // Children before the directories that hold them.
     for file in dropped.iter().rev().filter(|file| !file.path.is_root()) {
         let flags = if file.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
@@ -109,8 +91,30 @@ pub fn changes(upper: &Path, below: &dyn Tree, ownership: Ownership<'_>) -> Resu
     for entry in entries.iter().filter(|entry| entry.kind.is_dir()) {
         whole_seconds(&entry.path, &upper.join(entry.path.as_os_path()), &entry.meta)?;
     }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(entries)
+}
+
+/// Returns the entries of a layer with these files, sorted by path.
+pub(super) fn entries(files: Vec<Found>, whiteouts: BTreeSet<TreePath>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = whiteouts
+        .into_iter()
+        .map(|path| Entry { path, kind: Kind::Whiteout, meta: Meta::default(), implied: false })
+        .collect();
+    let mut first_names: HashMap<(u64, u64), TreePath> = HashMap::new();
+    for Found { path, mut kind, meta, inode, .. } in files {
+        let first = inode.and_then(|inode| first_names.get(&inode));
+        match (first, inode) {
+            (Some(first), _) => kind = Kind::Hardlink { target: first.clone() },
+            (None, Some(inode)) => {
+                first_names.insert(inode, path.clone());
+            }
+            (None, None) => {}
+        }
+        let meta = Meta { mtime: Mtime::from_secs(meta.mtime.secs), ..meta };
+        entries.push(Entry { path, kind, meta, implied: false });
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    entries
 }
 
 /// Finds all files in `upper`, parents first.
@@ -145,44 +149,55 @@ fn scan(
             use std::os::unix::ffi::OsStrExt;
             let (path, disk) = (dir.child(name.as_bytes()), disk.join(&name));
             let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", &path, errno))?;
-            let file_type = FileType::from_raw_mode(stat.st_mode);
-            let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-            let kind = match file_type {
-                FileType::Directory => {
-                    todo.push(path);
-                    continue;
-                }
-                FileType::RegularFile => Kind::File { size: stat.st_size.unsigned_abs(), digest: None },
-                FileType::Symlink => {
-                    let target =
-                        rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| fail("read link", &path, errno))?;
-                    Kind::Symlink { target: target.into_bytes() }
-                }
-                FileType::CharacterDevice if device == (0, 0) => {
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => todo.push(path),
+                FileType::CharacterDevice if stat.st_rdev == 0 => {
                     if below.lookup(&path)?.is_some() {
                         whiteouts.insert(path);
                     } else {
                         rustix::fs::unlink(&disk).map_err(|errno| fail("remove", &path, errno))?;
                     }
-                    continue;
                 }
-                FileType::CharacterDevice => Kind::Char { device },
-                FileType::BlockDevice => Kind::Block { device },
-                FileType::Fifo => Kind::Fifo,
-                // A socket is nothing without its process.
-                _ => {
+                // It is nothing without its process; but what was there before is gone.
+                FileType::Socket => {
                     rustix::fs::unlink(&disk).map_err(|errno| fail("remove", &path, errno))?;
-                    continue;
+                    if below.lookup(&path)?.is_some() {
+                        make_whiteout(&path, &disk)?;
+                        whiteouts.insert(path);
+                    }
                 }
-            };
-            let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
-            let (meta, device) = meta(&path, &disk, &stat, ownership)?;
-            let kind = device.unwrap_or(kind);
-            found.push(Found { path, disk, kind, meta, inode, opaque: false });
+                _ => {
+                    let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+                    found.push(Found { inode, ..found_at(path, disk, &stat, ownership)? });
+                }
+            }
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(())
+}
+
+/// Returns the file at `path`, which lies at `disk`.
+pub(super) fn found(path: &TreePath, disk: PathBuf, ownership: Ownership<'_>) -> Result<Found, Error> {
+    let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", path, errno))?;
+    found_at(path.clone(), disk, &stat, ownership)
+}
+
+fn found_at(path: TreePath, disk: PathBuf, stat: &Stat, ownership: Ownership<'_>) -> Result<Found, Error> {
+    let numbers = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => {
+            let target = rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| fail("read link", &path, errno))?;
+            Kind::Symlink { target: target.into_bytes() }
+        }
+        FileType::CharacterDevice => Kind::Char { device: numbers },
+        FileType::BlockDevice => Kind::Block { device: numbers },
+        FileType::Fifo => Kind::Fifo,
+        _ => Kind::File { size: stat.st_size.unsigned_abs(), digest: None },
+    };
+    let (meta, device) = meta(&path, &disk, stat, ownership)?;
+    Ok(Found { path, disk, kind: device.unwrap_or(kind), meta, inode: None, opaque: false })
 }
 
 /// Returns the attributes of a file in the image; and what it is there, where it is a device.
@@ -264,7 +279,7 @@ fn get_xattr(disk: &Path, name: &str) -> Result<Option<Vec<u8>>, rustix::io::Err
 }
 
 /// Fills in the digests of the regular files, on all cores.
-fn digest(found: &mut [Found]) -> Result<(), Error> {
+pub(super) fn digest(found: &mut [Found]) -> Result<(), Error> {
     let mut firsts: HashMap<(u64, u64), usize> = HashMap::new();
     let mut todo = Vec::new();
     for (at, file) in found.iter().enumerate() {
@@ -347,8 +362,7 @@ fn hide_below(
                 use std::os::unix::ffi::OsStrExt;
                 let target = disk.join(std::ffi::OsStr::from_bytes(&name));
                 if !whiteouts.contains(&path) {
-                    rustix::fs::mknodat(CWD, &target, FileType::CharacterDevice, Mode::empty(), 0)
-                        .map_err(|errno| fail("make whiteout", &path, errno))?;
+                    make_whiteout(&path, &target)?;
                     whiteouts.insert(path);
                 }
             }
@@ -357,8 +371,13 @@ fn hide_below(
     Ok(())
 }
 
+fn make_whiteout(path: &TreePath, disk: &Path) -> Result<(), Error> {
+    rustix::fs::mknodat(CWD, disk, FileType::CharacterDevice, Mode::empty(), 0)
+        .map_err(|errno| fail("make whiteout", path, errno))
+}
+
 /// Says of each file that was found whether it belongs to the layer: it changed, or leads to something that did.
-fn changed(found: &[Found], whiteouts: &BTreeSet<TreePath>, below: &dyn Tree) -> Result<Vec<bool>, Error> {
+pub(super) fn changed(found: &[Found], whiteouts: &BTreeSet<TreePath>, below: &dyn Tree) -> Result<Vec<bool>, Error> {
     let mut keep = vec![false; found.len()];
     let mut changed_inodes = HashMap::new();
     for (at, file) in found.iter().enumerate() {
@@ -375,9 +394,13 @@ fn changed(found: &[Found], whiteouts: &BTreeSet<TreePath>, below: &dyn Tree) ->
             *changed_inodes.entry(inode).or_insert(false) |= keep[at];
         }
     }
-    // All names of a file stay together.
+    // All names of a file stay together: a name that was there before comes along with those that it got. But not one of
+    // several: which of them the new name was made from, nobody knows who works in place.
     for (at, file) in found.iter().enumerate() {
-        keep[at] |= file.inode.is_some_and(|inode| changed_inodes.get(&inode) == Some(&true));
+        let with_others = file.inode.is_some_and(|inode| changed_inodes.get(&inode) == Some(&true));
+        if !keep[at] && with_others {
+            keep[at] = !below.has_other_names(&file.path)?;
+        }
     }
     let kept = found.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(file, _)| &file.path);
     let leading: Vec<TreePath> = whiteouts.iter().chain(kept).flat_map(TreePath::ancestors).collect();
@@ -397,14 +420,17 @@ fn same(old_kind: &Kind, old: &Meta, new: &Found) -> bool {
         && old.uid == new.meta.uid
         && old.gid == new.meta.gid
         && old.xattrs == new.meta.xattrs
-        && same_time(old.mtime.secs, new.meta.mtime.secs)
+        && same_time(old.mtime, new.meta.mtime)
 }
 
-/// Whether `new` is what a file system says of a file that was given the time `old`: ext4 knows the years 1901 to 2446.
-fn same_time(old: i64, new: i64) -> bool {
+/// Whether `new` is what a file system says of a file that was given the time `old`: ext4 knows the years 1901 to 2446, and
+/// some know whole seconds only. What a step writes in the very second of the file below differs in the fraction, which no
+/// layer of ours has; so it does not depend on how fast the steps were.
+fn same_time(old: Mtime, new: Mtime) -> bool {
     const EARLIEST: i64 = -0x8000_0000;
     const LATEST: i64 = 0x3_7fff_ffff;
-    old == new || old.clamp(EARLIEST, LATEST) == new
+    let is_second = old.secs == new.secs || old.secs.clamp(EARLIEST, LATEST) == new.secs;
+    is_second && (new.nanos == 0 || new.nanos == old.nanos)
 }
 
 fn whole_seconds(path: &TreePath, disk: &Path, meta: &Meta) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::LayerError;
 use crate::tree::{Entry, FileDigest, Kind, Mtime, Owners, TreePath};
-use dirs::Dirs;
+pub(super) use dirs::Dirs;
 
 /// A layer's tree on disk that is being made.
 ///
@@ -117,7 +117,14 @@ impl DiskTree {
             Kind::Whiteout if self.owners == Owners::Caller => self.remove(path)?,
             Kind::Whiteout => self.replacing(path, "create the whiteout of", |dir| {
                 let dev: Dev = rustix::fs::makedev(0, 0);
-                rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), dev)
+                match rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), dev) {
+                    // Overlayfs refuses to have such a device in it. Nothing can be mounted upon it either.
+                    Err(Errno::PERM) => match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(_) => Err(Errno::EXIST),
+                        Err(_) => Ok(()),
+                    },
+                    result => result,
+                }
             })?,
             Kind::Hardlink { target } => self.create_hardlink(path, target)?,
             Kind::Char { .. } | Kind::Block { .. } => self.create_device(entry)?,
@@ -132,6 +139,27 @@ impl DiskTree {
     pub fn remove(&mut self, path: &TreePath) -> Result<(), LayerError> {
         self.forget(path);
         self.dirs.remove(path).map_err(|error| io_error("remove", path, error))
+    }
+
+    /// Gives the file or directory at `path` the time `mtime`; a link itself, not what it leads to. Nothing there is no
+    /// error.
+    ///
+    /// # Errors
+    /// [`LayerError::Io`].
+    pub fn set_time(&mut self, path: &TreePath, mtime: Mtime) -> Result<(), LayerError> {
+        let fail = |error| io_error("set the time of", path, error);
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+            let root = self.dirs.open(path).map_err(fail)?;
+            return rustix::fs::futimens(&root, &times(mtime)).map_err(fail);
+        };
+        let set = self
+            .dirs
+            .parent(&parent)
+            .and_then(|dir| rustix::fs::utimensat(dir, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW));
+        match set {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            result => result.map_err(fail),
+        }
     }
 
     /// Gives all directories their mode and time, deepest first.

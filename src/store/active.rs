@@ -47,25 +47,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn prepare(&self) -> Result<Active, StoreError> {
+        let (dir, lock) = self.locked_dir("active")?;
+        let active = Active { dir, _lock: lock };
+        make_dir(&active.upper(), 0o755)?;
+        make_dir(&active.work(), 0o755)?;
+        Ok(active)
+    }
+
+    /// Returns a new folder for things that are being made, with a lock on it; its name begins with `kind`.
+    pub(super) fn locked_dir(&self, kind: &str) -> Result<(PathBuf, File), StoreError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let nanos = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let name = format!("active-{}-{count}-{:x}{:08x}", std::process::id(), nanos.tv_sec, nanos.tv_nsec);
+        let name = format!("{kind}-{}-{count}-{:x}{:08x}", std::process::id(), nanos.tv_sec, nanos.tv_nsec);
         let dir = self.tmp().join(name);
-        let make = |path: &Path, mode: u32| {
-            fs::DirBuilder::new().mode(mode).create(path).map_err(|source| StoreError::io("create", path, source))
-        };
-        make(&dir, 0o700)?;
+        make_dir(&dir, 0o700)?;
         let lock = File::open(&dir).map_err(|source| StoreError::io("open", &dir, source))?;
         lock.lock().map_err(|source| StoreError::io("lock", &dir, source))?;
-        let active = Active { dir, _lock: lock };
-        make(&active.upper(), 0o755)?;
-        make(&active.work(), 0o755)?;
-        // The umask of the caller must not show in the image.
-        let upper = active.upper();
-        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
-            .map_err(|source| StoreError::io("chmod", &upper, source))?;
-        Ok(active)
+        Ok((dir, lock))
     }
 
     /// Removes what processes that are gone left in the folder for temporary things. Files of other ids can be removed
@@ -84,10 +83,20 @@ impl Store {
                 fs::symlink_metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (meta.dev(), meta.ino()))
             };
             if file.try_lock().is_ok() && file.metadata().is_ok_and(is_there) {
+                super::workplace::end_left_over(&path);
                 let _ = remove_all(&path);
             }
         }
     }
+}
+
+/// Makes a folder with just this mode: the umask of the caller must not show in an image.
+pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
+    fs::DirBuilder::new()
+        .mode(mode)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .map_err(|source| StoreError::io("create", path, source))
 }
 
 /// Removes the file or folder at `path` and all in it, also folders that forbid their owner to.

@@ -173,6 +173,7 @@ impl Store {
         }
         // Nobody else is here, so all that is still there is left over.
         for file in files(&self.tmp(), 1) {
+            super::workplace::end_left_over(&file);
             done.remove(&file, Kind::Leftover);
         }
         Ok(done)

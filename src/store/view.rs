@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -181,6 +182,20 @@ impl Tree for View {
         Ok(self.find(path).map(|(at, entry)| self.node(at, entry)))
     }
 
+    fn has_other_names(&self, path: &TreePath) -> Result<bool, Error> {
+        let Some((at, entry)) = self.find(path) else { return Ok(false) };
+        let first = match &entry.kind {
+            Kind::Hardlink { target } => target,
+            _ => &entry.path,
+        };
+        let is_name = |other: &&Entry| match &other.kind {
+            Kind::Hardlink { target } => target == first,
+            _ => other.path == *first,
+        };
+        let mut names = self.layers[at].index.entries().iter().filter(is_name).filter(|other| other.path != *path);
+        Ok(names.any(|other| self.find(&other.path).is_some_and(|(from, _)| from == at)))
+    }
+
     fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Node)>, Error> {
         if !path.is_root() && !self.entry(path).is_some_and(|entry| entry.kind.is_dir()) {
             return Err(error("read directory", path, io::Error::from(io::ErrorKind::NotADirectory)));
@@ -219,20 +234,29 @@ impl Tree for View {
 /// Opens the regular file `path` in the layer directory `dir`; a link anywhere in `path` is refused.
 pub(crate) fn open_in(dir: &std::path::Path, path: &TreePath) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    open_with(dir, path, flags).map(File::from)
+}
+
+/// As [`open_in`], for a directory.
+pub(crate) fn open_dir_in(dir: &std::path::Path, path: &TreePath) -> io::Result<OwnedFd> {
+    open_with(dir, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW)
+}
+
+fn open_with(dir: &std::path::Path, path: &TreePath, flags: OFlags) -> io::Result<OwnedFd> {
     let base = openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match openat2(&base, path.as_os_path(), flags, Mode::empty(), resolve) {
-        Ok(fd) => Ok(File::from(fd)),
+        Ok(fd) => Ok(fd),
         Err(rustix::io::Errno::NOSYS) => {
             // Before Linux 5.6: component by component.
-            let mut at = base;
+            let mut at = openat(&base, ".", flags & !OFlags::NONBLOCK | OFlags::DIRECTORY, Mode::empty())?;
             let mut parts = path.components().peekable();
             while let Some(part) = parts.next() {
                 let last = parts.peek().is_none();
                 let step = if last { flags } else { OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW };
                 at = openat(&at, part, step | OFlags::CLOEXEC, Mode::empty())?;
             }
-            Ok(File::from(at))
+            Ok(at)
         }
         Err(errno) => Err(errno.into()),
     }

@@ -28,6 +28,15 @@ pub trait Tree: Sync {
     /// [`Error`] where the file system or the index cannot be read.
     fn lookup(&self, path: &TreePath) -> Result<Option<Node>, Error>;
 
+    /// Returns whether the file at `path` can be seen under another name, too.
+    ///
+    /// # Errors
+    /// [`Error`] where the file system or the index cannot be read.
+    fn has_other_names(&self, path: &TreePath) -> Result<bool, Error> {
+        let _ = path;
+        Ok(false)
+    }
+
     /// Returns the names and files in the directory `path`, sorted by name (bytes).
     ///
     /// # Errors

@@ -8,8 +8,11 @@
 //! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. S0 also answers the system calls that are emulated. C could lose that setting to a setuid program; S0 and S1 exec
 //! nothing and change no ids, so they never do.
 
+mod chroot;
 mod control;
 mod detached;
+pub(crate) mod fence;
+mod limits;
 mod process;
 mod root;
 mod run;
@@ -25,7 +28,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Errno, RuntimeError};
 use crate::wire;
 
+pub use chroot::end_marked;
 pub use control::Control;
+pub use limits::{DEFAULT_SHM, Kept, LEAST_CPUS, LEAST_MEMORY, Limits, Makeshift, Swap, Ulimit, UlimitKind};
 pub use run::run;
 pub(crate) use step::step_role;
 
@@ -37,6 +42,8 @@ pub const MAX_LOWER: usize = 500;
 pub struct ContainerSpec {
     /// What the command sees as its file system.
     pub rootfs: RootfsSource,
+    /// What is around the command.
+    pub place: Place,
     /// An existing, empty directory of the host, above none of the paths in `rootfs` and `binds`. The executor mounts a
     /// tmpfs on it, out of sight of everybody else: nothing stays in it, and steps may share it.
     #[serde(with = "wire::raw")]
@@ -66,6 +73,8 @@ pub struct ContainerSpec {
     pub new_session: bool,
     /// The standard input.
     pub stdin: Stdin,
+    /// What it may use.
+    pub limits: Limits,
     /// What ids and owners are to the command.
     pub ids: Ids,
 }
@@ -95,6 +104,22 @@ pub struct SpecialOwner {
     pub uid: u32,
     /// Group id in the image.
     pub gid: u32,
+}
+
+/// What is around a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Namespaces of its own: mounts, processes, IPC, host name.
+    Namespaces,
+    /// Nothing of its own but a root directory (chroot(2)), which is a [`RootfsSource::Dir`]: for root in a container that
+    /// allows no namespaces. The processes are those of the caller's namespace, and root can leave the directory: this is
+    /// no boundary. Nothing can be mounted, so `scratch` and `hostname` are not used and there are no `binds`; the
+    /// directory dev must be there and empty, and gets the devices that the caller may make.
+    Chroot {
+        /// Set on every process of the step, so that [`end_marked`] can find those that outlived everybody. Unique among
+        /// the steps of a machine.
+        mark: u64,
+    },
 }
 
 /// Where the root file system comes from.
@@ -153,6 +178,8 @@ pub enum Io<'a> {
     Capture {
         /// Gets the stream, and bytes that may end within a line or a character.
         on_output: &'a mut dyn FnMut(Stream, &[u8]),
+        /// Whether this thread is likely to run another command soon: the process for it is then started meanwhile.
+        another: bool,
     },
     /// To the output of this process.
     Inherit,
@@ -215,12 +242,20 @@ pub struct Report {
     /// can not be signalled or looked into. All of this /proc is read-only: a command can not write to its own files there
     /// either, such as /proc/self/oom_score_adj or /proc/self/comm.
     pub proc_bound: bool,
+    /// The command sees processes of steps that run at the same time ([`proc_bound`](Self::proc_bound)), and can look into
+    /// them, because the kernel has no Landlock (5.19).
+    pub steps_exposed: bool,
     /// /sys could not be shown read-only, and is empty.
     pub sys_empty: bool,
     /// The host name could not be set, as under Podman's seccomp profile, and is that of the caller.
     pub hostname_kept: bool,
     /// Devices that are missing in /dev, because they are missing outside.
     pub devices_missing: Vec<String>,
+    /// How the limits are kept.
+    pub limits: Kept,
+    /// The command was in a directory only ([`Place::Chroot`]): among the processes of the caller, with no file system at
+    /// /proc and /sys.
+    pub chroot: bool,
 }
 
 /// What a command and the processes that it waited for used.
@@ -247,6 +282,9 @@ pub struct Finished {
     /// The number is the one that the container saw, which overlayfs keeps when it copies a file up. An inode that is not
     /// here, or was removed and made again, belongs to 0:0.
     pub special: Vec<(u64, u32, u32)>,
+    /// Whether one of its processes was killed because the memory limit was reached. Known only where a control group
+    /// keeps that limit.
+    pub out_of_memory: bool,
 }
 
 /// What a step is asked.
@@ -255,6 +293,8 @@ struct Request<S> {
     spec: S,
     /// The soft limit of open files that the command gets; `None` to leave it.
     open_files: Option<u64>,
+    /// What its limits are kept with.
+    means: limits::Means,
 }
 
 /// What the step tells the caller.
@@ -297,6 +337,14 @@ impl ContainerSpec {
             RootfsSource::Dir(dir) if !dir.is_absolute() => return bad("rootfs", "a path that is not absolute"),
             _ => {}
         }
+        if let Place::Chroot { .. } = self.place {
+            if !matches!(self.rootfs, RootfsSource::Dir(_)) {
+                return bad("rootfs", "layers can not be mounted without namespaces");
+            }
+            if !self.binds.is_empty() {
+                return bad("binds", "nothing can be mounted without namespaces");
+            }
+        }
         if self.binds.iter().any(|bind| !bind.source.is_absolute() || !bind.target.is_absolute()) {
             return bad("binds", "a path that is not absolute");
         }
@@ -317,6 +365,9 @@ impl ContainerSpec {
         }
         if self.hostname.is_empty() || self.hostname.len() > 64 || self.hostname.contains('\0') {
             return bad("hostname", "not of 1 to 64 bytes");
+        }
+        if let Some(problem) = self.limits.problem() {
+            return bad("limits", problem);
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, Obstacle, Report, Request, Stdin, root, supervise};
+use super::limits::Keep;
+use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, sys, wire};
 
@@ -54,13 +55,15 @@ pub(super) enum Word {
 /// Becomes the command of `request`; tells `status` how far it comes, and hands the supervisor what it needs.
 pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream) -> ! {
     let spec = &request.spec;
-    let word = match prepare(spec, supervisor) {
+    // Before anything else: what this process uses counts as the step's, and the files of the group are in the old root.
+    let mut keep = Keep::begin(&spec.limits, &request.means);
+    let word = match prepare(spec, &mut keep, supervisor) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
                 sys::exit(1);
             }
-            start(spec, request.open_files)
+            start(spec, request.open_files, &keep)
         }
     };
     let _ = wire::send(status.as_fd(), &word, &[]);
@@ -68,11 +71,13 @@ pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStre
 }
 
 /// Everything that needs privileges.
-fn prepare(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<Report, RuntimeError> {
+fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>, supervisor: &UnixStream) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
     let mut report = root::build(spec)?;
+    // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
+    report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
     report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
     if spec.new_session {
@@ -85,12 +90,14 @@ fn prepare(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<Report, Runt
     }
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    keep.raise()?;
     drop_privileges(spec, supervisor)?;
+    report.limits = keep.finish();
     Ok(report)
 }
 
 /// A command that is not root can then open /dev/stdout and /dev/stderr.
-fn give_pipes_away(spec: &ContainerSpec) {
+pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     for fd in [stdout.as_fd(), stderr.as_fd()] {
         let is_pipe = rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
@@ -101,10 +108,13 @@ fn give_pipes_away(spec: &ContainerSpec) {
     }
 }
 
-fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
+/// Takes away what a command must not have, and becomes its user.
+pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
+    let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        if CAPABILITIES.contains(one) {
+        // Who has none of the others need not be able to take them away.
+        if CAPABILITIES.contains(one) || rustix::thread::capability_is_in_bounding_set(one) == Ok(false) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(one) {
@@ -118,14 +128,17 @@ fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), 
     if families.owners {
         // Who the command is, the supervisor knows. It is the last thing that is done here for real.
         emulate::become_first()?;
-        set_capabilities(supervise::REAL_CAPABILITIES)?;
+        set_capabilities(supervise::REAL_CAPABILITIES & own)?;
         rustix::thread::set_no_new_privs(true)
             .map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
         return supervise::watch(families, supervisor);
     }
-    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes.
-    supervise::watch(families, supervisor)?;
-    set_capabilities(CAPABILITIES)?;
+    // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes. A container around
+    // this one that does not give it has a filter of its own.
+    if spec.place == Place::Namespaces || own.contains(CapabilitySet::SYS_ADMIN) {
+        supervise::watch(families, supervisor)?;
+    }
+    set_capabilities(CAPABILITIES & own)?;
     let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     rustix::thread::set_thread_groups(&groups)
         .map_err(|errno| RuntimeError::call(format!("setgroups({:?})", spec.groups), errno))?;
@@ -143,7 +156,7 @@ fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
+pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }
@@ -157,11 +170,13 @@ fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
     sys::default_signals();
     // Nothing that a library opened gets to the command.
     let _ = sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC);
-    if let Some(soft) = open_files {
+    let candidates = candidates(program, &spec.env);
+    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
+    let open_files_are_limited = keep.last();
+    if let Some(soft) = open_files.filter(|_| !open_files_are_limited) {
         limits::set_open_files(soft);
     }
-    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
-    for candidate in candidates(program, &spec.env) {
+    for candidate in candidates {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
         let errno = sys::execve(&path, &args, &env);
         let next_may_work = [E::NOENT, E::NOTDIR, E::ACCESS].into_iter().any(|passable| errno.is(passable));

@@ -14,8 +14,7 @@ use rustix::process::{
 };
 
 use super::process::{self, Word};
-use super::supervise;
-use super::{ContainerSpec, Exit, Message, Request, Stdin, Usage};
+use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::role;
 use crate::sys::{self, Forked};
@@ -35,7 +34,7 @@ pub(crate) fn step_role() -> ! {
     sys::exit(code)
 }
 
-fn tell(socket: &UnixStream, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+pub(super) fn tell(socket: &UnixStream, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     wire::send(socket.as_fd(), message, fds)
 }
 
@@ -46,6 +45,9 @@ fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<Ow
         rustix::stdio::dup2_stdin(&stdin).map_err(|errno| RuntimeError::call("dup2(standard input)", errno))?;
     }
     rustix::process::chdir("/").map_err(|errno| RuntimeError::call("chdir(\"/\")", errno))?;
+    if let Place::Chroot { .. } = request.spec.place {
+        return chroot::outer(request, socket);
+    }
     sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
         .map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)", errno))?;
     let this = own_pidfd()?;
@@ -119,12 +121,33 @@ fn command(
     };
     drop((theirs, supervisor));
     hide();
+    let start = started(&ours, socket, child)?;
+    let status = wait(child)?;
+    match start {
+        Start::Refused(exit) => Ok(exit),
+        Start::Died => Err(died("the process that makes the container", status)),
+        Start::Done => Ok(how(status)),
+    }
+}
+
+/// How far C came.
+pub(super) enum Start {
+    /// It executed the command.
+    Done,
+    /// The command could not be executed.
+    Refused(Exit),
+    /// It ended before it was so far.
+    Died,
+}
+
+/// Hears from C on `ours` how it starts, and tells the caller when it has.
+pub(super) fn started(ours: &UnixStream, socket: &UnixStream, child: Pid) -> Result<Start, RuntimeError> {
     let mut ready = None;
     let mut refused = None;
     let mut receiver = wire::Receiver::new();
     // Its end closes when the command is executed.
     let lost = |errno| RuntimeError::call("recv(socket of the command)", errno);
-    while let Some(word) = receiver.wait::<Word>(&ours).map_err(lost)? {
+    while let Some(word) = receiver.wait::<Word>(ours).map_err(lost)? {
         match word {
             Word::Ready(report) => ready = Some(report),
             Word::NotStarted { errno, what, path } => refused = Some(Exit::NotStarted { errno, what, path }),
@@ -134,42 +157,38 @@ fn command(
             }
         }
     }
-    let ready_is_missing = ready.is_none();
-    if let Some(report) = ready {
-        // The caller may be gone, in which case this process soon is too.
-        let _ = match pidfd_open(child, PidfdFlags::empty()) {
-            Ok(fd) => tell(socket, &Message::Started(report), &[fd.as_fd()]),
-            Err(_) => tell(socket, &Message::Started(report), &[]),
-        };
-    }
-    let status = wait(child)?;
-    if let Some(exit) = refused {
-        return Ok(exit);
-    }
-    if ready_is_missing {
-        return Err(died("the process that makes the container", status));
-    }
-    Ok(match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
-    })
+    let Some(report) = ready else { return Ok(Start::Died) };
+    // The caller may be gone, in which case this process soon is too.
+    let _ = match pidfd_open(child, PidfdFlags::empty()) {
+        Ok(fd) => tell(socket, &Message::Started(report), &[fd.as_fd()]),
+        Err(_) => tell(socket, &Message::Started(report), &[]),
+    };
+    Ok(refused.map_or(Start::Done, Start::Refused))
 }
 
-fn died(role: &str, status: WaitStatus) -> RuntimeError {
+/// How the command ended.
+pub(super) fn how(status: WaitStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+    }
+}
+
+pub(super) fn died(role: &str, status: WaitStatus) -> RuntimeError {
     let status = role::how_it_ended(status.exit_status(), status.terminating_signal());
     RuntimeError::Died { role: role.into(), status }
 }
 
-fn own_pidfd() -> Result<OwnedFd, RuntimeError> {
+pub(super) fn own_pidfd() -> Result<OwnedFd, RuntimeError> {
     pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| RuntimeError::call("pidfd_open(getpid())", errno))
 }
 
 /// Keeps this process from being looked into by the step, even where the /proc of the caller is shown there.
-fn hide() {
+pub(super) fn hide() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-fn wait(child: Pid) -> Result<WaitStatus, RuntimeError> {
+pub(super) fn wait(child: Pid) -> Result<WaitStatus, RuntimeError> {
     loop {
         match waitpid(Some(child), WaitOptions::empty()) {
             Ok(Some((_, status))) => return Ok(status),
@@ -179,7 +198,7 @@ fn wait(child: Pid) -> Result<WaitStatus, RuntimeError> {
     }
 }
 
-fn usage() -> Usage {
+pub(super) fn usage() -> Usage {
     // The call is there in every kernel; without it nothing is known.
     let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Usage::default() };
     let time = |time: TimeVal| {

@@ -40,9 +40,6 @@ pub enum Wanted {
     Nothing,
 }
 
-/// Whether a step can be run by chroot(2) yet.
-const CHROOT_RUNS_STEPS: bool = false;
-
 /// How steps are run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
@@ -125,8 +122,7 @@ impl Wanted {
             Wanted::Any => &Rung::ALL,
             Wanted::UserNamespace => &[Rung::FullMap, Rung::SingleId],
             Wanted::Chroot => &[Rung::Chroot],
-            Wanted::ChrootFirst if CHROOT_RUNS_STEPS => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
-            Wanted::ChrootFirst => &Rung::ALL,
+            Wanted::ChrootFirst => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
             Wanted::Nothing => &[],
         }
     }
@@ -165,14 +161,15 @@ impl Choice {
         match &self.mode {
             Mode::UserNamespace(_) if self.wanted == Wanted::ChrootFirst => of(Rung::Chroot),
             Mode::UserNamespace(_) => of(Rung::FullMap),
+            Mode::Chroot if self.wanted != Wanted::Any => None,
             // A namespace with one id takes the least.
             Mode::Chroot | Mode::None(_) => of(Rung::SingleId).or(of(Rung::FullMap)).or(of(Rung::Chroot)),
         }
     }
 
     fn new(wanted: Wanted, attempts: Vec<Attempt>) -> Self {
-        let among = |attempt: &&Attempt| wanted.rungs().contains(&attempt.rung);
-        let taken = attempts.iter().filter(among).find(|attempt| attempt.refused.is_none());
+        let works = |rung: &Rung| attempts.iter().find(|attempt| attempt.rung == *rung && attempt.refused.is_none());
+        let taken = wanted.rungs().iter().find_map(works);
         let mode = match taken {
             Some(Attempt { maps: Some(maps), .. }) => Mode::UserNamespace(maps.clone()),
             Some(Attempt { maps: None, .. }) => Mode::Chroot,
@@ -189,13 +186,7 @@ impl Choice {
 /// Tries what is wanted, best first, until something works. `dir` is a directory on the file system of the store. The process
 /// enters nothing: all is tried by children.
 pub fn choose(dir: &Path, wanted: Wanted) -> Choice {
-    let mut attempts = attempts(dir, wanted.rungs(), Until::OneWorks);
-    if wanted == Wanted::ChrootFirst && !CHROOT_RUNS_STEPS {
-        let refused = RuntimeError::Unsupported { what: "running a step by chroot(2)".into() };
-        attempts.retain(|attempt| attempt.rung != Rung::Chroot);
-        attempts.push(Attempt { rung: Rung::Chroot, maps: None, refused: Some(refused) });
-    }
-    Choice::new(wanted, attempts)
+    Choice::new(wanted, attempts(dir, wanted.rungs(), Until::OneWorks))
 }
 
 /// As [`choose`] with [`Wanted::Any`], but tries every rung.
@@ -333,7 +324,9 @@ mod tests {
             (Wanted::Any, [true, true, false], (chroot.clone(), Some(Rung::SingleId))),
             (Wanted::Any, [true, true, true], (none.clone(), Some(Rung::SingleId))),
             (Wanted::UserNamespace, [true, true, false], (none.clone(), Some(Rung::SingleId))),
-            (Wanted::Chroot, [false, false, false], (chroot, None)),
+            (Wanted::Chroot, [true, true, false], (chroot.clone(), None)),
+            (Wanted::ChrootFirst, [true, true, false], (chroot, None)),
+            (Wanted::ChrootFirst, [true, false, true], (userns.clone(), Some(Rung::Chroot))),
             (Wanted::Chroot, [false, false, true], (none.clone(), Some(Rung::Chroot))),
             (Wanted::Nothing, [false, false, false], (none, None)),
         ] {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, RootfsSource, Stdin, Stream, run,
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Place as Around, RootfsSource, Stdin, Stream, run,
 };
 
 const APPLETS: &[&str] = &[
@@ -80,8 +80,10 @@ impl Place {
                 groups: vec![],
                 hostname: "build".into(),
                 new_session: true,
+                place: Around::Namespaces,
                 stdin: Stdin::Null,
                 ids: self.ids(),
+                limits: Limits::default(),
             },
         }
     }
@@ -155,7 +157,7 @@ impl Step {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
-        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output }, control)?;
+        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output, another: false }, control)?;
         Ok(Done { finished, stdout, stderr })
     }
 

@@ -9,7 +9,7 @@ use crate::tree::TreePath;
 
 /// Opens directories below a root, never through a symbolic link, and remembers the one used last.
 #[derive(Debug)]
-pub(super) struct Dirs {
+pub(in crate::layer) struct Dirs {
     root: OwnedFd,
     /// Most entries of an archive are in the directory of the entry before.
     last: Option<(TreePath, OwnedFd)>,
@@ -18,12 +18,12 @@ pub(super) struct Dirs {
 }
 
 impl Dirs {
-    pub(super) fn new(root: OwnedFd) -> Self {
+    pub(in crate::layer) fn new(root: OwnedFd) -> Self {
         Dirs { root, last: None, openat2: true }
     }
 
     /// Returns the directory at `path`, to make files in it.
-    pub(super) fn parent(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>, Errno> {
+    pub(in crate::layer) fn parent(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>, Errno> {
         if path.is_root() {
             return Ok(self.root.as_fd());
         }
@@ -39,7 +39,7 @@ impl Dirs {
     }
 
     /// Opens the directory at `path` for reading.
-    pub(super) fn open(&mut self, path: &TreePath) -> Result<OwnedFd, Errno> {
+    pub(in crate::layer) fn open(&mut self, path: &TreePath) -> Result<OwnedFd, Errno> {
         self.walk(path, OFlags::RDONLY)
     }
 

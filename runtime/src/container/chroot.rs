@@ -1,0 +1,334 @@
+//! The processes of a step where no namespace can be made: the command works in a directory that is its root
+//! (chroot(2)), among the processes of the caller.
+//!
+//! Nobody but the kernel's habits keeps the step together. S0 and S1 are reapers of orphans (PR_SET_CHILD_SUBREAPER),
+//! so whatever the command leaves behind becomes a child of S1, whichever sessions it has made. S1 watches the caller and
+//! S0, and when one of them or the command ends, it kills all that is below it. When S1 is killed, its children become
+//! those of S0, which does the same. Only somebody who kills the caller, S0 and S1 at the same time leaves processes
+//! behind; they carry a mark, by which [`end_marked`] finds them.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::sys::signal::{SigSet, Signal as Named};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno as E;
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, setrlimit, wait};
+
+use super::limits::Keep;
+use super::process::{Word, drop_privileges, give_pipes_away, start};
+use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
+use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
+use crate::error::{Errno, RuntimeError};
+use crate::role;
+use crate::sys::{self, Forked};
+use crate::wire;
+
+/// The devices that every command expects: name, major and minor number.
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// As in other containers.
+const LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
+
+/// S0: waits for S1, and ends what S1 could not end.
+pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
+    reap_orphans()?;
+    let this = own_pidfd()?;
+    let setup = supervise::prepare(&request.spec)?;
+    let (ours, theirs) = role::pair()?;
+    match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
+        Forked::Child => {
+            drop((ours, setup));
+            sys::exit(i32::from(inner(request, socket, &this, theirs).is_err()))
+        }
+        Forked::Parent(child) => {
+            drop(theirs);
+            hide();
+            let emulator = supervise::start(setup, &ours);
+            if emulator.is_err() {
+                // Its calls would never be answered.
+                let _ = kill_process(child, Signal::KILL);
+            }
+            let status = step::wait(child)?;
+            end_all();
+            if let Some(emulator) = emulator? {
+                tell(socket, &Message::Owners(emulator.special()), &[])
+                    .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
+            }
+            if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
+        }
+    }
+}
+
+/// S1: starts C, tells the caller how it goes, and ends all that C leaves.
+fn inner(
+    request: &Request<ContainerSpec>,
+    socket: &UnixStream,
+    parent: &OwnedFd,
+    supervisor: UnixStream,
+) -> Result<(), Errno> {
+    hide();
+    let begun = reap_orphans().and_then(|()| own_pidfd());
+    match begun {
+        Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
+        Err(error) => return tell(socket, &Message::Failed(error), &[]),
+    }
+    let ended = command(request, socket, parent, supervisor);
+    end_all();
+    match ended {
+        Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
+        Err(error) => tell(socket, &Message::Failed(error), &[]),
+    }
+}
+
+fn reap_orphans() -> Result<(), RuntimeError> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|errno| RuntimeError::call("prctl(PR_SET_CHILD_SUBREAPER)", errno))
+}
+
+/// Starts C and waits for it. Orphans that end meanwhile are buried.
+fn command(
+    request: &Request<ContainerSpec>,
+    socket: &UnixStream,
+    parent: &OwnedFd,
+    supervisor: UnixStream,
+) -> Result<Exit, RuntimeError> {
+    let mut children = SigSet::empty();
+    children.add(Named::SIGCHLD);
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|errno| RuntimeError::call("signalfd", Errno::from_raw(errno as i32)))?;
+    let (ours, theirs) = role::pair()?;
+    let this = rustix::process::getpid();
+    let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
+        Forked::Child => {
+            drop(ours);
+            become_command(request, &theirs, &supervisor, this)
+        }
+        Forked::Parent(child) => child,
+    };
+    drop((theirs, supervisor));
+    let start = started(&ours, socket, child)?;
+    let status = loop {
+        // Takes away what is told; each is looked for below.
+        while let Ok(Some(_)) = signals.read_signal() {}
+        if let Some(status) = bury(child)? {
+            break status;
+        }
+        let mut fds = [
+            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(parent, PollFlags::IN),
+            PollFd::new(socket, PollFlags::RDHUP),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(E::INTR) => {}
+            Err(errno) => return Err(RuntimeError::call("poll", errno)),
+        }
+        // S0 or the caller is gone.
+        if !fds[1].revents().is_empty() || !fds[2].revents().is_empty() {
+            return Err(RuntimeError::Interrupted);
+        }
+    };
+    match start {
+        Start::Refused(exit) => Ok(exit),
+        Start::Died => Err(died("the process that makes the container", status)),
+        Start::Done => Ok(step::how(status)),
+    }
+}
+
+/// Takes in the ends of all children that have ended. Returns that of `child`, if it is among them.
+fn bury(child: Pid) -> Result<Option<WaitStatus>, RuntimeError> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == child => return Ok(Some(status)),
+            Ok(Some(_)) | Err(E::INTR) => {}
+            Ok(None) => return Ok(None),
+            Err(errno) => return Err(RuntimeError::call("waitpid", errno)),
+        }
+    }
+}
+
+/// Kills every process below this one, and returns when they have ended: children of the killed become children of this
+/// process.
+fn end_all() {
+    loop {
+        for child in children() {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(E::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Returns the children of this process.
+fn children() -> Vec<Pid> {
+    let pid = |text: &str| text.parse().ok().and_then(Pid::from_raw);
+    let this = rustix::process::getpid();
+    let number = this.as_raw_nonzero();
+    if let Ok(list) = fs::read_to_string(format!("/proc/{number}/task/{number}/children")) {
+        return list.split_ascii_whitespace().filter_map(pid).collect();
+    }
+    // A kernel without that list.
+    let parent_of = |stat: &str| pid(stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?);
+    processes()
+        .filter(|(_, dir)| {
+            fs::read(dir.join("stat")).is_ok_and(|stat| parent_of(&String::from_utf8_lossy(&stat)) == Some(this))
+        })
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+/// All processes that /proc shows, and their directories there.
+fn processes() -> impl Iterator<Item = (Pid, std::path::PathBuf)> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
+        Some((pid, entry.path()))
+    })
+}
+
+/// Kills the processes that a step with this [`Place::Chroot`] left behind when its caller and all who watched over it
+/// were killed. Returns how many there were.
+///
+/// A mark is the limit of file locks, which means nothing to the kernel; every process hands it on. A hostile step can take
+/// it off.
+pub fn end_marked(mark: u64) -> usize {
+    let is_marked = |limits: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"));
+        line.is_some_and(|line| line.split_ascii_whitespace().nth(1) == Some(mark.to_string().as_str()))
+    };
+    let mut killed = 0;
+    // Who forks while this looks may be missed once.
+    for _ in 0..100 {
+        let found: Vec<Pid> = processes()
+            .filter(|(_, dir)| fs::read_to_string(dir.join("limits")).is_ok_and(|limits| is_marked(&limits)))
+            .filter(|(_, dir)| !is_dead(dir))
+            .map(|(pid, _)| pid)
+            .collect();
+        if found.is_empty() {
+            break;
+        }
+        killed += found.len();
+        for pid in found {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    killed
+}
+
+/// Whether a process has ended, and only nobody has asked how.
+fn is_dead(dir: &Path) -> bool {
+    fs::read(dir.join("stat")).is_ok_and(|stat| {
+        let stat = String::from_utf8_lossy(&stat).into_owned();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    })
+}
+
+/// C: becomes the command of `request`; tells `status` how far it comes.
+fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream, parent: Pid) -> ! {
+    let spec = &request.spec;
+    let mut keep = Keep::begin(&spec.limits, &request.means);
+    let word = match prepare(spec, &mut keep, supervisor, parent) {
+        Err(error) => Word::Failed(error),
+        Ok(report) => {
+            if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
+                sys::exit(1);
+            }
+            start(spec, request.open_files, &keep)
+        }
+    };
+    let _ = wire::send(status.as_fd(), &word, &[]);
+    sys::exit(1)
+}
+
+fn prepare(
+    spec: &ContainerSpec,
+    keep: &mut Keep<'_>,
+    supervisor: &UnixStream,
+    parent: Pid,
+) -> Result<Report, RuntimeError> {
+    let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
+    let (RootfsSource::Dir(dir), Place::Chroot { mark }) = (&spec.rootfs, &spec.place) else {
+        return Err(RuntimeError::BadSpec { field: "rootfs".into(), reason: "no directory to work in".into() });
+    };
+    let mut report = Report { chroot: true, hostname_kept: true, ..Report::default() };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(dir, flags, Mode::empty())
+        .map_err(|errno| RuntimeError::call(format!("open({dir:?}, O_PATH)"), errno))?;
+    if spec.new_session {
+        rustix::process::setsid().map_err(call("setsid"))?;
+    }
+    if spec.stdin == Stdin::Null {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(call("open(\"/dev/null\")"))?;
+        rustix::stdio::dup2_stdin(&null).map_err(call("dup2(standard input)"))?;
+    }
+    rustix::process::umask(Mode::empty());
+    report.devices_missing = fill_dev(&root)?;
+    let mark = Some(*mark);
+    setrlimit(Resource::Locks, Rlimit { current: mark, maximum: mark }).map_err(call("setrlimit(RLIMIT_LOCKS)"))?;
+    rustix::process::fchdir(&root).map_err(call("fchdir(root)"))?;
+    rustix::process::chroot(".").map_err(call("chroot(root)"))?;
+    drop(root);
+    give_pipes_away(spec);
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Allowed where no_new_privs is set already, as in a pod without privilege escalation.
+    let _ = fence::raise();
+    keep.raise()?;
+    drop_privileges(spec, supervisor)?;
+    report.limits = keep.finish();
+    if spec.limits.shm.is_some() {
+        report.limits.makeshifts.push(Makeshift::NoShmSize);
+    }
+    // A change of ids takes it away.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
+    if rustix::process::getppid() != Some(parent) {
+        return Err(RuntimeError::Interrupted);
+    }
+    Ok(report)
+}
+
+/// Fills the empty directory /dev of the new root. Returns the devices that cannot be had.
+fn fill_dev(root: &OwnedFd) -> Result<Vec<String>, RuntimeError> {
+    let failed = |call: String| move |errno: E| RuntimeError::call(call, errno);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dev = rustix::fs::openat(root, "dev", flags, Mode::empty()).map_err(failed("open(\"/dev\", O_PATH)".into()))?;
+    let mut missing = Vec::new();
+    for (name, major, minor) in DEVICES {
+        let number = rustix::fs::makedev(major, minor);
+        let made = rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number);
+        // It may be there and yet lead nowhere: on a file system mounted with nodev, or where the container must not use it.
+        let usable = made.is_ok()
+            && match rustix::fs::openat(&dev, name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) {
+                // There is no terminal.
+                Ok(_) | Err(E::NXIO) => true,
+                Err(_) => false,
+            };
+        if !usable {
+            let _ = rustix::fs::unlinkat(&dev, name, AtFlags::empty());
+            missing.push(name.to_owned());
+        }
+    }
+    for (target, name) in LINKS {
+        rustix::fs::symlinkat(target, &dev, name).map_err(failed(format!("symlink(\"/dev/{name}\")")))?;
+    }
+    for (name, mode) in DIRECTORIES {
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(mode))
+            .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
+    }
+    Ok(missing)
+}

@@ -1,0 +1,118 @@
+//! RUN on a tree of real files, where layers cannot be stacked by the kernel.
+
+use coracle_runtime::RuntimeError;
+use coracle_runtime::container::{Bind, ContainerSpec, Finished, Place, RootfsSource};
+
+use crate::layer::{Contents, DiskTree, Ownership, Touched};
+use crate::store::{Active, View};
+use crate::tree::{Entry, Kind, Owners, Tree, TreePath};
+
+use super::BuildError;
+use super::cover::Covers;
+use super::run::{self, Command};
+use super::stubs;
+use super::watch::NameWatch;
+use super::worktree::WorkTree;
+
+/// A step that is about to work on a tree.
+pub(super) struct Prepared {
+    /// How it is run.
+    pub spec: ContainerSpec,
+    covers: Covers,
+}
+
+/// Prepares `tree`, which is up to date with `view`, for a step, and returns how it is run.
+pub(super) fn prepare(
+    command: &Command,
+    view: &View,
+    tree: &mut WorkTree,
+    active: &Active,
+    owners: Owners,
+    place: Place,
+) -> Result<Prepared, BuildError> {
+    let made = make_mount_points(view, tree, owners)?;
+    tree.count_as_new(&made);
+    let mut covers = Covers::new(tree.place());
+    let mut binds = Vec::new();
+    for (target, contents) in stubs::host_files() {
+        let Some(file) = stubs::place_of_file(view, target) else { continue };
+        match place {
+            Place::Namespaces => {
+                // Something to mount it on.
+                if file.node.is_none() {
+                    covers.file(&file.path, b"")?;
+                }
+                let source = stubs::write_aside(active, target, &contents)?;
+                let target = std::path::Path::new("/").join(file.path.as_os_path());
+                binds.push(Bind { source, target, read_only: false });
+            }
+            Place::Chroot { .. } => covers.file(&file.path, &contents)?,
+        }
+    }
+    if let Place::Chroot { .. } = place {
+        for name in run::MOUNT_POINTS {
+            covers.folder(&TreePath::new(name).expect("a constant name"))?;
+        }
+    }
+    covers.ready()?;
+    tree.count_as_new(covers.made());
+    let rootfs = RootfsSource::Dir(tree.root());
+    let spec = run::spec(command, view, owners, (rootfs, binds), active.work())?;
+    let spec = ContainerSpec { place, ..spec };
+    Ok(Prepared { spec, covers })
+}
+
+fn make_mount_points(view: &View, tree: &WorkTree, owners: Owners) -> Result<Vec<TreePath>, BuildError> {
+    let mut disk = DiskTree::open(&tree.root(), owners)?;
+    let made = run::make_mount_points(view, &mut disk)?;
+    if !made.is_empty() {
+        let root = view.lookup(&TreePath::root())?.expect("every tree has a root");
+        let root = Entry { path: TreePath::root(), kind: Kind::Dir, meta: root.meta, implied: false };
+        disk.create(&root, Contents::None)?;
+    }
+    disk.finish()?;
+    Ok(made)
+}
+
+impl Prepared {
+    /// Calls `step`, which runs the command, and puts what it changed into `active`. Returns the entries of the layer, which the
+    /// tree then holds.
+    pub fn during(
+        self,
+        tree: &mut WorkTree,
+        view: &View,
+        active: &Active,
+        owners: Owners,
+        step: impl FnOnce(&ContainerSpec) -> Result<Finished, BuildError>,
+    ) -> Result<(Vec<Entry>, Finished), BuildError> {
+        tree.wait_for_tick()?;
+        let (finished, touched) = match NameWatch::new(&tree.root(), tree.record()) {
+            Some(watch) => watch.during(|| step(&self.spec)),
+            None => (step(&self.spec), Touched::default()),
+        };
+        let finished = finished?;
+        self.covers.restore()?;
+        let special = finished.special.iter().map(|&(inode, uid, gid)| (inode, (uid, gid))).collect();
+        let ownership = match owners {
+            // What a step changes here keeps its inode.
+            Owners::Emulated => Ownership::Emulated { special: &special, lower_inode: &|_| None },
+            _ => Ownership::Native,
+        };
+        let entries = tree.collect(&touched, view, active, ownership)?;
+        Ok((entries, finished))
+    }
+}
+
+/// Whether this is the kernel's word that it cannot stack layers here, which a tree of real files makes up for.
+pub(super) fn cannot_stack(error: &BuildError) -> Option<&RuntimeError> {
+    use rustix::io::Errno;
+    let refused = [Errno::INVAL, Errno::PERM, Errno::NODEV, Errno::NOSYS, Errno::OPNOTSUPP];
+    match error {
+        BuildError::Runtime(error @ RuntimeError::Overlay { source, .. })
+            if refused.iter().any(|errno| errno.raw_os_error() == source.raw()) =>
+        {
+            Some(error)
+        }
+        _ => None,
+    }
+}

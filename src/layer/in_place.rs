@@ -1,0 +1,168 @@
+//! What a step changed that worked on a tree in place → the entries of a layer. They are the same as those that
+//! [`changes`](super::changes()) finds in the upper directory of an overlay after the same step: what is not the file that was
+//! recorded is what overlayfs would have copied up, and from there on both are judged alike.
+//!
+//! Names of one file are where the two differ. Overlayfs copies up the name through which a file of a lower layer is
+//! changed, and the other names keep the old file. Here they are one file all the time; but who watched them knows through
+//! which names it was changed ([`Touched`]), and the others get the old file back afterwards.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+
+use super::change::{Ownership, changed, digest, entries, found};
+use super::record::{Record, Seen};
+use crate::tree::{Entry, Error, Tree, TreePath};
+
+/// The names through which files with several names were changed.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Those that were seen.
+    pub names: HashSet<TreePath>,
+    /// Whether some may have been missed.
+    pub incomplete: bool,
+}
+
+/// What a step did to a tree.
+#[derive(Debug)]
+pub struct InPlace {
+    /// The entries of the layer, sorted by path, as of [`changes`](super::changes()).
+    pub entries: Vec<Entry>,
+    /// Files that were looked at, because something happened to them: changed or not.
+    pub looked_at: Vec<TreePath>,
+    /// Names at which the tree does not hold what the layer and those below say: files to be made again, sorted by path.
+    pub stale: Vec<TreePath>,
+    /// What is in the tree now.
+    pub now: Record,
+}
+
+/// Returns the entries of the layer that turns `below` into what is in the folder `tree`, which was as `before` says when the
+/// step began. Nobody may change it any more.
+///
+/// # Errors
+/// [`Error`] where a file cannot be read.
+pub fn changes_in_place(
+    tree: &Path,
+    before: &Record,
+    touched: &Touched,
+    below: &dyn Tree,
+    ownership: Ownership<'_>,
+) -> Result<InPlace, Error> {
+    let now = Record::of(tree)?;
+    let names = Names::of(before, &now, touched);
+    let mut candidates: BTreeMap<&TreePath, Option<(u64, u64)>> = BTreeMap::new();
+    for (path, seen) in now.files().iter().filter(|(path, seen)| before.get(path) != Some(seen)) {
+        match names.fate(path, seen) {
+            Fate::Below => {}
+            Fate::Copied(file) => drop(candidates.insert(path, file)),
+        }
+    }
+    let looked_at: Vec<TreePath> = candidates.keys().map(|path| (*path).clone()).collect();
+    let mut whiteouts = BTreeSet::new();
+    for path in before.files().keys().filter(|path| now.get(path).is_none()) {
+        let hidden = path.parent().and_then(|parent| now.get(&parent)).is_some_and(Seen::is_dir);
+        if hidden && below.lookup(path)?.is_some() {
+            whiteouts.insert(path.clone());
+        }
+    }
+    // The folders that lead to a change, as overlayfs copies them up too.
+    let leading: Vec<TreePath> = whiteouts.iter().chain(&looked_at).flat_map(TreePath::ancestors).collect();
+    for dir in &leading {
+        candidates.entry(dir).or_default();
+    }
+    let root = TreePath::root();
+    candidates.entry(&root).or_default();
+    let mut all = Vec::with_capacity(candidates.len());
+    for (path, file) in candidates {
+        let mut found = found(path, tree.join(path.as_os_path()), ownership)?;
+        found.inode = file;
+        all.push(found);
+    }
+    digest(&mut all)?;
+    let keep = changed(&all, &whiteouts, below)?;
+    let kept: HashSet<TreePath> =
+        all.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(file, _)| file.path.clone()).collect();
+    let stale = names.stale(&kept);
+    let files = all.into_iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect();
+    let entries = entries(files, whiteouts);
+    let mut stale: BTreeSet<TreePath> = stale.into_iter().cloned().collect();
+    stale.extend(now.unfit().iter().cloned());
+    Ok(InPlace { entries, looked_at, stale: stale.into_iter().collect(), now })
+}
+
+/// What becomes of a name whose file is not as it was recorded.
+enum Fate {
+    /// It keeps the file of the layers below.
+    Below,
+    /// It counts as copied up; names with the same number are one file.
+    Copied(Option<(u64, u64)>),
+}
+
+/// The names of files that had several when the step began, and to which something happened.
+struct Names<'a> {
+    files: HashMap<(u64, u64), Linked<'a>>,
+}
+
+struct Linked<'a> {
+    /// Names that it had, and still has.
+    old: Vec<&'a TreePath>,
+    /// Names that it got.
+    new: Vec<&'a TreePath>,
+    /// Old names through which it was changed; sorted.
+    touched: Vec<&'a TreePath>,
+    /// Whether all of its names are one file in the layer, because nobody knows better.
+    together: bool,
+}
+
+impl<'a> Names<'a> {
+    fn of(before: &'a Record, now: &'a Record, touched: &Touched) -> Self {
+        let mut files = HashMap::new();
+        let now_names = now.names();
+        for (inode, old) in before.names() {
+            let Some(names) = now_names.get(&inode).filter(|_| old.len() > 1) else { continue };
+            let (Some(was), Some(is)) = (before.get(old[0]), now.get(names[0])) else { continue };
+            if was == is {
+                continue;
+            }
+            let (old, new): (Vec<_>, Vec<_>) =
+                names.iter().copied().partition(|name| before.get(name).is_some_and(|seen| seen.inode == inode));
+            let by_old: Vec<_> = old.iter().copied().filter(|name| touched.names.contains(*name)).collect();
+            let by_none = by_old.is_empty() && !new.iter().any(|name| touched.names.contains(*name));
+            // Through a mapping of its memory, for example.
+            let together = !was.is_same_file(is) && (by_none || touched.incomplete);
+            files.insert(inode, Linked { old, new, touched: by_old, together });
+        }
+        Names { files }
+    }
+
+    fn fate(&self, path: &TreePath, seen: &Seen) -> Fate {
+        if seen.is_dir() {
+            return Fate::Copied(None);
+        }
+        let Some(file) = self.files.get(&seen.inode) else { return Fate::Copied(Some(seen.inode)) };
+        let is_old = file.old.binary_search(&path).is_ok();
+        match file.touched.binary_search(&path) {
+            _ if file.together => Fate::Copied(Some(seen.inode)),
+            // Overlayfs links the new names to the copy of the one that was changed, most likely.
+            _ if !is_old => Fate::Copied(Some(seen.inode)),
+            Ok(_) if file.touched.len() == 1 => Fate::Copied(Some(seen.inode)),
+            // Each name has a copy of its own. Real device numbers have 32 bits.
+            Ok(at) => Fate::Copied(Some((u64::MAX - at as u64, seen.inode.1))),
+            Err(_) => Fate::Below,
+        }
+    }
+
+    /// Returns the names that must become files of their own, as they are in the layers, where `kept` are in the new one.
+    fn stale(&self, kept: &HashSet<TreePath>) -> Vec<&'a TreePath> {
+        let mut stale = Vec::new();
+        for file in self.files.values().filter(|file| !file.together) {
+            if file.old.iter().any(|name| kept.contains(*name)) {
+                stale.extend(&file.old);
+            }
+            stale.extend(&file.new);
+        }
+        stale
+    }
+}
+
+#[cfg(test)]
+mod tests;
