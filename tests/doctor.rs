@@ -25,10 +25,23 @@ fn it_names_the_store_and_every_check() {
 fn its_json_has_the_same_fields_whatever_it_finds() {
     for user in [User::new(), User::without_subids()] {
         let said = json(&user.coracle(["doctor", "--json"]).run().succeeds().stdout);
-        assert_eq!(said["version"], 1);
+        assert_eq!(said["version"], 2);
         assert_eq!(said["store"], user.store().to_str().unwrap());
-        // There is a mode, or what is in its way.
-        assert_ne!(said["mode"].is_null(), said["blocker"].is_null(), "{said}");
+        let mode = said["mode"].as_str().unwrap();
+        assert!(["full-map", "single-id", "chroot", "none"].contains(&mode), "{said}");
+        assert!(said["description"].is_string() && said["run"].is_boolean(), "{said}");
+        assert_eq!(said["fix"].is_null(), said["blocker"].is_null(), "{said}");
+        let rungs = said["rungs"].as_array().unwrap();
+        let names: Vec<_> = rungs.iter().map(|rung| rung["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["full-map", "single-id", "chroot"], "all of them, best first");
+        // The first one that works is the mode.
+        let works =
+            rungs.iter().find(|rung| rung["works"] == true).map_or("none", |rung| rung["name"].as_str().unwrap());
+        assert_eq!(works, mode, "{said}");
+        for rung in rungs {
+            assert!(rung["description"].is_string(), "{rung}");
+            assert_eq!(rung["seen"].is_null(), rung["works"] == true, "{rung}");
+        }
         let checks = said["checks"].as_array().unwrap();
         assert!(!checks.is_empty());
         for check in checks {
@@ -47,7 +60,10 @@ fn its_json_has_the_same_fields_whatever_it_finds() {
 fn without_subordinate_ids_it_says_what_to_do() {
     let user = User::without_subids();
     let said = user.coracle(["doctor"]).run().succeeds();
-    said.stdout_has("mode     none: no build is possible here yet").stdout_has("\nblocker  ").stdout_has("\nfix      ");
+    said.stdout_has("\nmode     user namespace, one id, owners emulated\n")
+        .stdout_has("\nblocker  user dev has no range in /etc/subuid\n")
+        .stdout_has("\nfix      ")
+        .stdout_has("refused  full id map: user dev has no range in /etc/subuid\n");
     let said = json(&user.coracle(["doctor", "--json"]).run().succeeds().stdout);
     let fix = said["fix"].as_str().unwrap();
     // Another one in a container than on a machine of one's own.

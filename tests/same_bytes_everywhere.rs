@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::environment::{Call, ENVIRONMENTS, Environment, Visit, can_be_made, in_each};
+use support::environment::{Call, ENVIRONMENTS, Environment, Visit, can_be_made, can_install, in_each};
 use support::{Image, Kind, base, nodes, root, set_mode};
 
 /// A context with the Dockerfiles, and a base image beside it.
@@ -160,5 +160,15 @@ fn files_links_devices_and_removals_are_the_same_in_every_environment() {
 fn owners_are_the_same_in_every_environment() {
     if can_be_made() {
         Set { base: base::busybox(), ..Set::new(&["owners"]) }.is_the_same_in(&places());
+    }
+}
+
+/// One place for each mode, and for each kind of it that installs packages in another way.
+const EACH_MODE: [&str; 4] = ["host-subuid", "host-nosubuid", "docker-default", "k8s-hostusers-false"];
+
+#[test]
+fn installed_packages_are_the_same_in_every_mode() {
+    if can_be_made() && can_install() {
+        Set { base: base::debian(), ..Set::new(&["packages"]) }.is_the_same_in(&EACH_MODE.map(Environment::named));
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Project, User};
+use support::Project;
 
 /// What `id` says in a step after these lines.
 fn id(lines: &str) -> String {
@@ -87,17 +87,4 @@ fn a_step_may_become_another_user() {
 fn a_hundred_thousand_is_no_id_that_the_user_has() {
     let failed = Project::new().dockerfile("FROM busybox\nRUN touch /f && chown 100000 /f").build().fails(1);
     failed.stderr_has("Dockerfile:2");
-}
-
-// Other modes of isolation will come; until then this says what is missing.
-#[test]
-fn without_subordinate_ids_a_run_names_the_fix_and_other_steps_work() {
-    if rustix::process::getuid().as_raw() != 0 {
-        eprintln!("skipped: only root can make a user without subordinate ids");
-        return;
-    }
-    let user = User::without_subids();
-    user.pull(&support::base::busybox());
-    let failed = Project::of(&user).dockerfile("FROM busybox\nRUN true").build().fails(6);
-    failed.stderr_has("subuid");
 }

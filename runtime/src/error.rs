@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::around::{Host, Surroundings};
+
 /// The number with which a system call failed. Displays as the system's text for it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errno(i32);
@@ -70,8 +72,29 @@ pub enum RuntimeError {
         /// Why it failed.
         #[source]
         source: Errno,
-        /// Whether the kernel has AppArmor's switch for user namespaces, and it is on.
-        apparmor: bool,
+        /// What that may come from.
+        around: Surroundings,
+    },
+    /// A user namespace can be made, but AppArmor keeps it without capabilities.
+    #[error("{call}, in a user namespace that AppArmor keeps without capabilities")]
+    AppArmor {
+        /// The call with its arguments.
+        call: String,
+        /// Why it failed.
+        #[source]
+        source: Errno,
+    },
+    /// There is no /proc, without which this program can neither start itself again nor write an id map.
+    #[error("there is no /proc")]
+    NoProc,
+    /// The user wants no step to be run.
+    #[error("no step is to be run")]
+    NotWanted,
+    /// Something is not built yet.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What.
+        what: String,
     },
     /// The user has no subordinate ids, and may not write a map of all ids.
     #[error("user {user} has no range in {file}", user = user.escape_debug())]
@@ -174,6 +197,13 @@ pub enum RuntimeError {
     /// The step was killed, or not started, because its control said so.
     #[error("interrupted")]
     Interrupted,
+    /// The system calls of a step can not be answered here, so that users and owners can not be emulated.
+    #[error("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)")]
+    Listener {
+        /// Why it failed.
+        #[source]
+        source: Errno,
+    },
     /// A helper process ended without a word: somebody killed it.
     #[error("{role} {status}")]
     Died {
@@ -189,12 +219,28 @@ impl RuntimeError {
         RuntimeError::Call { call: call.into(), source: source.into() }
     }
 
+    /// Returns this error of a call that root of a user namespace made, or that AppArmor is behind it.
+    pub(crate) fn or_apparmor(self) -> Self {
+        use rustix::io::Errno as E;
+        let denied = self.errno().filter(|errno| errno.is(E::PERM) || errno.is(E::ACCESS));
+        match (&self, denied) {
+            (RuntimeError::Call { .. } | RuntimeError::WriteMap { .. }, Some(source))
+                if Surroundings::of_this_process().apparmor =>
+            {
+                RuntimeError::AppArmor { call: self.to_string(), source }
+            }
+            _ => self,
+        }
+    }
+
     /// Returns the number with which the kernel refused; `None` where no system call failed.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             RuntimeError::Call { source, .. }
             | RuntimeError::UserNamespace { source, .. }
+            | RuntimeError::AppArmor { source, .. }
             | RuntimeError::WriteMap { source, .. }
+            | RuntimeError::Listener { source }
             | RuntimeError::Overlay { source, .. }
             | RuntimeError::Ulimit { source, .. } => Some(*source),
             _ => None,
@@ -205,16 +251,15 @@ impl RuntimeError {
     pub fn hint(&self) -> Option<String> {
         use rustix::io::Errno as E;
         Some(match self {
-            RuntimeError::UserNamespace { source, .. } if source.is(E::NOSPC) => {
-                "the limit of user namespaces is used up or 0: sudo sysctl -w user.max_user_namespaces=15000".into()
+            RuntimeError::UserNamespace { source, around } => no_user_namespace(*source, around),
+            RuntimeError::AppArmor { .. } => APPARMOR.into(),
+            RuntimeError::NoProc => "mount it: mount -t proc proc /proc".into(),
+            RuntimeError::Call { call, source } if call.starts_with("chroot(") && source.is(E::PERM) => {
+                "only root may change the root of a process: run as root with CAP_SYS_CHROOT, as Docker does by default".into()
             }
-            RuntimeError::UserNamespace { apparmor: true, .. } => {
-                "AppArmor restricts user namespaces: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".into()
-            }
-            RuntimeError::UserNamespace { .. } => {
-                "a seccomp profile or a setting of the kernel denies user namespaces: in Docker, run with \
-                 --security-opt seccomp=unconfined; in Kubernetes, set securityContext.seccompProfile.type to \
-                 Unconfined; on a machine, sudo sysctl -w kernel.unprivileged_userns_clone=1"
+            RuntimeError::Call { call, source } if call.starts_with("setxattr(user.") && source.is(E::OPNOTSUPP) => {
+                "the file system of the store keeps no attributes of users: put the store on another one, with --root or \
+                 CORACLE_ROOT"
                     .into()
             }
             RuntimeError::NoSubIds { user, container: true, .. } => format!(
@@ -237,6 +282,15 @@ impl RuntimeError {
             }
             RuntimeError::Ulimit { name, hard, .. } => {
                 format!("ask for at most --ulimit {name}={}, or have the hard limit raised", amount(*hard).replace("unlimited", "-1"))
+            }
+            RuntimeError::Listener { source } if source.is(E::BUSY) => {
+                "somebody else listens to the system calls of this process already, and the kernel allows one listener only: \
+                 a builder in a RUN step of another one, or a pod under a seccomp agent. Give this user subordinate ids, so \
+                 that nothing has to be emulated, or run it outside"
+                    .into()
+            }
+            RuntimeError::Listener { .. } => {
+                "emulation of users needs Linux 5.14 with CONFIG_SECCOMP_FILTER; or give this user subordinate ids".into()
             }
             RuntimeError::NoNewPrivs => {
                 "run without no_new_privs (systemd: NoNewPrivileges=no; Kubernetes: allowPrivilegeEscalation: true)".into()
@@ -277,6 +331,58 @@ fn amount(limit: Option<u64>) -> String {
     limit.map_or_else(|| "unlimited".into(), |limit| limit.to_string())
 }
 
+/// What to do about AppArmor.
+const APPARMOR: &str = "AppArmor restricts user namespaces (Ubuntu 23.10 and later): sudo sysctl -w \
+                        kernel.apparmor_restrict_unprivileged_userns=0, or give coracle a profile that allows `userns`";
+
+/// What to do where no user namespace can be made.
+fn no_user_namespace(source: Errno, around: &Surroundings) -> String {
+    use rustix::io::Errno as E;
+    let place = if around.host.is_container() { "on the node: " } else { "" };
+    if source.is(E::NOSPC) {
+        return format!(
+            "the limit of user namespaces is used up or 0: {place}sudo sysctl -w user.max_user_namespaces=15000"
+        );
+    }
+    if around.apparmor {
+        return APPARMOR.into();
+    }
+    if around.switched_off {
+        return format!("the kernel's switch is off: {place}sudo sysctl -w kernel.unprivileged_userns_clone=1");
+    }
+    if source.is(E::INVAL) || source.is(E::NOSYS) {
+        return "the kernel has no user namespaces: it needs CONFIG_USER_NS".into();
+    }
+    match around.host {
+        Host::Docker => "the seccomp profile denies it: docker run --security-opt seccomp=unconfined".into(),
+        Host::Podman => "the seccomp profile denies it: podman run --security-opt seccomp=unconfined".into(),
+        Host::GitLab => {
+            "the seccomp profile of the job denies it: security_opt = [\"seccomp=unconfined\"] in [runners.docker] of \
+             the runner's config.toml"
+                .into()
+        }
+        Host::Kubernetes => {
+            "the seccomp profile of the pod denies it: securityContext.seccompProfile.type: Unconfined for the container"
+                .into()
+        }
+        Host::OpenShift => {
+            "the seccomp profile of the pod denies it: securityContext.seccompProfile.type: Unconfined for the \
+             container, and a service account whose SCC allows it (seccompProfiles: unconfined)"
+                .into()
+        }
+        Host::Machine if around.seccomp => {
+            "a seccomp profile denies it: in Docker, --security-opt seccomp=unconfined; in Kubernetes, \
+             securityContext.seccompProfile.type: Unconfined"
+                .into()
+        }
+        Host::Machine => {
+            "a security module, a chroot or a setting of the kernel denies it: see user_namespaces(7), and `sysctl \
+             kernel.unprivileged_userns_clone user.max_user_namespaces`"
+                .into()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,8 +421,33 @@ mod tests {
         assert!(pod.contains("hostUsers: false") && !pod.contains("sudo"), "{pod}");
         let files = RuntimeError::call("open", Errno::from_raw(libc::EMFILE));
         assert!(files.hint().is_some_and(|hint| hint.contains("ulimit -n")));
-        let full = RuntimeError::UserNamespace { source: Errno::from_raw(libc::ENOSPC), apparmor: false };
-        assert!(full.hint().is_some_and(|hint| hint.contains("user.max_user_namespaces")));
+    }
+
+    #[test]
+    fn the_fix_of_a_user_namespace_is_that_of_the_place() {
+        let hint = |errno, around| {
+            let error = RuntimeError::UserNamespace { source: Errno::from_raw(errno), around };
+            error.hint().expect("has a hint")
+        };
+        let at = |host| Surroundings { host, seccomp: true, proc: true, ..Surroundings::default() };
+        for (errno, around, fix) in [
+            (libc::ENOSPC, at(Host::Machine), "user.max_user_namespaces"),
+            (libc::ENOSPC, at(Host::Kubernetes), "on the node: sudo sysctl"),
+            (libc::EPERM, at(Host::Docker), "docker run --security-opt seccomp=unconfined"),
+            (libc::EPERM, at(Host::Podman), "podman run --security-opt seccomp=unconfined"),
+            (libc::EPERM, at(Host::Kubernetes), "securityContext.seccompProfile.type: Unconfined"),
+            (libc::EPERM, at(Host::OpenShift), "SCC"),
+            (libc::EPERM, at(Host::GitLab), "config.toml"),
+            (libc::EPERM, at(Host::Machine), "seccomp"),
+            (
+                libc::EPERM,
+                Surroundings { apparmor: true, ..at(Host::Machine) },
+                "apparmor_restrict_unprivileged_userns=0",
+            ),
+            (libc::EPERM, Surroundings { switched_off: true, ..at(Host::Machine) }, "unprivileged_userns_clone=1"),
+        ] {
+            assert!(hint(errno, around).contains(fix), "{errno} {around:?}: {}", hint(errno, around));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::around::Surroundings;
 use crate::error::RuntimeError;
 
 /// Extents that the kernel takes in one map (user_namespaces(7)).
@@ -58,13 +59,17 @@ struct Sources<'a> {
 impl IdMaps {
     /// Returns the best full map that this process should be able to have: [`MapKind::Direct`] with CAP_SETUID and
     /// CAP_SETGID, else [`MapKind::SubIds`]. Enters no namespace; whether it works is seen by
-    /// [`enter`](crate::userns::enter) and [`probe::mode`](crate::probe::mode).
+    /// [`enter`](crate::userns::enter) and [`probe::choose`](crate::probe::choose).
     ///
     /// # Errors
-    /// [`RuntimeError::NoSubIds`], [`RuntimeError::NoNewPrivs`], and [`RuntimeError::Call`] where /proc can not be read.
+    /// [`RuntimeError::NoSubIds`], [`RuntimeError::NoNewPrivs`], [`RuntimeError::NoProc`], and [`RuntimeError::Call`] where /proc can not be read.
     pub fn discover() -> Result<IdMaps, RuntimeError> {
-        let proc =
-            |path: &str| fs::read_to_string(path).map_err(|error| RuntimeError::call(format!("read({path:?})"), error));
+        let proc = |path: &str| {
+            fs::read_to_string(path).map_err(|error| match Surroundings::of_this_process().proc {
+                false => RuntimeError::NoProc,
+                true => RuntimeError::call(format!("read({path:?})"), error),
+            })
+        };
         // A missing file of /etc has no lines.
         let etc = |path: &str| fs::read(path).unwrap_or_default();
         decide(&Sources {
@@ -76,7 +81,7 @@ impl IdMaps {
             passwd: &etc("/etc/passwd"),
             subuid: &etc("/etc/subuid"),
             subgid: &etc("/etc/subgid"),
-            container: in_container(),
+            container: Surroundings::of_this_process().host.is_container(),
         })
     }
 
@@ -172,12 +177,6 @@ fn decide(from: &Sources<'_>) -> Result<IdMaps, RuntimeError> {
     let uids = ranges(from.uid, from.subuid, "/etc/subuid")?;
     let gids = ranges(from.gid, from.subgid, "/etc/subgid")?;
     Ok(IdMaps { kind: MapKind::SubIds, uids, gids })
-}
-
-/// Returns whether the common signs of Docker, Podman or Kubernetes are there. Only hints depend on it.
-fn in_container() -> bool {
-    ["/.dockerenv", "/run/.containerenv"].iter().any(|file| fs::exists(file).unwrap_or(false))
-        || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
 /// Returns the first of 65536 ids, from 100000 on as useradd(8) gives them, that are in none of `files`.

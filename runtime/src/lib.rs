@@ -15,7 +15,9 @@ pub mod probe;
 pub mod rootfs;
 pub mod userns;
 
+mod around;
 mod cgroup;
+mod emulate;
 mod error;
 mod idmap;
 mod limits;
@@ -24,6 +26,7 @@ mod seccomp;
 mod sys;
 mod wire;
 
+pub use around::{Host, Surroundings};
 pub use cgroup::NoGroup;
 pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};

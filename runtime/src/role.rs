@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::around::Surroundings;
 use crate::error::{Errno, RuntimeError};
 use crate::{container, limits, probe, sys, userns, wire};
 
@@ -59,6 +60,9 @@ impl Role {
     }
 
     pub(crate) fn spawn_failed(self, error: std::io::Error) -> RuntimeError {
+        if error.kind() == std::io::ErrorKind::NotFound && !Surroundings::of_this_process().proc {
+            return RuntimeError::NoProc;
+        }
         RuntimeError::call(format!("spawn(\"/proc/self/exe\" as {})", self.name()), error)
     }
 }

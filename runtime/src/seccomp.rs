@@ -1,5 +1,6 @@
 //! The filter of system calls in front of every step. It closes what capabilities leave open to root of a user
-//! namespace: new namespaces, mounts, keys, and subsystems with a large surface. Everything else is allowed.
+//! namespace: new namespaces, mounts, keys, and subsystems with a large surface. Calls that the emulator answers go to its
+//! listener. Everything else is allowed.
 //!
 //! The numbers of the second architecture (32-bit programs) are written out here: the C library knows only its own.
 
@@ -35,6 +36,25 @@ const X32: u32 = 0x4000_0000;
 
 /// Not there on this architecture.
 const NONE: u32 = u32::MAX;
+
+/// When a call goes to the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Always,
+    /// Where the low half of an argument is one of these numbers.
+    Argument(u32, &'static [u32]),
+    /// Where an argument is the mode of a device, as mknod(2) has it.
+    Device(u32),
+}
+
+/// What happens to calls of the second architecture, which no listener looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// They are denied what others are denied.
+    Allowed,
+    /// There are none.
+    Absent,
+}
 
 /// Number of a call on x86-64, i386, aarch64, arm, and what it is answered with.
 type Row = ([u32; 4], Action);
@@ -95,8 +115,10 @@ const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RET: u16 = 0x06; // BPF_RET | BPF_K
 const JA: u16 = 0x05; // BPF_JMP | BPF_JA
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 
 const ALLOW: u32 = 0x7fff_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
 const EPERM: u32 = 0x0005_0000 | libc::EPERM.cast_unsigned();
 const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS.cast_unsigned();
 
@@ -104,8 +126,8 @@ fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-/// Returns the filter for the machine that this is built for.
-pub(crate) fn filter() -> Vec<sock_filter> {
+/// Returns the filter for the machine that this is built for. The calls in `watched` go to the listener.
+pub(crate) fn filter(watched: &[(libc::c_long, When)], foreign: Foreign) -> Vec<sock_filter> {
     // Column in the table for each architecture that the kernel may run here.
     let arches: &[(u32, usize)] = if cfg!(target_arch = "aarch64") {
         &[(ARCH_AARCH64, 2), (ARCH_ARM, 3)]
@@ -113,8 +135,11 @@ pub(crate) fn filter() -> Vec<sock_filter> {
         &[(ARCH_X86_64, 0), (ARCH_I386, 1)]
     };
     let mut program = vec![op(LOAD, ARCH, 0, 0)];
-    for &(arch, column) in arches {
-        let calls = calls(arch, column);
+    for (&(arch, column), watched) in arches.iter().zip([watched, &[]]) {
+        let calls = match (column % 2, foreign) {
+            (1, Foreign::Absent) => vec![op(RET, ENOSYS, 0, 0)],
+            _ => calls(arch, column, watched),
+        };
         // A conditional jump reaches 255 instructions, this one all of them.
         program.push(op(JEQ, arch, 1, 0));
         program.push(op(JA, u32::try_from(calls.len()).unwrap_or(u32::MAX), 0, 0));
@@ -125,10 +150,13 @@ pub(crate) fn filter() -> Vec<sock_filter> {
     program
 }
 
-fn calls(arch: u32, column: usize) -> Vec<sock_filter> {
+fn calls(arch: u32, column: usize, watched: &[(libc::c_long, When)]) -> Vec<sock_filter> {
     let mut program = vec![op(LOAD, NR, 0, 0)];
     if arch == ARCH_X86_64 {
         program.extend([op(JSET, X32, 0, 1), op(RET, ENOSYS, 0, 0)]);
+    }
+    for (number, when) in watched {
+        push(&mut program, u32::try_from(*number).unwrap_or(NONE), watch(*when));
     }
     for (numbers, action) in CALLS {
         let number = numbers[column];
@@ -149,11 +177,35 @@ fn calls(arch: u32, column: usize) -> Vec<sock_filter> {
                 op(RET, ALLOW, 0, 0),
             ],
         };
-        program.push(op(JEQ, number, 0, u8::try_from(body.len()).unwrap_or(u8::MAX)));
-        program.extend(body);
+        push(&mut program, number, body);
     }
     program.push(op(RET, ALLOW, 0, 0));
     program
+}
+
+/// Adds what the call `number` is answered with.
+fn push(program: &mut Vec<sock_filter>, number: u32, body: Vec<sock_filter>) {
+    program.push(op(JEQ, number, 0, u8::try_from(body.len()).unwrap_or(u8::MAX)));
+    program.extend(body);
+}
+
+/// Returns what a watched call is answered with.
+fn watch(when: When) -> Vec<sock_filter> {
+    let (load, values): (&[sock_filter], Vec<u32>) = match when {
+        When::Always => return vec![op(RET, NOTIFY, 0, 0)],
+        When::Argument(n, values) => (&[op(LOAD, argument(n), 0, 0)], values.to_vec()),
+        When::Device(n) => {
+            (&[op(LOAD, argument(n), 0, 0), op(AND, libc::S_IFMT, 0, 0)], vec![libc::S_IFCHR, libc::S_IFBLK])
+        }
+    };
+    let mut body = load.to_vec();
+    for (at, value) in values.iter().enumerate() {
+        // Over the values that follow, and what is returned without any.
+        let over = u8::try_from(values.len() - at).unwrap_or(u8::MAX);
+        body.push(op(JEQ, *value, over, 0));
+    }
+    body.extend([op(RET, ALLOW, 0, 0), op(RET, NOTIFY, 0, 0)]);
+    body
 }
 
 #[cfg(test)]
@@ -181,6 +233,7 @@ mod tests {
                 JEQ => at += jump(value == op.k),
                 JSET => at += jump(value & op.k != 0),
                 JA => at += op.k as usize,
+                AND => value &= op.k,
                 RET => return op.k,
                 other => panic!("instruction {other:#x}"),
             }
@@ -190,7 +243,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn what_is_denied_and_what_is_not() {
-        let filter = filter();
+        let filter = filter(&[], Foreign::Allowed);
         let native =
             |nr: libc::c_long, arguments| answer(&filter, ARCH_X86_64, u32::try_from(nr).expect("small"), arguments);
         for nr in [libc::SYS_mount, libc::SYS_keyctl, libc::SYS_bpf, libc::SYS_setns, libc::SYS_open_by_handle_at] {
@@ -216,12 +269,38 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_other_ways_into_the_kernel_are_watched_too() {
-        let filter = filter();
+        let filter = filter(&[], Foreign::Allowed);
         assert_eq!(answer(&filter, ARCH_I386, 21, [0, 0]), EPERM, "mount of a 32-bit program");
         assert_eq!(answer(&filter, ARCH_I386, 165, [0, 0]), ALLOW, "its getresuid, which is mount elsewhere");
         assert_eq!(answer(&filter, ARCH_I386, 310, [0x1000_0000, 0]), EPERM, "its unshare");
         assert_eq!(answer(&filter, ARCH_X86_64, X32 | 165, [0, 0]), ENOSYS, "x32");
         assert_eq!(answer(&filter, ARCH_AARCH64, 0, [0, 0]), ENOSYS, "an architecture that is not ours");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn watched_calls_go_to_the_listener_and_no_other_way_leads_around_it() {
+        let watched = [
+            (libc::SYS_stat, When::Always),
+            (libc::SYS_prctl, When::Argument(1, &[7, 8, 47])),
+            (libc::SYS_mknod, When::Device(1)),
+        ];
+        let filter = filter(&watched, Foreign::Absent);
+        let native =
+            |nr: libc::c_long, second| answer(&filter, ARCH_X86_64, u32::try_from(nr).expect("small"), [0, second]);
+        assert_eq!(native(libc::SYS_stat, 0), NOTIFY);
+        for (option, expected) in [(7, NOTIFY), (8, NOTIFY), (47, NOTIFY), (9, ALLOW), (0, ALLOW)] {
+            assert_eq!(native(libc::SYS_prctl, option), expected, "{option}");
+        }
+        for (mode, expected) in [(0o020_666, NOTIFY), (0o060_000, NOTIFY), (0o010_666, ALLOW), (0o666, ALLOW)] {
+            assert_eq!(native(libc::SYS_mknod, mode), expected, "{mode:o}");
+        }
+        assert_eq!(native(libc::SYS_mount, 0), EPERM);
+        assert_eq!(native(libc::SYS_read, 0), ALLOW);
+        for nr in [1, 5, 106, 165] {
+            assert_eq!(answer(&filter, ARCH_I386, nr, [0, 0]), ENOSYS, "32-bit {nr}");
+        }
+        assert_eq!(answer(&filter, ARCH_X86_64, X32 | 4, [0, 0]), ENOSYS);
     }
 
     #[cfg(target_arch = "x86_64")]

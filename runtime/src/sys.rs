@@ -2,8 +2,12 @@
 //! and nix offer safely is used from there.
 #![allow(unsafe_code)]
 
+pub(crate) mod landlock;
+pub(crate) mod notify;
+pub(crate) mod peer;
+
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::sys::signal::SigSet;
@@ -37,6 +41,23 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
     }
 }
 
+/// As [`fork`], for a child that is process 1 of a new pid namespace. unshare(2) would do the same to all later children of
+/// this process, and the kernel then refuses it threads.
+pub(crate) fn fork_into_pid_namespace() -> Result<Forked, Errno> {
+    debug_assert_eq!(crate::userns::threads().unwrap_or(1), 1);
+    let flags = libc::c_long::from(libc::CLONE_NEWPID | libc::SIGCHLD);
+    let none = ptr::null_mut::<libc::c_void>();
+    // SAFETY: as fork: one thread, and without a stack the child goes on with a copy of this one. The C library still takes
+    // the child's thread for number that of its parent, which matters only to signals that a thread sends to itself.
+    match check(unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) })? {
+        0 => Ok(Forked::Child),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            Ok(Forked::Parent(pid.expect("clone returns a positive pid to the parent")))
+        }
+    }
+}
+
 /// Ends this process at once: no destructors, no exit handlers.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
@@ -55,6 +76,11 @@ pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
 pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     let flags = nix::sched::CloneFlags::from_bits_retain(flags);
     nix::sched::unshare(flags).map_err(|errno| Errno::from_raw(errno as i32))
+}
+
+/// Gives this thread a working directory, root and umask of its own.
+pub(crate) fn unshare_files() -> Result<(), Errno> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).map_err(|errno| Errno::from_raw(errno as i32))
 }
 
 /// Closes all descriptors from `first` on, or marks them close-on-exec with CLOSE_RANGE_CLOEXEC. Nothing in this
@@ -96,6 +122,13 @@ pub(crate) fn seccomp(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Res
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program))
     })?;
     Ok(i32::try_from(result).unwrap_or(0))
+}
+
+/// As [`seccomp`], for a filter whose listener is returned.
+pub(crate) fn seccomp_listener(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Result<OwnedFd, Errno> {
+    let fd = seccomp(filter, flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // SAFETY: with this flag the kernel returns a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Blocks every signal that can be blocked, for this thread and the processes it makes.

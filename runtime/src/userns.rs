@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use crate::around::Surroundings;
 use crate::error::{Errno, RuntimeError};
 use crate::idmap::{IdMaps, IdRange, MapKind, map_text};
 use crate::role::{self, Role};
@@ -40,8 +41,7 @@ pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
     if maps.kind() == MapKind::Single {
         unshare()?;
         // Nobody outside has to help: the kernel lets a process map its own id.
-        write_maps("self", maps)?;
-        return become_root();
+        return write_maps("self", maps).and_then(|()| become_root()).map_err(RuntimeError::or_apparmor);
     }
     let sub_ids = maps.kind() == MapKind::SubIds;
     let tool = |name: &str| match (sub_ids, find_tool(name)) {
@@ -64,13 +64,16 @@ pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
     // Without its socket it ends.
     drop(socket);
     let _ = child.wait();
-    result?;
-    become_root()
+    result.and_then(|()| become_root()).map_err(RuntimeError::or_apparmor)
 }
 
 fn unshare() -> Result<(), RuntimeError> {
-    sys::unshare(libc::CLONE_NEWUSER)
-        .map_err(|source| RuntimeError::UserNamespace { source, apparmor: apparmor_restricts() })
+    sys::unshare(libc::CLONE_NEWUSER).map_err(refused)
+}
+
+/// The error of a user namespace that can not be made.
+pub(crate) fn refused(source: Errno) -> RuntimeError {
+    RuntimeError::UserNamespace { source, around: Surroundings::of_this_process() }
 }
 
 /// Takes the ids that the maps just made root.
@@ -98,10 +101,6 @@ fn one_thread() -> Result<(), RuntimeError> {
             Some(_) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
-}
-
-fn apparmor_restricts() -> bool {
-    fs::read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_ok_and(|text| text.starts_with(b"1"))
 }
 
 fn find_tool(name: &str) -> Option<PathBuf> {

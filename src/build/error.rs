@@ -18,6 +18,13 @@ pub enum BuildError {
         #[source]
         source: Box<BuildError>,
     },
+    /// A command would have to be run, and this environment allows that in no way.
+    #[error("no command can be run here")]
+    CannotRun {
+        /// What the smallest change would have to be about.
+        #[source]
+        source: coracle_runtime::RuntimeError,
+    },
     /// The command of a RUN step ended with a status other than 0.
     #[error("the command ended with exit status {code}")]
     ExitStatus {

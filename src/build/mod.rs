@@ -5,7 +5,7 @@
 //!
 //! A build has two halves. First all steps are looked up in the cache, as an ordinary process; if everything is there, the image
 //! is put together from blobs, and that is all. Else this process enters its user namespace, and the stages run, each
-//! in a thread of its own.
+//! in a thread of its own. Where no step can be run, that is said before anything is done, if one would have to be.
 
 mod assemble;
 mod chain;
@@ -32,7 +32,7 @@ pub use copy_select::{CopyError, Selection, select};
 pub use error::BuildError;
 pub use pack::Times;
 pub use run::{Command, not_started};
-pub use schedule::{Builder, Built, Isolation};
+pub use schedule::{Builder, Built, Isolation, obstacle};
 pub use users::{User, UserError, lookup_owner, lookup_user};
 
 use coracle_runtime::container::Limits;

@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
-use coracle_runtime::container::{Control, Io};
+use coracle_runtime::container::{ContainerSpec, Control, Io};
+use coracle_runtime::probe::{self, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::context::Context;
-use crate::plan::{Base, Op, Plan};
+use crate::plan::{Base, Op, Plan, Step};
 use crate::progress::{Event, Sink};
 use crate::store::{Image, Store, View};
 use crate::tree::Owners;
@@ -15,8 +16,9 @@ use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageState, StepPlace, Work};
-use super::{BuildError, BuildOptions, Command, assemble, run};
+use super::work::{Progress, Running, StageReplay, StageState, StepPlace, Work, at_step};
+use super::worktree::WorkTree;
+use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -26,26 +28,21 @@ pub struct Builder<'a> {
     pub sink: &'a dyn Sink,
     /// Stops steps from another thread.
     pub control: &'a Control,
-    /// How RUN steps are isolated: known before anything is run. The error says why they cannot be, and counts only where
-    /// something must be run or unpacked.
+    /// How RUN steps are isolated: found out when something must be done.
     pub isolation: Isolation,
-    /// Called once, right before this process enters its user namespace: afterwards it may start threads of its own.
+    /// Called once, when this process has entered what it works in: afterwards it may start threads of its own.
     pub on_enter: &'a dyn Fn(),
 }
 
 /// Whether and how this process isolates what it runs.
 #[derive(Debug)]
 pub enum Isolation {
-    /// In a user namespace with these id maps.
-    UserNamespace(IdMaps),
-    /// As [`Isolation::UserNamespace`], and this process is in it already.
-    Entered(IdMaps),
-    /// In a directory that is their root, by root without namespaces.
-    Chroot,
-    /// As [`Isolation::Chroot`], and the build has begun.
-    InChroot,
-    /// Not at all, for this reason. What is in the cache can be built all the same.
-    Unavailable(RuntimeError),
+    /// Not known yet: the best of these that works. What is in the cache can be built without knowing.
+    Undecided(Wanted),
+    /// In this way, which was tried.
+    Decided(Mode),
+    /// As [`Isolation::Decided`], and this process is in it already.
+    Entered(Mode),
 }
 
 /// What a build made.
@@ -70,51 +67,67 @@ impl std::fmt::Debug for Builder<'_> {
 impl Builder<'_> {
     fn place(&self) -> StepPlace {
         match self.isolation {
-            Isolation::Chroot | Isolation::InChroot => StepPlace::Chroot,
+            Isolation::Decided(Mode::Chroot) | Isolation::Entered(Mode::Chroot) => StepPlace::Chroot,
             _ => StepPlace::Namespaces,
         }
     }
 
     fn on_disk(&self) -> OnDisk {
-        let realm = match &self.isolation {
-            Isolation::UserNamespace(maps) | Isolation::Entered(maps) => maps.realm(),
-            Isolation::Chroot | Isolation::InChroot => "direct".into(),
-            // No layer lies there, so each that is needed is looked for in a blob.
-            Isolation::Unavailable(_) => "none".into(),
-        };
-        let owners = match &self.isolation {
-            Isolation::UserNamespace(maps) | Isolation::Entered(maps) if maps.kind() == MapKind::Single => {
-                Owners::Emulated
+        match &self.isolation {
+            Isolation::Decided(mode) | Isolation::Entered(mode) => on_disk(mode),
+            // What is there in other realms does not count before it is known that they are not the one.
+            Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
+                on_disk(&Mode::UserNamespace(IdMaps::discover().unwrap_or_else(|_| IdMaps::single())))
             }
-            _ => Owners::Native,
-        };
-        OnDisk { realm, owners }
+            Isolation::Undecided(Wanted::Chroot | Wanted::ChrootFirst) => on_disk(&Mode::Chroot),
+            Isolation::Undecided(Wanted::Nothing) => on_disk(&Mode::None(RuntimeError::NotWanted)),
+        }
     }
 
-    /// Makes this process root of its user namespace, if it is not yet. No other thread may run.
+    /// Finds out how steps can be run, if that is not known yet, and says so. No other thread may run.
+    fn decide(&mut self) -> &Mode {
+        if let Isolation::Undecided(wanted) = self.isolation {
+            let choice = probe::choose(&self.store.tmp(), wanted);
+            let mut mode = choice.mode.to_string();
+            if let Some((rung, obstacle)) = choice.obstacle() {
+                let source = obstacle.errno().map(|errno| format!(": {errno}")).unwrap_or_default();
+                mode.push_str(&format!(" (no {rung}: {obstacle}{source})"));
+            }
+            self.sink.emit(Event::Isolation { mode });
+            self.isolation = Isolation::Decided(choice.mode);
+        }
+        match &self.isolation {
+            Isolation::Decided(mode) | Isolation::Entered(mode) => mode,
+            Isolation::Undecided(_) => unreachable!("it was just decided"),
+        }
+    }
+
+    /// Makes this process what its mode wants: root of its user namespace, if there is one. No other thread may run, if it was
+    /// not called before.
     ///
     /// # Errors
-    /// [`BuildError::Runtime`] where the environment does not allow it.
+    /// [`BuildError::Runtime`] where the environment does not allow it after all.
     pub fn enter(&mut self) -> Result<(), BuildError> {
-        let maps = match &self.isolation {
-            Isolation::UserNamespace(maps) => maps.clone(),
-            Isolation::Entered(_) | Isolation::InChroot => return Ok(()),
-            Isolation::Chroot => {
-                self.sink.emit(Event::Isolation { mode: "chroot, no namespaces".into() });
-                self.isolation = Isolation::InChroot;
-                (self.on_enter)();
-                self.store.clean();
-                return Ok(());
-            }
-            Isolation::Unavailable(error) => return Err(error.clone().into()),
-        };
-        userns::enter(&maps)?;
-        self.sink.emit(Event::Isolation { mode: maps.to_string() });
-        self.isolation = Isolation::Entered(maps);
+        if let Isolation::Entered(_) = self.isolation {
+            return Ok(());
+        }
+        let mode = self.decide().clone();
+        if let Mode::UserNamespace(maps) = &mode {
+            userns::enter(maps)?;
+        }
+        self.isolation = Isolation::Entered(mode);
         (self.on_enter)();
         // What killed builds left behind can be removed only from in here.
         self.store.clean();
         Ok(())
+    }
+
+    /// Returns why no step can be run; `None` where one can.
+    fn obstacle(&self) -> Option<RuntimeError> {
+        match &self.isolation {
+            Isolation::Decided(mode) | Isolation::Entered(mode) => obstacle(mode),
+            Isolation::Undecided(_) => None,
+        }
     }
 
     /// Carries out `plan` and returns the image. `bases` are the images that the plan names; `context` is needed where it copies
@@ -149,25 +162,30 @@ impl Builder<'_> {
             unpacking: Mutex::new(()),
             stubs: Stubs::new(self.store),
         };
-        for at in 0..plan.stages.len() {
-            if let Some(progress) = work.replay(at)? {
-                work.finish_stage(at, StageState::Done(progress));
+        let mut replayed = replay(&work)?;
+        if let Some(image) = replayed.image(&work)? {
+            return Ok(image);
+        }
+        self.decide();
+        work.place = self.place();
+        if self.on_disk().realm != work.on_disk.realm {
+            // Other files are there than it seemed.
+            work.on_disk = self.on_disk();
+            replayed = replay(&work)?;
+            if let Some(image) = replayed.image(&work)? {
+                return Ok(image);
             }
         }
-        let cached = work.all_done();
-        if let Some(progress) = &cached {
-            for step in plan.stages.iter().flat_map(|stage| &stage.steps).filter(|step| step.op != Op::Config) {
-                self.sink.emit(Event::Cached { step: step.id });
-            }
-            if let Some(image) = assemble::from_blobs(&work, progress)? {
-                return Ok(Built { image, cached: true, chain: progress.chain.clone() });
-            }
+        if let (Replayed::Missing { first_run: Some(step) }, Some(source)) = (&replayed, self.obstacle()) {
+            return Err(at_step(step, BuildError::CannotRun { source }));
         }
         self.enter()?;
-        work.sink = self.sink;
-        let (progress, cached) = match cached {
-            Some(progress) => (progress, true),
-            None => (execute(&work)?, false),
+        let (progress, cached) = match replayed {
+            Replayed::All(progress) => {
+                work.all_cached();
+                (progress, true)
+            }
+            Replayed::Missing { .. } => (execute(&work)?, false),
         };
         let image = work.unless_interrupted(assemble::image(&work, &progress))?;
         self.store.sync()?;
@@ -184,11 +202,15 @@ impl Builder<'_> {
         super::unpack::view(self.store, &self.on_disk(), built.chain.links(), self.control)
     }
 
-    /// Unpacks the layers of `image`, so that the first build on it need not.
+    /// Unpacks the layers of `image`, so that the first build on it need not. Where no step can be run, that is left to the build:
+    /// it may never need them.
     ///
     /// # Errors
     /// [`BuildError`].
     pub fn unpack(&mut self, image: &Image) -> Result<(), BuildError> {
+        if let Mode::None(_) = self.decide() {
+            return Ok(());
+        }
         self.enter()?;
         let links = Chain::of_image(image, self.store);
         let unpacked = super::unpack::view(self.store, &self.on_disk(), links.links(), self.control);
@@ -205,21 +227,98 @@ impl Builder<'_> {
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
     pub fn run(&mut self, image: &Image, command: &Command) -> Result<coracle_runtime::container::Exit, BuildError> {
+        self.decide();
+        if let Some(source) = self.obstacle() {
+            return Err(BuildError::CannotRun { source });
+        }
         self.enter()?;
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let stubs = Stubs::new(self.store);
-        let mut spec = run::container(command, &view, &active, on_disk.owners, &stubs)?;
-        spec.stdin = coracle_runtime::container::Stdin::Inherit;
-        spec.new_session = false;
-        let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
-        let warn = |message| self.sink.emit(Event::Warning { message, line: None });
-        super::work::limits_message(&finished.report.limits).into_iter().for_each(warn);
-        if finished.out_of_memory {
-            warn("a process was killed because the memory limit was reached".into());
+        let attached = |mut spec: ContainerSpec| {
+            spec.stdin = coracle_runtime::container::Stdin::Inherit;
+            spec.new_session = false;
+            let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
+            let warn = |message| self.sink.emit(Event::Warning { message, line: None });
+            super::work::limits_message(&finished.report.limits).into_iter().for_each(warn);
+            if finished.out_of_memory {
+                warn("a process was killed because the memory limit was reached".into());
+            }
+            Ok(finished.exit)
+        };
+        if self.place() == StepPlace::Namespaces {
+            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store))?) {
+                Err(error) if in_place::cannot_stack(&error).is_some() => {}
+                result => return result,
+            }
         }
-        Ok(finished.exit)
+        let active = self.store.prepare()?;
+        let mut tree = WorkTree::new(self.store, on_disk.owners)?;
+        tree.bring(&view, self.control)?;
+        let place = self.place().of(&tree);
+        attached(in_place::prepare(command, &view, &mut tree, &active, on_disk.owners, place)?.spec)
+    }
+}
+
+/// Returns how files lie on disk in `mode`.
+fn on_disk(mode: &Mode) -> OnDisk {
+    match mode {
+        Mode::UserNamespace(maps) => {
+            let owners = if maps.kind() == MapKind::Single { Owners::Emulated } else { Owners::Native };
+            OnDisk { realm: maps.realm(), owners }
+        }
+        // Owners on disk are those of the image, as where every id maps to itself.
+        Mode::Chroot => OnDisk { realm: "direct".into(), owners: Owners::Native },
+        Mode::None(_) => OnDisk { realm: "caller".into(), owners: Owners::Caller },
+    }
+}
+
+/// Returns why no step can be run in `mode`; `None` where one can.
+pub fn obstacle(mode: &Mode) -> Option<RuntimeError> {
+    match mode {
+        Mode::UserNamespace(_) | Mode::Chroot => None,
+        Mode::None(error) => Some(error.clone()),
+    }
+}
+
+/// What the cache knows of a plan.
+enum Replayed<'a> {
+    /// Each step; this is the target.
+    All(Progress),
+    /// Not each step.
+    Missing {
+        /// The first RUN, in the order of the Dockerfile, that is not known to be in the cache.
+        first_run: Option<&'a Step>,
+    },
+}
+
+/// Looks up all steps of the plan in the cache.
+fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
+    let mut missing: Vec<&Step> = Vec::new();
+    for (at, stage) in work.plan.stages.iter().enumerate() {
+        match work.replay(at)? {
+            StageReplay::Known(progress) => work.finish_stage(at, StageState::Done(progress)),
+            StageReplay::Missing { step } => missing.extend(&stage.steps[step..]),
+        }
+    }
+    Ok(match work.all_done() {
+        Some(progress) => Replayed::All(progress),
+        None => {
+            let runs = missing.into_iter().filter(|step| matches!(step.op, Op::Run(_)));
+            Replayed::Missing { first_run: runs.min_by_key(|step| step.span.start) }
+        }
+    })
+}
+
+impl Replayed<'_> {
+    /// Returns the image if it can be put together from blobs.
+    fn image(&self, work: &Work<'_>) -> Result<Option<Built>, BuildError> {
+        let Replayed::All(progress) = self else { return Ok(None) };
+        let image = assemble::from_blobs(work, progress)?;
+        Ok(image.map(|image| {
+            work.all_cached();
+            Built { image, cached: true, chain: progress.chain.clone() }
+        }))
     }
 }
 

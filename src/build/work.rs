@@ -44,6 +44,14 @@ pub(super) enum StageState {
     Failed,
 }
 
+/// What the cache knows of a stage.
+pub(super) enum StageReplay {
+    /// Each step.
+    Known(Progress),
+    /// Not this step, counted from 0, and maybe not those after it.
+    Missing { step: usize },
+}
+
 /// What the stages of one build share.
 pub(super) struct Work<'a> {
     pub store: &'a Store,
@@ -81,6 +89,16 @@ pub(super) enum StepPlace {
     Namespaces,
     /// A directory that is their root, and nothing else.
     Chroot,
+}
+
+impl StepPlace {
+    /// Returns what is around a step that works on `tree`.
+    pub fn of(self, tree: &WorkTree) -> Place {
+        match self {
+            StepPlace::Namespaces => Place::Namespaces,
+            StepPlace::Chroot => Place::Chroot { mark: tree.place().mark() },
+        }
+    }
 }
 
 /// A cache key, and how sure it is.
@@ -165,18 +183,26 @@ impl Work<'_> {
         }
     }
 
+    /// Says of each step that it is in the cache.
+    pub fn all_cached(&self) {
+        for step in self.plan.stages.iter().flat_map(|stage| &stage.steps).filter(|step| step.op != Op::Config) {
+            self.sink.emit(Event::Cached { step: step.id });
+        }
+    }
+
     /// Returns the whole stage if the cache knows each of its steps. Touches nothing but the store's records and the files
     /// of the context.
-    pub fn replay(&self, stage: usize) -> Result<Option<Progress>, BuildError> {
+    pub fn replay(&self, stage: usize) -> Result<StageReplay, BuildError> {
         let plan = &self.plan.stages[stage];
         let mut progress = match &plan.base {
             Base::Stage(at) => match self.done(*at) {
                 Some(progress) => progress,
-                None => return Ok(None),
+                None => return Ok(StageReplay::Missing { step: 0 }),
             },
             other => self.base(other)?,
         };
-        for step in &plan.steps {
+        for (at, step) in plan.steps.iter().enumerate() {
+            let missing = Ok(StageReplay::Missing { step: at });
             if step.op == Op::Config {
                 progress.created.push(None);
                 continue;
@@ -184,16 +210,16 @@ impl Work<'_> {
             if let Op::Copy(plan::Copy { from: CopyFrom::Stage(from), .. }) = &step.op
                 && self.done(*from).is_none()
             {
-                return Ok(None);
+                return missing;
             }
             let Lookup::Hit(hit) = self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))?
             else {
-                return Ok(None);
+                return missing;
             };
             progress.chain = progress.chain.with(hit.layer);
             progress.created.push(Some(hit.created));
         }
-        Ok(Some(progress))
+        Ok(StageReplay::Known(progress))
     }
 
     /// Carries out `step` on the layers `chain`, or takes its result from the cache. `tree` is that of the stage, if it has one.
@@ -393,10 +419,7 @@ impl Work<'_> {
         };
         let cost = tree.bring(below, self.control)?;
         self.tell_cost(cost);
-        let place = match self.place {
-            StepPlace::Namespaces => Place::Namespaces,
-            StepPlace::Chroot => Place::Chroot { mark: tree.place().mark() },
-        };
+        let place = self.place.of(tree);
         let prepared = in_place::prepare(command, below, tree, active, owners, place)?;
         let (entries, _) = prepared.during(tree, below, active, owners, |spec| self.execute(step, spec))?;
         Ok(entries)
@@ -469,6 +492,13 @@ impl Work<'_> {
 
     fn warn_once(&self, report: &container::Report) {
         let mut messages = Vec::new();
+        if report.steps_exposed {
+            messages.push(
+                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
+                 other: --jobs=1 keeps them apart"
+                    .to_owned(),
+            );
+        }
         if report.chroot {
             messages.push(
                 "RUN steps work in a chroot: they share processes, network and users with what is around them, and nothing \
@@ -639,7 +669,7 @@ fn size(bytes: u64) -> String {
     if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
 }
 
-fn at_step(step: &Step, error: BuildError) -> BuildError {
+pub(super) fn at_step(step: &Step, error: BuildError) -> BuildError {
     match error {
         error @ (BuildError::StageFailed { .. } | BuildError::Interrupted | BuildError::Step { .. }) => error,
         error => BuildError::Step { step: step.id, text: step.text.clone(), span: step.span, source: Box::new(error) },

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
 use super::{names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse};
+use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse, Isolation};
 use crate::context::{Context, ContextOptions};
 use crate::dockerfile;
 use crate::output::{self, Location};
@@ -69,7 +69,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         store: &store,
         sink: progress.as_ref(),
         control: &control,
-        isolation: work::isolation(),
+        isolation: Isolation::Undecided(request.isolation),
         on_enter: &on_enter,
     };
     let options = BuildOptions {

@@ -83,6 +83,7 @@ impl Classify for BuildError {
             BuildError::Layer(error) => error.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
             BuildError::Runtime(error) => error.exit_status(),
+            BuildError::CannotRun { .. } => ExitStatus::Unable,
             BuildError::Io { source, .. } if is_full(source) => ExitStatus::Store,
             BuildError::Io { .. } => ExitStatus::Store,
             _ => ExitStatus::Failed,
@@ -100,7 +101,7 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::Step { source, .. } => build_hint(source, context),
         BuildError::Store(error) => error.hint(),
         BuildError::Layer(error) => error.hint(),
-        BuildError::Runtime(error) => error.hint(),
+        BuildError::Runtime(error) | BuildError::CannotRun { source: error } => Classify::hint(error),
         BuildError::Io { source, .. } => store_hint(source),
         BuildError::Tree(error) => store_hint(&error.source).filter(|_| is_full(&error.source)),
         BuildError::Copy(CopyError::NotFound { path, .. }) => {
@@ -158,7 +159,7 @@ pub(super) fn not_created(dir: &Path, error: &io::Error) -> io::Error {
 impl Classify for LayerError {
     fn exit_status(&self) -> ExitStatus {
         match (self, system_error(self)) {
-            (LayerError::UnmappedOwner { .. }, _) => ExitStatus::Unable,
+            (LayerError::UnmappedOwner { .. } | LayerError::NoAttributes { .. }, _) => ExitStatus::Unable,
             (_, Some(_)) => ExitStatus::Store,
             (_, None) => ExitStatus::Input,
         }
@@ -168,6 +169,9 @@ impl Classify for LayerError {
         match (self, system_error(self)) {
             (LayerError::UnmappedOwner { .. }, _) => {
                 Some("the user needs more subordinate ids: 65536 in /etc/subuid and /etc/subgid are usual".into())
+            }
+            (LayerError::NoAttributes { .. }, _) => {
+                Some("put the store on another file system, with --root DIR or CORACLE_ROOT".into())
             }
             (_, Some(error)) => store_hint(error),
             _ => None,
@@ -187,7 +191,12 @@ impl Classify for RuntimeError {
     }
 
     fn hint(&self) -> Option<String> {
-        RuntimeError::hint(self)
+        match self {
+            RuntimeError::NotWanted => {
+                Some("leave --isolation=none out: then the best way that works here is taken".into())
+            }
+            _ => RuntimeError::hint(self),
+        }
     }
 }
 

@@ -4,25 +4,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use coracle_runtime::probe::full_map;
 use coracle_runtime::userns;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 
+use super::doctor::existing;
 use super::report::{ExitStatus, Failure};
 use super::request::PruneRequest;
-use super::{print, say, text, work};
-use crate::build::Isolation;
+use super::{print, say, text};
 use crate::store::{Keep, Store};
 
 /// Removes what no image and no cache entry needs; with `--all` the cache too.
 pub(super) fn prune(request: &PruneRequest) -> Result<ExitCode, Failure> {
     end_on_signals();
     // Files of other ids can be removed only by root of the user namespace in which they were made.
-    let entered = match work::isolation() {
-        Isolation::UserNamespace(maps) => userns::enter(&maps).err(),
-        Isolation::Entered(_) | Isolation::Chroot | Isolation::InChroot => None,
-        Isolation::Unavailable(error) => Some(error),
-    };
+    let entered = full_map(&existing(&request.root)).and_then(|maps| userns::enter(&maps)).err();
     let keep = if request.cache_too { Keep::Named } else { Keep::Cache };
     let on_wait = || say("waiting for other processes that use the store\n");
     let done = Store::collect(&request.root, keep, &on_wait)?;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use coracle_runtime::RuntimeError;
 use coracle_runtime::container::Control;
+use coracle_runtime::probe::Wanted;
 
 use super::classify::BuildProblem;
 use super::progress::{Mode, Progress};
@@ -33,24 +33,17 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     };
     let image = store.image(&imported.descriptor)?;
     // Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.
-    let isolation = work::isolation();
-    let not_unpacked = |error: &RuntimeError| {
-        let message = format!("the layers are not unpacked yet, the first build has to do it: {}", chain(error));
-        progress.emit(Event::Warning { message, line: None });
-    };
-    if let Isolation::Unavailable(error) = &isolation {
-        not_unpacked(error);
-    } else {
-        let control = Arc::new(Control::new());
-        let on_enter = work::on_enter(&control, progress);
-        let mut builder =
-            Builder { store: &store, sink: progress.as_ref(), control: &control, isolation, on_enter: &on_enter };
-        match builder.unpack(&image) {
-            Err(BuildError::Runtime(error)) => {
-                not_unpacked(&error);
-            }
-            other => other?,
+    let control = Arc::new(Control::new());
+    let on_enter = work::on_enter(&control, progress);
+    let isolation = Isolation::Undecided(Wanted::Any);
+    let mut builder =
+        Builder { store: &store, sink: progress.as_ref(), control: &control, isolation, on_enter: &on_enter };
+    match builder.unpack(&image) {
+        Err(BuildError::Runtime(error)) => {
+            let message = format!("the layers are not unpacked yet, the first build has to do it: {}", chain(&error));
+            progress.emit(Event::Warning { message, line: None });
         }
+        other => other?,
     }
     store.tag(std::slice::from_ref(&name), &imported.descriptor)?;
     let digest = image.digest.to_string();

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use coracle_runtime::container::{Control, Exit};
+use coracle_runtime::probe::Wanted;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -11,8 +12,8 @@ use super::classify::BuildProblem;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::RunRequest;
 use super::text::visible;
-use super::{names, say, work};
-use crate::build::{Builder, Command, not_started};
+use super::{names, say};
+use crate::build::{Builder, Command, Isolation, not_started};
 use crate::oci::ExecConfig;
 use crate::progress::{Event, Sink};
 use crate::store::Store;
@@ -28,7 +29,7 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         store: &store,
         sink: &Warnings,
         control: &control,
-        isolation: work::isolation(),
+        isolation: Isolation::Undecided(Wanted::Any),
         on_enter: &on_enter,
     };
     let exit = builder.run(&image, &command)?;

@@ -1,29 +1,16 @@
-//! What the verbs that run or unpack something have in common: the isolation, the signals, the display.
+//! What the verbs that run or unpack something have in common: the signals, the display.
 
 use std::sync::Arc;
 
-use coracle_runtime::IdMaps;
 use coracle_runtime::container::Control;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::progress::Progress;
 use super::report::ExitStatus;
-use crate::build::Isolation;
 
 /// How long an interrupted build may take to clean up.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1800);
-
-/// Returns how this process can isolate what it runs; nothing is entered yet.
-pub(super) fn isolation() -> Isolation {
-    if std::env::var_os("CORACLE_TEST_CHROOT").is_some() {
-        return Isolation::Chroot;
-    }
-    match IdMaps::discover() {
-        Ok(maps) => Isolation::UserNamespace(maps),
-        Err(error) => Isolation::Unavailable(error),
-    }
-}
 
 /// Returns what is to be called once the process may have threads: from then on a signal ends the steps, and the terminal is
 /// redrawn.

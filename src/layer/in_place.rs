@@ -163,3 +163,6 @@ impl<'a> Names<'a> {
         stale
     }
 }
+
+#[cfg(test)]
+mod tests;

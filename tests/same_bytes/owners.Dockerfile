@@ -7,7 +7,7 @@ RUN su app -c 'cd && echo mine >file && mkdir dir && ln -s file link && mkfifo f
 RUN mkdir /shared && chown 0:2000 /shared && chmod 2775 /shared && su app -c 'echo x >/shared/file && mkdir /shared/dir'
 RUN mkdir -p /t/a/b && echo x >/t/a/b/c && ln -s c /t/a/b/l && mkfifo /t/p \
  && chown -R 7:8 /t/a && chown -h 9:9 /t/a/b/l && chown 5 /t/p && chgrp 65534 /t
-RUN cp -a /t/a /t/copy && mv /t/copy /t/moved && tar -cf - -C /t a | tar -xpf - -C /shared && install -o 7 -g 8 -m 2711 -d /t/i
+RUN cp -a /t/a /t/copy && mv /t/copy /t/moved && tar -cf - -C /t a | tar -xpf - -C /shared && mkdir /t/i && chown 7:8 /t/i && chmod 2711 /t/i
 # chown takes setuid and setgid away.
 RUN echo x >/prog && chmod 6755 /prog && chown app /prog && echo y >/prog2 && chown app /prog2 && chmod 6755 /prog2
 # What lies below, changed in nothing but its owner.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use super::{Outcome, Running, base, root, tool};
 
@@ -126,6 +126,7 @@ impl Environment {
         let mut script = String::from(
             "call() { name=$1; shift; \"$@\" >.out 2>.err; echo \"@@ $name $?\"; cat .out; echo; echo @@@; cat .err; echo; }\n",
         );
+        script.push_str(visit.before);
         for (name, line) in &visit.calls {
             let _ = writeln!(script, "call {name} {line}");
         }
@@ -145,6 +146,8 @@ pub struct Visit<'a> {
     pub context: &'a Path,
     /// A folder that everybody may write to, at /out.
     pub out: Option<&'a Path>,
+    /// Lines of a shell that come before.
+    pub before: &'static str,
     /// Names without spaces, and lines of a shell.
     pub calls: Vec<(String, String)>,
 }
@@ -152,7 +155,7 @@ pub struct Visit<'a> {
 impl<'a> Visit<'a> {
     /// Returns a visit without calls, with busybox at /base.
     pub fn with_busybox(context: &'a Path) -> Self {
-        Visit { base: base::busybox(), context, out: None, calls: Vec::new() }
+        Visit { base: base::busybox(), context, out: None, before: "", calls: Vec::new() }
     }
 
     /// Adds a call.
@@ -219,8 +222,37 @@ pub fn can_be_made() -> bool {
     false
 }
 
-/// Calls `visit` for each of `places`, some at the same time, and returns what it returns, in order.
+/// Returns whether packages can be installed: apt of this machine reaches its archive. Says so where it does not, and panics in
+/// CI.
+pub fn can_install() -> bool {
+    static REACHED: OnceLock<bool> = OnceLock::new();
+    let reached = *REACHED.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        // Of the machine's own lists and cache nothing is touched.
+        let lists = format!("Dir::State::lists={}", dir.path().display());
+        let options =
+            ["-o", &lists, "-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none", "--error-on=any"];
+        let update = Command::new("apt-get").arg("update").args(options).output();
+        update.is_ok_and(|output| output.status.success())
+    });
+    if !reached {
+        let lack = "apt-get update fails: no network, or no Debian";
+        assert!(std::env::var_os("CI").is_none(), "{lack}");
+        eprintln!("skipped: {lack}");
+    }
+    reached
+}
+
+/// Calls `visit` for each of `places`, some at the same time, and returns what it returns, in order. While you work, the variable
+/// PLACES holds the names of those that are left.
 pub fn in_each<T: Send>(places: &[Environment], visit: impl Fn(Environment) -> T + Sync) -> Vec<(Environment, T)> {
+    let only = std::env::var("PLACES").unwrap_or_default();
+    assert!(only.is_empty() || std::env::var_os("CI").is_none(), "PLACES leaves places out");
+    let places: Vec<Environment> = places
+        .iter()
+        .copied()
+        .filter(|place| only.is_empty() || only.split(' ').any(|name| name == place.name))
+        .collect();
     let next = Mutex::new(places.iter().copied().enumerate());
     let results = Mutex::new(Vec::new());
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);

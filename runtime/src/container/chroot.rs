@@ -22,7 +22,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, ki
 use super::limits::Keep;
 use super::process::{Word, drop_privileges, give_pipes_away, start};
 use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
-use super::{ContainerSpec, Exit, Message, Place, Report, Request, RootfsSource, Stdin};
+use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::role;
 use crate::sys::{self, Forked};
@@ -47,26 +47,46 @@ const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue
 pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
     reap_orphans()?;
     let this = own_pidfd()?;
+    let setup = supervise::prepare(&request.spec)?;
+    let (ours, theirs) = role::pair()?;
     match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
-        Forked::Child => sys::exit(i32::from(inner(request, socket, &this).is_err())),
+        Forked::Child => {
+            drop((ours, setup));
+            sys::exit(i32::from(inner(request, socket, &this, theirs).is_err()))
+        }
         Forked::Parent(child) => {
+            drop(theirs);
             hide();
+            let emulator = supervise::start(setup, &ours);
+            if emulator.is_err() {
+                // Its calls would never be answered.
+                let _ = kill_process(child, Signal::KILL);
+            }
             let status = step::wait(child)?;
             end_all();
+            if let Some(emulator) = emulator? {
+                tell(socket, &Message::Owners(emulator.special()), &[])
+                    .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
+            }
             if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
         }
     }
 }
 
 /// S1: starts C, tells the caller how it goes, and ends all that C leaves.
-fn inner(request: &Request<ContainerSpec>, socket: &UnixStream, parent: &OwnedFd) -> Result<(), Errno> {
+fn inner(
+    request: &Request<ContainerSpec>,
+    socket: &UnixStream,
+    parent: &OwnedFd,
+    supervisor: UnixStream,
+) -> Result<(), Errno> {
     hide();
     let begun = reap_orphans().and_then(|()| own_pidfd());
     match begun {
         Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
         Err(error) => return tell(socket, &Message::Failed(error), &[]),
     }
-    let ended = command(request, socket, parent);
+    let ended = command(request, socket, parent, supervisor);
     end_all();
     match ended {
         Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
@@ -80,7 +100,12 @@ fn reap_orphans() -> Result<(), RuntimeError> {
 }
 
 /// Starts C and waits for it. Orphans that end meanwhile are buried.
-fn command(request: &Request<ContainerSpec>, socket: &UnixStream, parent: &OwnedFd) -> Result<Exit, RuntimeError> {
+fn command(
+    request: &Request<ContainerSpec>,
+    socket: &UnixStream,
+    parent: &OwnedFd,
+    supervisor: UnixStream,
+) -> Result<Exit, RuntimeError> {
     let mut children = SigSet::empty();
     children.add(Named::SIGCHLD);
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -90,11 +115,11 @@ fn command(request: &Request<ContainerSpec>, socket: &UnixStream, parent: &Owned
     let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
-            become_command(request, &theirs, this)
+            become_command(request, &theirs, &supervisor, this)
         }
         Forked::Parent(child) => child,
     };
-    drop(theirs);
+    drop((theirs, supervisor));
     let start = started(&ours, socket, child)?;
     let status = loop {
         // Takes away what is told; each is looked for below.
@@ -214,10 +239,10 @@ fn is_dead(dir: &Path) -> bool {
 }
 
 /// C: becomes the command of `request`; tells `status` how far it comes.
-fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, parent: Pid) -> ! {
+fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream, parent: Pid) -> ! {
     let spec = &request.spec;
     let mut keep = Keep::begin(&spec.limits, &request.means);
-    let word = match prepare(spec, parent, &mut keep) {
+    let word = match prepare(spec, &mut keep, supervisor, parent) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
@@ -230,7 +255,12 @@ fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, parent:
     sys::exit(1)
 }
 
-fn prepare(spec: &ContainerSpec, parent: Pid, keep: &mut Keep<'_>) -> Result<Report, RuntimeError> {
+fn prepare(
+    spec: &ContainerSpec,
+    keep: &mut Keep<'_>,
+    supervisor: &UnixStream,
+    parent: Pid,
+) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     let (RootfsSource::Dir(dir), Place::Chroot { mark }) = (&spec.rootfs, &spec.place) else {
         return Err(RuntimeError::BadSpec { field: "rootfs".into(), reason: "no directory to work in".into() });
@@ -256,10 +286,15 @@ fn prepare(spec: &ContainerSpec, parent: Pid, keep: &mut Keep<'_>) -> Result<Rep
     drop(root);
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Allowed where no_new_privs is set already, as in a pod without privilege escalation.
+    let _ = fence::raise();
     keep.raise()?;
-    drop_privileges(spec)?;
+    drop_privileges(spec, supervisor)?;
     report.limits = keep.finish();
-    // Last: a change of ids takes it away.
+    if spec.limits.shm.is_some() {
+        report.limits.makeshifts.push(Makeshift::NoShmSize);
+    }
+    // A change of ids takes it away.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
     if rustix::process::getppid() != Some(parent) {
         return Err(RuntimeError::Interrupted);

@@ -5,17 +5,19 @@
 //! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0 makes the namespaces and
 //! forks S1, process 1 of an outer pid namespace. S1 forks C, process 1 of an inner one, which mounts, drops its
 //! privileges and becomes the command: process 1, as in every container. When the caller or S0 dies, the kernel kills
-//! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. C could lose that setting to a setuid program; S0 and S1 exec
+//! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. S0 also answers the system calls that are emulated. C could lose that setting to a setuid program; S0 and S1 exec
 //! nothing and change no ids, so they never do.
 
 mod chroot;
 mod control;
 mod detached;
+pub(crate) mod fence;
 mod limits;
 mod process;
 mod root;
 mod run;
 mod step;
+mod supervise;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -240,6 +242,9 @@ pub struct Report {
     /// can not be signalled or looked into. All of this /proc is read-only: a command can not write to its own files there
     /// either, such as /proc/self/oom_score_adj or /proc/self/comm.
     pub proc_bound: bool,
+    /// The command sees processes of steps that run at the same time ([`proc_bound`](Self::proc_bound)), and can look into
+    /// them, because the kernel has no Landlock (5.19).
+    pub steps_exposed: bool,
     /// /sys could not be shown read-only, and is empty.
     pub sys_empty: bool,
     /// The host name could not be set, as under Podman's seccomp profile, and is that of the caller.
@@ -303,6 +308,14 @@ enum Message {
     Failed(RuntimeError),
     /// All is over.
     Ended { exit: Exit, usage: Usage },
+    /// The end of emulated owners: what [`Finished::special`] is.
+    Owners(Vec<(u64, u32, u32)>),
+}
+
+impl Ids {
+    fn are_emulated(&self) -> bool {
+        matches!(self, Ids::Emulated { .. })
+    }
 }
 
 impl ContainerSpec {
@@ -340,9 +353,6 @@ impl ContainerSpec {
         }
         if !self.cwd.is_absolute() {
             return bad("cwd", "a path that is not absolute");
-        }
-        if let Ids::Emulated { .. } = self.ids {
-            return bad("ids", "emulated ids are not supported yet");
         }
         if self.args.first().is_none_or(|program| program.is_empty()) {
             return bad("args", "no program");

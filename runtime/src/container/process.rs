@@ -13,15 +13,15 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Keep;
-use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, root};
+use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
-use crate::{limits, seccomp, sys, wire};
+use crate::{emulate, limits, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a container may do: the default set of Docker.
-const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)
@@ -52,12 +52,12 @@ pub(super) enum Word {
     },
 }
 
-/// Becomes the command of `request`; tells `status` how far it comes.
-pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream) -> ! {
+/// Becomes the command of `request`; tells `status` how far it comes, and hands the supervisor what it needs.
+pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream) -> ! {
     let spec = &request.spec;
     // Before anything else: what this process uses counts as the step's, and the files of the group are in the old root.
     let mut keep = Keep::begin(&spec.limits, &request.means);
-    let word = match prepare(spec, &mut keep) {
+    let word = match prepare(spec, &mut keep, supervisor) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
@@ -71,11 +71,13 @@ pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStre
 }
 
 /// Everything that needs privileges.
-fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>) -> Result<Report, RuntimeError> {
+fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>, supervisor: &UnixStream) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
     let mut report = root::build(spec)?;
+    // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
+    report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
     report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
     if spec.new_session {
@@ -89,7 +91,7 @@ fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>) -> Result<Report, RuntimeE
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     keep.raise()?;
-    drop_privileges(spec)?;
+    drop_privileges(spec, supervisor)?;
     report.limits = keep.finish();
     Ok(report)
 }
@@ -99,7 +101,7 @@ pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     for fd in [stdout.as_fd(), stderr.as_fd()] {
         let is_pipe = rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-        if is_pipe && (spec.uid, spec.gid) != (0, 0) {
+        if is_pipe && (spec.uid, spec.gid) != (0, 0) && !spec.ids.are_emulated() {
             // A pipe of the caller's caller may belong to somebody else: then it stays so.
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(spec.uid)), Some(Gid::from_raw(spec.gid)));
         }
@@ -107,7 +109,7 @@ pub(super) fn give_pipes_away(spec: &ContainerSpec) {
 }
 
 /// Takes away what a command must not have, and becomes its user.
-pub(super) fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
     let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
@@ -122,16 +124,21 @@ pub(super) fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> 
             Err(errno) => return Err(RuntimeError::call(format!("prctl(PR_CAPBSET_DROP, {bit})"), errno)),
         }
     }
+    let families = supervise::families(spec);
+    if families.owners {
+        // Who the command is, the supervisor knows. It is the last thing that is done here for real.
+        emulate::become_first()?;
+        set_capabilities(supervise::REAL_CAPABILITIES & own)?;
+        rustix::thread::set_no_new_privs(true)
+            .map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
+        return supervise::watch(families, supervisor);
+    }
     // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes. A container around
     // this one that does not give it has a filter of its own.
-    let has_filter = matches!(spec.place, Place::Namespaces) || own.contains(CapabilitySet::SYS_ADMIN);
-    if has_filter {
-        sys::seccomp(&seccomp::filter(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW)
-            .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))?;
+    if spec.place == Place::Namespaces || own.contains(CapabilitySet::SYS_ADMIN) {
+        supervise::watch(families, supervisor)?;
     }
-    let kept = CAPABILITIES & own;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).map_err(|errno| RuntimeError::call("capset", errno))?;
+    set_capabilities(CAPABILITIES & own)?;
     let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     rustix::thread::set_thread_groups(&groups)
         .map_err(|errno| RuntimeError::call(format!("setgroups({:?})", spec.groups), errno))?;
@@ -141,6 +148,11 @@ pub(super) fn drop_privileges(spec: &ContainerSpec) -> Result<(), RuntimeError> 
     // Of a user that is not root, the kernel clears the capabilities here.
     rustix::thread::set_thread_res_uid(uid, uid, uid)
         .map_err(|errno| RuntimeError::call(format!("setresuid({uid}, {uid}, {uid})", uid = spec.uid), errno))
+}
+
+fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {
+    let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(|errno| RuntimeError::call("capset", errno))
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.

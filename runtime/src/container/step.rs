@@ -9,12 +9,12 @@ use nix::sys::time::TimeVal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno as E;
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, set_dumpable_behavior,
-    set_parent_process_death_signal, waitpid,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, kill_process, pidfd_open,
+    set_dumpable_behavior, set_parent_process_death_signal, waitpid,
 };
 
 use super::process::{self, Word};
-use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot};
+use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::role;
 use crate::sys::{self, Forked};
@@ -38,7 +38,7 @@ pub(super) fn tell(socket: &UnixStream, message: &Message, fds: &[BorrowedFd<'_>
     wire::send(socket.as_fd(), message, fds)
 }
 
-/// S0: makes the namespaces and waits for S1.
+/// S0: makes the namespaces, answers what is emulated, and waits for S1.
 fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
     if request.spec.stdin == Stdin::Inherit {
         let stdin = stdin.ok_or_else(|| RuntimeError::call("recv(standard input)", E::BADF))?;
@@ -48,16 +48,33 @@ fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<Ow
     if let Place::Chroot { .. } = request.spec.place {
         return chroot::outer(request, socket);
     }
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    sys::unshare(flags).map_err(|errno| {
-        RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)", errno)
-    })?;
+    sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
+        .map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)", errno))?;
     let this = own_pidfd()?;
-    match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
-        Forked::Child => sys::exit(i32::from(inner(request, socket, &this).is_err())),
+    let setup = supervise::prepare(&request.spec)?;
+    let (ours, theirs) = role::pair()?;
+    match sys::fork_into_pid_namespace().map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))? {
+        Forked::Child => {
+            drop((ours, setup));
+            sys::exit(i32::from(inner(request, socket, &this, theirs).is_err()))
+        }
         Forked::Parent(child) => {
+            drop(theirs);
             hide();
+            let emulator = match supervise::start(setup, &ours) {
+                Ok(emulator) => emulator,
+                Err(error) => {
+                    // Its calls would never be answered.
+                    let _ = kill_process(child, Signal::KILL);
+                    wait(child)?;
+                    return Err(error);
+                }
+            };
             let status = wait(child)?;
+            if let Some(emulator) = emulator {
+                tell(socket, &Message::Owners(emulator.special()), &[])
+                    .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
+            }
             // One that ends by itself has told why.
             if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
         }
@@ -65,7 +82,12 @@ fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<Ow
 }
 
 /// S1: process 1 of the outer pid namespace. Starts C in the inner one, and tells the caller how it goes.
-fn inner(request: &Request<ContainerSpec>, socket: &UnixStream, parent: &OwnedFd) -> Result<(), Errno> {
+fn inner(
+    request: &Request<ContainerSpec>,
+    socket: &UnixStream,
+    parent: &OwnedFd,
+    supervisor: UnixStream,
+) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent is in another pid namespace, so its number says nothing. If it has ended, it was before the line above.
     let mut ended = [PollFd::new(parent, PollFlags::IN)];
@@ -76,24 +98,28 @@ fn inner(request: &Request<ContainerSpec>, socket: &UnixStream, parent: &OwnedFd
         Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
         Err(error) => return tell(socket, &Message::Failed(error), &[]),
     }
-    match command(request, socket) {
+    match command(request, socket, supervisor) {
         Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
         Err(error) => tell(socket, &Message::Failed(error), &[]),
     }
 }
 
 /// Starts C, waits for it, and returns how it ended.
-fn command(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<Exit, RuntimeError> {
+fn command(
+    request: &Request<ContainerSpec>,
+    socket: &UnixStream,
+    supervisor: UnixStream,
+) -> Result<Exit, RuntimeError> {
     sys::unshare(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWPID)", errno))?;
     let (ours, theirs) = role::pair()?;
     let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
-            process::become_command(request, &theirs)
+            process::become_command(request, &theirs, &supervisor)
         }
         Forked::Parent(child) => child,
     };
-    drop(theirs);
+    drop((theirs, supervisor));
     hide();
     let start = started(&ours, socket, child)?;
     let status = wait(child)?;

@@ -12,8 +12,8 @@ use rustix::mount::{
 use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
 
 use crate::error::{Errno, RuntimeError};
-use crate::seccomp;
 use crate::sys::{self, Forked};
+use crate::{container::fence, seccomp, userns};
 
 type Attempt = fn(&Path) -> Result<(), RuntimeError>;
 
@@ -66,6 +66,13 @@ pub(super) const FEATURES: &[Feature] = &[
         place: Place::Outside(openat2),
     },
     Feature {
+        name: "Landlock",
+        since: "5.19",
+        used_for: "keeping steps that run at the same time from looking into each other",
+        fallback: Some("a /proc of its own, which a container does not get"),
+        place: Place::Outside(landlock),
+    },
+    Feature {
         name: "seccomp filter",
         since: "3.17",
         used_for: "what capabilities leave open: namespaces, mounts, keys, bpf, …",
@@ -75,7 +82,7 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "seccomp listener",
         since: "5.5",
-        used_for: "emulating owners where one id only can be mapped (not built yet)",
+        used_for: "emulating owners where one id only can be mapped",
         fallback: Some("a full id map is needed"),
         place: Place::Outside(seccomp_listener),
     },
@@ -83,7 +90,7 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "full id map",
         since: "3.8",
         used_for: "real users, groups and owners in a step",
-        fallback: None,
+        fallback: Some("one id is mapped, and all others are emulated"),
         place: Place::Entering,
     },
     Feature {
@@ -184,11 +191,7 @@ fn named<T>(call: &str, result: Result<T, impl Into<Errno>>) -> Result<T, Runtim
 }
 
 fn user_namespace(_: &Path) -> Result<(), RuntimeError> {
-    sys::unshare(libc::CLONE_NEWUSER).map_err(|source| {
-        let apparmor =
-            fs::read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_ok_and(|t| t[..] == *b"1\n");
-        RuntimeError::UserNamespace { source, apparmor }
-    })
+    sys::unshare(libc::CLONE_NEWUSER).map_err(userns::refused)
 }
 
 fn pidfd(_: &Path) -> Result<(), RuntimeError> {
@@ -199,6 +202,11 @@ fn close_range(_: &Path) -> Result<(), RuntimeError> {
     named("close_range(CLOSE_RANGE_CLOEXEC)", sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC))
 }
 
+fn landlock(_: &Path) -> Result<(), RuntimeError> {
+    rustix::thread::set_no_new_privs(true).map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
+    fence::raise().map_err(|errno| RuntimeError::call("landlock_restrict_self", errno))
+}
+
 fn openat2(_: &Path) -> Result<(), RuntimeError> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     named("openat2(RESOLVE_IN_ROOT)", rustix::fs::openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how))
@@ -207,7 +215,8 @@ fn openat2(_: &Path) -> Result<(), RuntimeError> {
 
 fn install(flags: libc::c_ulong) -> Result<(), RuntimeError> {
     named("prctl(PR_SET_NO_NEW_PRIVS)", rustix::thread::set_no_new_privs(true))?;
-    named("seccomp(SECCOMP_SET_MODE_FILTER)", sys::seccomp(&seccomp::filter(), flags)).map(drop)
+    named("seccomp(SECCOMP_SET_MODE_FILTER)", sys::seccomp(&seccomp::filter(&[], seccomp::Foreign::Allowed), flags))
+        .map(drop)
 }
 
 fn seccomp_filter(_: &Path) -> Result<(), RuntimeError> {

@@ -2,6 +2,7 @@
 //! version of the kernel is read.
 
 mod features;
+mod ladder;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use crate::role::{self, Role};
 use crate::sys::{self, Forked};
 use crate::{userns, wire};
 use features::{FEATURES, Feature, Place};
+use ladder::Until;
+
+pub use ladder::{Attempt, Choice, Mode, Rung, Wanted, choose, climb, full_map};
 
 /// One thing that a kernel or its settings may have or lack.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,38 +61,32 @@ struct Request {
     question: Question,
 }
 
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 enum Question {
     /// Every feature.
-    All,
-    /// The first one that a RUN step needs and does not get.
-    Blocker,
+    Features,
+    /// These ways to run a step.
+    Rungs(Vec<Rung>, Until),
 }
 
-/// A result for each feature that was tried, in the order of the table.
-type Answers = Vec<Option<RuntimeError>>;
+#[derive(Serialize, Deserialize)]
+enum Answers {
+    /// A result for each feature, in the order of the table.
+    Features(Vec<Option<RuntimeError>>),
+    /// What was tried.
+    Rungs(Vec<Attempt>),
+}
 
 /// Returns every check, in a fixed order. `dir` is a directory on the file system where the store is or will be.
-///
-/// # Errors
-/// What keeps a process from being started; a check that fails is no error.
-pub fn all(dir: &Path) -> Result<Vec<Check>, RuntimeError> {
-    let answers = ask(dir, Question::All)?;
-    let missing = || Some(RuntimeError::Died { role: Role::Probe.name().into(), status: "gave no answer".into() });
-    let answers = answers.into_iter().chain(std::iter::repeat_with(missing));
-    Ok(FEATURES.iter().zip(answers).map(|(feature, seen)| check(feature, seen)).collect())
-}
-
-/// Returns the id maps that RUN steps will have.
-///
-/// # Errors
-/// The first thing that makes RUN steps impossible, with its [`hint`](RuntimeError::hint).
-pub fn mode(dir: &Path) -> Result<IdMaps, RuntimeError> {
-    let maps = IdMaps::discover()?;
-    match ask(dir, Question::Blocker)?.into_iter().flatten().next() {
-        Some(blocker) => Err(blocker),
-        None => Ok(maps),
-    }
+pub fn all(dir: &Path) -> Vec<Check> {
+    let missing = || RuntimeError::Died { role: Role::Probe.name().into(), status: "gave no answer".into() };
+    let (answers, rest) = match ask(dir, Question::Features) {
+        Ok(Answers::Features(answers)) => (answers, missing()),
+        Ok(Answers::Rungs(_)) => (Vec::new(), missing()),
+        Err(error) => (Vec::new(), error),
+    };
+    let answers = answers.into_iter().chain(std::iter::repeat_with(|| Some(rest.clone())));
+    FEATURES.iter().zip(answers).map(|(feature, seen)| check(feature, seen)).collect()
 }
 
 fn check(feature: &Feature, seen: Option<RuntimeError>) -> Check {
@@ -131,39 +129,35 @@ pub(crate) fn role() -> ! {
 }
 
 fn answer(request: &Request) -> Answers {
-    let mut answers = Answers::new();
+    match &request.question {
+        Question::Features => Answers::Features(try_features(&request.dir)),
+        Question::Rungs(rungs, until) => Answers::Rungs(ladder::try_rungs(&request.dir, rungs, *until)),
+    }
+}
+
+fn try_features(dir: &Path) -> Vec<Option<RuntimeError>> {
+    let mut answers = Vec::new();
     // Why nothing can be tried inside; at first, because nobody has tried.
-    let mut outside = Some(RuntimeError::UserNamespace { source: Errno::from_raw(libc::EPERM), apparmor: false });
+    let mut outside = Some(userns::refused(Errno::from_raw(libc::EPERM)));
     for feature in FEATURES {
-        let needed = feature.fallback.is_none();
-        if request.question == Question::Blocker && !needed {
-            continue;
-        }
         let answer = match feature.place {
-            Place::Outside(attempt) => in_a_child(|| attempt(&request.dir)),
+            Place::Outside(attempt) => in_a_child(|| attempt(dir)),
             Place::Entering => {
-                let result = IdMaps::discover().and_then(|maps| userns::enter(&maps));
+                let full = IdMaps::discover().and_then(|maps| in_a_child(|| userns::enter(&maps)).map(|()| maps));
+                let maps = full.as_ref().map_or_else(|_| IdMaps::single(), Clone::clone);
                 // With one id only, the rest can still be tried.
-                outside = if result.is_ok() || userns::enter(&IdMaps::single()).is_ok() {
-                    None
-                } else {
-                    result.clone().err()
-                };
-                result
+                outside = userns::enter(&maps).err();
+                full.map(drop)
             }
             Place::Inside(attempt) => match &outside {
                 Some(error) => Err(error.clone()),
                 None => in_a_child(|| {
                     features::mount_namespace()?;
-                    attempt(&request.dir)
+                    attempt(dir)
                 }),
             },
         };
-        let stop = request.question == Question::Blocker && answer.is_err();
         answers.push(answer.err());
-        if stop {
-            break;
-        }
     }
     answers
 }

@@ -52,6 +52,8 @@ fn main() -> ExitCode {
     let results = [
         as_user(dir.path(), &program, "user", filter),
         as_user(dir.path(), &program, "user, masked proc", filter),
+        as_user(dir.path(), &program, "user, single id", filter),
+        as_user(dir.path(), &program, "user, single id, masked proc", filter),
         run(&mut limited(&program, "root", filter), "root"),
     ];
     if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -115,7 +117,10 @@ fn run(command: &mut Command, place: &str) -> bool {
 /// All cases, one after the other, in a user namespace that is entered once.
 fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     probes::before_entering();
-    let maps = IdMaps::discover().unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()));
+    let maps = match place.contains("single") {
+        true => IdMaps::single(),
+        false => IdMaps::discover().unwrap_or_else(|error| panic!("{error}: {:?}", error.hint())),
+    };
     if let Err(error) = userns::enter(&maps) {
         panic!("{error}: {:?}; {:?}", std::error::Error::source(&error).map(ToString::to_string), error.hint());
     }

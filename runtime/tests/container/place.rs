@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, RootfsSource, Stdin, Stream, run,
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Place as Around, RootfsSource, Stdin, Stream, run,
 };
 
 const APPLETS: &[&str] = &[
@@ -42,6 +42,15 @@ impl Place {
         self.name.contains("masked")
     }
 
+    /// Whether there is one user, and the others are emulated.
+    pub fn is_single(&self) -> bool {
+        self.name.contains("single")
+    }
+
+    fn ids(&self) -> Ids {
+        if self.is_single() { Ids::Emulated { special: vec![] } } else { Ids::Real }
+    }
+
     /// A fresh directory.
     pub fn dir(&self, name: &str) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -70,8 +79,9 @@ impl Place {
                 groups: vec![],
                 hostname: "build".into(),
                 new_session: true,
+                place: Around::Namespaces,
                 stdin: Stdin::Null,
-                ids: Ids::Real,
+                ids: self.ids(),
                 limits: Limits::default(),
             },
         }

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use coracle_runtime::probe::{self, Check, Status};
-use coracle_runtime::{MapKind, RuntimeError, userns};
+use coracle_runtime::probe::{self, Attempt, Check, Mode, Rung, Status, Wanted};
+use coracle_runtime::{RuntimeError, userns};
 
 use crate::Case;
 use crate::place::Place;
@@ -18,10 +18,18 @@ static SEEN: OnceLock<Vec<Check>> = OnceLock::new();
 /// Probes are for a process that has not entered anything.
 pub fn before_entering() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let maps = probe::mode(dir.path()).unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()));
+    let choice = probe::climb(dir.path());
     let root = rustix::process::getuid().is_root();
-    assert_eq!(maps.kind(), if root { MapKind::Direct } else { MapKind::SubIds });
-    SEEN.get_or_init(|| probe::all(dir.path()).expect("probes"));
+    assert_eq!(choice.mode.name(), "full-map", "{choice:?}");
+    for Attempt { rung, refused, .. } in &choice.attempts {
+        // Root only may change the root of a process; all else is for everybody.
+        assert_eq!(refused.is_some(), *rung == Rung::Chroot && !root, "{rung}: {refused:?}");
+    }
+    let only = |wanted| probe::choose(dir.path(), wanted).mode;
+    assert_eq!(only(Wanted::Any), choice.mode);
+    assert_eq!(only(Wanted::Chroot).name(), if root { "chroot" } else { "none" });
+    assert_eq!(only(Wanted::Nothing), Mode::None(RuntimeError::NotWanted));
+    SEEN.get_or_init(|| probe::all(dir.path()));
     assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0, "nothing is left behind");
     assert!(std::fs::read_to_string("/proc/self/status").expect("reads").contains("Threads:\t1\n"));
 }

@@ -26,8 +26,12 @@ pub enum Isolation {
     /// The best that the machine allows.
     #[default]
     Auto,
-    /// A user namespace, or the build fails.
+    /// A user namespace: with a full map of ids, or with one id and emulated owners.
     Userns,
+    /// chroot(2), as root: nothing but the files is kept apart.
+    Chroot,
+    /// Not at all: a RUN that is not in the cache is an error.
+    None,
 }
 
 /// Flags of `coracle build`.
@@ -93,7 +97,7 @@ pub struct BuildArgs {
     /// Print the image's id only: --progress=quiet
     #[arg(short, long, conflicts_with = "progress")]
     pub quiet: bool,
-    /// How to isolate RUN steps: auto or userns
+    /// How to isolate RUN: auto, userns, chroot or none
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
     pub isolation: Isolation,
     /// Stages at the same time, at most [default: one a processor]

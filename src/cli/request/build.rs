@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use coracle_runtime::probe::Wanted;
 
 use super::UsageError;
 use crate::build::Times;
@@ -41,8 +42,8 @@ pub struct BuildRequest {
     pub progress: Mode,
     /// Whether that has colours.
     pub style: Style,
-    /// How RUN steps are isolated.
-    pub isolation: Isolation,
+    /// Which ways to run a step may be taken.
+    pub isolation: Wanted,
     /// How many stages at the same time, at least 1; `None` for as many as there are processors.
     pub jobs: Option<usize>,
     /// Which times files and the image get.
@@ -79,6 +80,7 @@ impl BuildRequest {
             1 => {}
             _ => return Err(UsageError::TwoToStdout),
         }
+        let (isolation, unknown) = wanted(args.isolation, environment);
         let file = |path: Option<PathBuf>| path.map(|path| environment.absolute(&path)).transpose();
         let (iidfile, metadata_file) = (file(args.iidfile)?, file(args.metadata_file)?);
         let written = outputs.iter_mut().filter_map(OutputSpec::path_mut).map(|path| path.clone());
@@ -120,12 +122,12 @@ impl BuildRequest {
             metadata_file,
             progress: if args.quiet { Mode::Quiet } else { args.progress.resolve(environment.terminal()) },
             style: if environment.colour() { Style::Colour } else { Style::Plain },
-            isolation: args.isolation,
+            isolation,
             jobs: args.jobs.map(usize::from),
             times,
             compression: args.compression,
             limits: super::limits(args.limits)?,
-            warnings: isolation_hint(args.isolation, environment).into_iter().collect(),
+            warnings: unknown.into_iter().collect(),
         })
     }
 
@@ -163,9 +165,22 @@ fn pull_and_context(word: Option<String>, context: Option<PathBuf>) -> Result<(P
     }
 }
 
-/// Images that are made for buildah set BUILDAH_ISOLATION. coracle finds its way by itself; who set the variable on
-/// purpose must know that it does nothing.
-fn isolation_hint(isolation: Isolation, environment: &Environment) -> Option<String> {
-    let value = environment.var("BUILDAH_ISOLATION").filter(|_| isolation == Isolation::Auto)?;
-    Some(format!("BUILDAH_ISOLATION={value:?} is not followed: --isolation says how RUN steps are isolated"))
+/// Returns which isolation is asked for: by the flag, else by BUILDAH_ISOLATION, which images that are made for buildah set. That
+/// is a wish only: where it cannot be had, the best that works is taken.
+fn wanted(flag: Isolation, environment: &Environment) -> (Wanted, Option<String>) {
+    let value = environment.var("BUILDAH_ISOLATION").filter(|_| flag == Isolation::Auto);
+    let known = match (flag, value.and_then(|value| value.to_str())) {
+        (Isolation::Userns, _) => Wanted::UserNamespace,
+        (Isolation::Chroot, _) => Wanted::Chroot,
+        (Isolation::None, _) => Wanted::Nothing,
+        // User namespaces are what is tried first.
+        (Isolation::Auto, Some("rootless" | "oci")) => Wanted::Any,
+        (Isolation::Auto, Some("chroot")) => Wanted::ChrootFirst,
+        (Isolation::Auto, _) => {
+            let unknown =
+                |value| format!("BUILDAH_ISOLATION={value:?} is no isolation: --isolation says what there is");
+            return (Wanted::Any, value.map(unknown));
+        }
+    };
+    (known, None)
 }

@@ -1,6 +1,8 @@
 use super::*;
 use crate::build::Times;
-use crate::cli::args::{self, Compression, Destination, Isolation, OutputSpec, PullPolicy};
+use coracle_runtime::probe::Wanted;
+
+use crate::cli::args::{self, Compression, Destination, OutputSpec, PullPolicy};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
 use coracle_runtime::container::{Limits, Swap, UlimitKind};
@@ -59,7 +61,7 @@ fn a_build_of_this_folder_has_the_defaults() {
         metadata_file: None,
         progress: Mode::Plain,
         style: Style::Plain,
-        isolation: Isolation::Auto,
+        isolation: Wanted::Any,
         jobs: None,
         times: Times::Keep,
         compression: Compression::GZIP,
@@ -95,7 +97,7 @@ fn a_build_with_every_flag() {
         metadata_file: Some("/m.json".into()),
         progress: Mode::Json,
         style: Style::Plain,
-        isolation: Isolation::Userns,
+        isolation: Wanted::UserNamespace,
         jobs: Some(4),
         times: Times::Set(1_700_000_000),
         compression: Compression::Zstd(9),
@@ -174,12 +176,20 @@ fn progress_is_drawn_on_a_terminal() {
 }
 
 #[test]
-fn buildahs_isolation_is_not_followed_and_that_is_said() {
-    let chroot = environment(&[("BUILDAH_ISOLATION", "chroot")]);
-    let warnings = |words: &[&str]| build_in(&chroot, words).map(|build| build.warnings);
-    let said = "BUILDAH_ISOLATION=\"chroot\" is not followed: --isolation says how RUN steps are isolated";
-    assert_eq!(warnings(&["build", "."]), Ok(vec![said.into()]));
-    assert_eq!(warnings(&["build", "--isolation", "userns", "."]), Ok(vec![]));
+fn buildahs_isolation_is_a_wish_and_the_flag_counts_more() {
+    for (value, words, wanted, warned) in [
+        ("chroot", &["build", "."][..], Wanted::ChrootFirst, false),
+        ("rootless", &["build", "."], Wanted::Any, false),
+        ("oci", &["build", "."], Wanted::Any, false),
+        ("", &["build", "."], Wanted::Any, false),
+        ("vm", &["build", "."], Wanted::Any, true),
+        ("chroot", &["build", "--isolation=userns", "."], Wanted::UserNamespace, false),
+        ("vm", &["build", "--isolation=none", "."], Wanted::Nothing, false),
+        ("oci", &["build", "--isolation=chroot", "."], Wanted::Chroot, false),
+    ] {
+        let build = build_in(&environment(&[("BUILDAH_ISOLATION", value)]), words).expect("makes sense");
+        assert_eq!((build.isolation, build.warnings.len()), (wanted, usize::from(warned)), "{value} {words:?}");
+    }
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl<'a> Keep<'a> {
 
     /// Raises hard limits, as far as this process may: while it has its privileges.
     pub(in crate::container) fn raise(&self) -> Result<(), RuntimeError> {
-        for limit in &self.limits.ulimits {
+        for limit in self.limits.set() {
             let resource = limit.kind.resource();
             let now = getrlimit(resource);
             let is_over = match (limit.hard, now.maximum) {
@@ -130,7 +130,7 @@ impl<'a> Keep<'a> {
     /// Sets the limits under which this process itself could fail: right before it becomes the command. All of them are
     /// allowed, after [`raise`](Self::raise). Returns whether the limit of open files is among them.
     pub(in crate::container) fn last(&self) -> bool {
-        for &Ulimit { kind, soft, hard } in &self.limits.ulimits {
+        for &Ulimit { kind, soft, hard } in self.limits.set() {
             let _ = setrlimit(kind.resource(), Rlimit { current: soft, maximum: hard });
         }
         if let Some(memory) = self.limits.memory

@@ -227,6 +227,12 @@ impl Limits {
         self.memory.is_some() || self.cpus.is_some() || self.pids.is_some()
     }
 
+    /// Returns the ulimits that are set. Not that of file locks: Linux does not count them, and the number marks processes of
+    /// ours in some modes.
+    fn set(&self) -> impl Iterator<Item = &Ulimit> {
+        self.ulimits.iter().filter(|limit| limit.kind != UlimitKind::Locks)
+    }
+
     /// Returns the size of /dev/shm in bytes.
     pub(super) fn shm_size(&self) -> u64 {
         self.shm.unwrap_or(DEFAULT_SHM)

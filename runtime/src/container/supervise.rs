@@ -1,0 +1,96 @@
+//! S0 as the supervisor of the step: what it needs to answer system calls, and how it gets it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno as E;
+use rustix::thread::CapabilitySet;
+
+use super::{ContainerSpec, Ids, RootfsSource, process};
+use crate::emulate::{self, Emulator, Families, Setup};
+use crate::error::{Errno, RuntimeError};
+use crate::{sys, wire};
+
+/// Returns what is emulated in a step.
+pub(super) fn families(spec: &ContainerSpec) -> Families {
+    Families { owners: spec.ids.are_emulated() }
+}
+
+/// Takes what the emulator needs from outside, before the step has a root of its own.
+pub(super) fn prepare(spec: &ContainerSpec) -> Result<Setup, RuntimeError> {
+    let families = families(spec);
+    if families.owners {
+        emulate::check_limits()?;
+    }
+    let upper = match &spec.rootfs {
+        RootfsSource::Overlay { upper, .. } => Some(
+            rustix::fs::open(upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| RuntimeError::call(format!("open({upper:?}, O_PATH)"), errno))?,
+        ),
+        RootfsSource::Dir(_) => None,
+    };
+    let special = match &spec.ids {
+        Ids::Emulated { special } => special.clone(),
+        Ids::Real => vec![],
+    };
+    Ok(Setup {
+        families,
+        uid: spec.uid,
+        gid: spec.gid,
+        groups: spec.groups.clone(),
+        capabilities: process::CAPABILITIES.bits(),
+        special,
+        proc: emulate::open_proc()?,
+        upper,
+    })
+}
+
+/// Waits for the listener of the command and answers its calls. `None`: there is none, because the container could not be
+/// made, or can do without.
+pub(super) fn start(setup: Setup, socket: &UnixStream) -> Result<Option<Arc<Emulator>>, RuntimeError> {
+    let mut receiver = wire::Receiver::new();
+    let lost = |errno: Errno| RuntimeError::call("recv(listener of the step)", errno);
+    receiver.fill(socket).map_err(lost)?;
+    let (Some(listener), Some(root)) = (receiver.fd(), receiver.fd()) else { return Ok(None) };
+    // The output of the command is none of its business.
+    if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+    Emulator::start(setup, listener, &root).map(Some)
+}
+
+/// What the command really may do while its users are emulated. All files are its own, and who it is never changes.
+pub(super) const REAL_CAPABILITIES: CapabilitySet = process::CAPABILITIES
+    .difference(CapabilitySet::SETUID)
+    .difference(CapabilitySet::SETGID)
+    .difference(CapabilitySet::SETPCAP);
+
+/// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`.
+pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<(), RuntimeError> {
+    let root: OwnedFd = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| RuntimeError::call("open(\"/\", O_PATH)", errno))?;
+    let filter = emulate::filter(families);
+    let speed = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    // A signal to a process whose call is being answered would make it ask again. Linux before 5.19 has no remedy.
+    let patient = sys::seccomp_listener(&filter, speed | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    let listener = match patient {
+        Err(errno) if errno.is(E::INVAL) => sys::seccomp_listener(&filter, speed),
+        other => other,
+    };
+    match listener {
+        // From here on calls wait for the supervisor.
+        Ok(listener) => sys::peer::send_unseen(socket.as_fd(), &[listener.as_fd(), root.as_fd()])
+            .map_err(|errno| RuntimeError::call("sendmmsg(listener of the step)", errno)),
+        Err(source) if families.owners => Err(RuntimeError::Listener { source }),
+        // Only devices can not be made then; the kernel says so to who tries.
+        Err(_) => {
+            let plain = crate::seccomp::filter(&[], crate::seccomp::Foreign::Allowed);
+            sys::seccomp(&plain, speed)
+                .map(drop)
+                .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Users, owners and devices where the kernel has none to give: a supervisor that answers system calls of a step.
+//!
+//! The calls of all processes of a step that have to do with ids go to a seccomp listener, which the outermost process of
+//! the step (S0) reads. It is in the user and mount namespaces of the step and has its root, but not its pid namespace. What
+//! it does, it does with real calls, as the one user that there is; what can not be done for real is written down: the
+//! owner of a file in an attribute of the file ([`crate::owner`]), the ids of a process in a limit of the process. Most calls
+//! are looked at and left to the kernel.
+//!
+//! It is no boundary. Arguments are read from memory that the process may change before the kernel reads them again; the
+//! boundary is the namespaces, and all users of a step are one to it.
+
+mod access;
+mod call;
+mod caps;
+mod chown;
+mod create;
+mod credentials;
+mod device;
+mod dirs;
+mod exec;
+mod ids;
+mod mode;
+mod open;
+mod owners;
+mod proc;
+mod remove;
+mod resolve;
+mod rules;
+mod signal;
+mod socket;
+mod stat;
+mod users;
+mod xattr;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno as E;
+
+use crate::container::SpecialOwner;
+use crate::error::{Errno, RuntimeError};
+use crate::sys::{self, notify};
+
+use call::{Answer, Call};
+use credentials::Credentials;
+use notify::Response;
+use owners::Owners;
+use proc::Proc;
+use resolve::Root;
+use rules::Table;
+use users::Users;
+
+pub(crate) use rules::filter;
+
+/// What is emulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Families {
+    /// All ids and owners; devices in any case.
+    pub(crate) owners: bool,
+}
+
+/// What an emulator starts from. It is put together before the root of the step is entered.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) families: Families,
+    /// Who the command is.
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    /// The capabilities of root.
+    pub(crate) capabilities: u64,
+    /// Owners of files that can not say it themselves.
+    pub(crate) special: Vec<SpecialOwner>,
+    /// The /proc in which this process and those of the step have the numbers that this process knows them by.
+    pub(crate) proc: OwnedFd,
+    /// The directory that takes the changes, where that is not the root itself.
+    pub(crate) upper: Option<OwnedFd>,
+}
+
+/// The supervisor of one step.
+#[derive(Debug)]
+pub(crate) struct Emulator {
+    listener: OwnedFd,
+    families: Families,
+    table: Table,
+    users: Users,
+    owners: Owners,
+    root: Root,
+    outer_proc: OwnedFd,
+    proc: Proc,
+    /// Whether a process may have another umask than that of the start.
+    umask_varies: AtomicBool,
+    /// Whether a process may have another root.
+    chrooted: AtomicBool,
+}
+
+/// The number of bits of RLIMIT_LOCKS that are needed.
+const NUMBERS: u64 = users::MOST as u64;
+
+/// Returns the directory from which an emulator sees all processes.
+pub(crate) fn open_proc() -> Result<OwnedFd, RuntimeError> {
+    rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| RuntimeError::call("open(\"/proc\", O_PATH)", errno))
+}
+
+/// Checks that the ids of processes can be kept where they are kept.
+pub(crate) fn check_limits() -> Result<(), RuntimeError> {
+    let call = "prlimit(RLIMIT_LOCKS): the hard limit is too low to keep ids in";
+    match sys::peer::locks_limit(rustix::process::getpid()) {
+        Ok((_, hard)) if hard >= NUMBERS => Ok(()),
+        Ok(_) => Err(RuntimeError::call(call, E::INVAL)),
+        Err(errno) => Err(RuntimeError::call(call, errno)),
+    }
+}
+
+/// Makes this process the user that the step starts as, by its number.
+pub(crate) fn become_first() -> Result<(), RuntimeError> {
+    sys::peer::set_locks_limit(rustix::process::getpid(), 0)
+        .map_err(|errno| RuntimeError::call("prlimit(RLIMIT_LOCKS, 0)", errno))
+}
+
+impl Emulator {
+    /// Moves this process to the root of the step, and answers the calls that come to `listener` by threads of their own,
+    /// until the process ends.
+    pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
+        let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
+        let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
+        let Setup { families, uid, gid, groups, capabilities, special, proc: outer_proc, upper } = setup;
+        rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
+        rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
+        rustix::process::fchdir(&outer_proc).map_err(call("fchdir(/proc)"))?;
+        let root = Root::open().map_err(look("open(\"/\", O_PATH)"))?;
+        let owners = Owners::new(!families.owners, upper, root.stat().st_dev);
+        for SpecialOwner { path, uid, gid } in special {
+            // What the step does not see, it needs no owner of.
+            if let Ok(stat) = owners::stat_of(&path) {
+                owners.put(&stat, crate::owner::FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
+            }
+        }
+        notify::take_turns(listener.as_fd());
+        let emulator = Arc::new(Emulator {
+            listener,
+            families,
+            table: Table::new(families),
+            users: Users::new(Credentials::new(uid, gid, &groups, capabilities)),
+            owners,
+            root,
+            outer_proc,
+            proc: Proc::new().map_err(look("stat(/proc)"))?,
+            umask_varies: AtomicBool::new(false),
+            chrooted: AtomicBool::new(false),
+        });
+        let threads = match families.owners {
+            true => std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)),
+            false => 1,
+        };
+        for _ in 0..threads {
+            let emulator = emulator.clone();
+            let thread = std::thread::Builder::new().name("emulator".into());
+            thread
+                .spawn(move || emulator.serve())
+                .map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
+        }
+        Ok(emulator)
+    }
+
+    /// Returns the owners of what can not carry them, in the root file system: inode, user, group.
+    pub(crate) fn special(&self) -> Vec<(u64, u32, u32)> {
+        self.owners.on_device(self.root.stat().st_dev)
+    }
+
+    fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Answers calls, until nobody is left to make any. A step whose calls are not answered would wait for ever: so if
+    /// this ends otherwise, the process ends, and with it the step.
+    fn serve(&self) {
+        struct EndWithMe;
+        impl Drop for EndWithMe {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    sys::exit(1);
+                }
+            }
+        }
+        let _end = EndWithMe;
+        // The umask and the working directory are this thread's own from now on.
+        if sys::unshare_files().is_err() {
+            sys::exit(1);
+        }
+        rustix::process::umask(Mode::empty());
+        loop {
+            match notify::receive(self.listener()) {
+                Ok(notification) => self.answer(Call::new(self, notification)),
+                Err(errno) if errno.is(E::INTR) => {}
+                // The call was taken back, by a signal; or the step is over.
+                Err(errno) if errno.is(E::NOENT) && !self.is_over() => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.listener, PollFlags::empty())];
+        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        polled.is_err() || fds[0].revents().contains(PollFlags::HUP)
+    }
+
+    fn answer(&self, call: Call<'_>) {
+        let response = match self.table.handler(call.nr()).map(|handle| handle(&call)) {
+            Some(Ok(Answer::Told)) => return,
+            Some(Ok(Answer::Continue)) | None => Response::Continue,
+            Some(Ok(Answer::Value(value))) => Response::Value(value),
+            Some(Err(errno)) => Response::Error(errno),
+        };
+        // Nobody may wait any more.
+        let _ = notify::respond(self.listener(), call.id(), response);
+    }
+
+    /// Calls `act` while `dir` is the working directory of this thread.
+    fn while_in<T>(&self, dir: BorrowedFd<'_>, act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        let result = rustix::process::fchdir(dir).map_err(Errno::from).and_then(|()| act());
+        if rustix::process::fchdir(&self.outer_proc).is_err() {
+            // All paths of this thread would mean something else.
+            sys::exit(1);
+        }
+        result
+    }
+}

@@ -1,0 +1,214 @@
+//! /proc as the step sees it. Its `self` means the process that asks, not the one that answers; its links to files are no
+//! paths; and what it says about users is replaced by what they are here.
+
+use std::fmt::Write;
+
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
+use rustix::io::Errno as E;
+use rustix::process::Pid;
+
+use super::call::{Answer, At, Call, status_of};
+use super::credentials::Credentials;
+use super::owners::stat_of;
+use super::resolve::{Handle, Last};
+use crate::error::Errno;
+use crate::idmap::status_field;
+use crate::owner::FileOwner;
+use crate::sys::notify;
+
+/// The inode number of the root of every procfs.
+const ROOT_INODE: u64 = 1;
+
+/// The procfs of a step.
+#[derive(Debug)]
+pub(super) struct Proc {
+    /// Of the one that the step sees; `None` where it sees none.
+    device: Option<u64>,
+    /// Of the one that this process uses.
+    outer: u64,
+}
+
+impl Proc {
+    /// Looks at both. The working directory must be the outer one.
+    pub(super) fn new() -> Result<Self, Errno> {
+        Ok(Proc { device: stat_of("/proc/.").ok().map(|stat| stat.st_dev), outer: stat_of(".")?.st_dev })
+    }
+
+    /// Returns whether a file is in one of them.
+    pub(super) fn has(&self, file: &Handle) -> bool {
+        let device = file.stat().st_dev;
+        Some(device) == self.device || device == self.outer
+    }
+
+    /// Returns whether the links in a directory lead to files rather than being paths.
+    pub(super) fn is_magic(&self, dir: &Handle) -> bool {
+        self.has(dir) && dir.stat().st_ino != ROOT_INODE
+    }
+
+    /// Returns where the links `self` and `thread-self` lead for a process; `None` for any other link.
+    pub(super) fn link_to_self(&self, call: &Call<'_>, dir: &Handle, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+        if !self.has(dir) || dir.stat().st_ino != ROOT_INODE || !matches!(name, b"self" | b"thread-self") {
+            return Ok(None);
+        }
+        let status = call.status()?;
+        let number = |field| self.shown(&status, field).ok_or(E::NOENT);
+        let process = number("NStgid")?;
+        Ok(Some(match name {
+            b"self" => process.to_string().into_bytes(),
+            _ => format!("{process}/task/{}", number("NSpid")?).into_bytes(),
+        }))
+    }
+
+    /// Returns the number under which the step sees a process in its /proc, from the status of the process.
+    fn shown(&self, status: &str, field: &str) -> Option<i32> {
+        let mut numbers = status_field(status, field)?.split_ascii_whitespace();
+        if self.device == Some(self.outer) { numbers.next()?.parse().ok() } else { own_number(status, field) }
+    }
+
+    /// Returns the process, or thread, that the step sees as `number` in its /proc.
+    fn shown_as(&self, call: &Call<'_>, number: i32) -> Option<Pid> {
+        if self.device == Some(self.outer) {
+            return Pid::from_raw(number).filter(|pid| is_of_step(call, *pid));
+        }
+        self.process(call, number)
+    }
+
+    /// Returns the process, or thread, that is `number` to the process that asks.
+    pub(super) fn process(&self, call: &Call<'_>, number: i32) -> Option<Pid> {
+        let own = call.status().ok()?;
+        if [own_number(&own, "NStgid"), own_number(&own, "NSpid")].contains(&Some(number)) {
+            return Some(call.pid());
+        }
+        let number_of = |pid| status_of(pid).ok().and_then(|status| own_number(&status, "NSpid"));
+        self.of_step(call).into_iter().find(|pid| number_of(*pid) == Some(number))
+    }
+
+    /// Returns all processes in the pid namespace of the one that asks.
+    pub(super) fn of_step(&self, call: &Call<'_>) -> Vec<Pid> {
+        let Ok(entries) = std::fs::read_dir(".") else { return vec![] };
+        let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.filter_map(Pid::from_raw).filter(|pid| is_of_step(call, *pid)).collect()
+    }
+}
+
+/// Returns the number that a process has in its own pid namespace, from its status.
+pub(super) fn own_number(status: &str, field: &str) -> Option<i32> {
+    status_field(status, field)?.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
+fn is_of_step(call: &Call<'_>, pid: Pid) -> bool {
+    let namespace = |pid: Pid| {
+        rustix::fs::stat(format!("{}/ns/pid", pid.as_raw_nonzero())).ok().map(|stat| (stat.st_dev, stat.st_ino))
+    };
+    namespace(pid).is_some_and(|one| Some(one) == namespace(call.pid()))
+}
+
+/// Returns whether a path may lead into /proc, where it means something else to this process.
+pub(super) fn is_special(path: &[u8]) -> bool {
+    [&b"/proc"[..], b"/dev/fd", b"/dev/std", b"//", b"/./", b"/../"].iter().any(|start| path.starts_with(start))
+}
+
+/// Returns whether a path may be that of the status of a process.
+pub(super) fn is_status(path: &[u8]) -> bool {
+    path == b"status" || path.ends_with(b"/status")
+}
+
+/// Answers the opening of /proc/PID/status with a copy that has the emulated users; `None` where it is something else.
+pub(super) fn open_status(call: &Call<'_>, at: &At, flags: i32) -> Result<Option<Answer>, Errno> {
+    let others = libc::O_CREAT | libc::O_PATH | libc::O_DIRECTORY | libc::O_ACCMODE;
+    if flags & others != libc::O_RDONLY {
+        return Ok(None);
+    }
+    let user = call.user()?;
+    let Ok(file) = call.find(&user, at, Last::Follow) else { return Ok(None) };
+    if !call.emulator.proc.has(&file) {
+        return Ok(None);
+    }
+    let file = rustix::fs::openat(CWD, file.name(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut std::fs::File::from(file), &mut text)?;
+    let shown = status_field(&text, "Pid").and_then(|number| number.parse().ok());
+    let Some(pid) = shown.and_then(|number| call.emulator.proc.shown_as(call, number)) else { return Ok(None) };
+    let copy = rustix::fs::memfd_create("status", MemfdFlags::CLOEXEC)?;
+    let text = with_user(&text, &*call.emulator.users.of(pid)?);
+    std::io::Write::write_all(&mut std::fs::File::from(copy.try_clone()?), text.as_bytes())?;
+    let name = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
+    let copy = rustix::fs::openat(CWD, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    call.give(&copy, flags).map(Some)
+}
+
+/// Returns the status of a process as it were if `user` were its real one.
+fn with_user(status: &str, user: &Credentials) -> String {
+    let mut text = String::with_capacity(status.len() + 64);
+    for line in status.lines() {
+        let ids = |ids: super::credentials::Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
+        let caps = |set: u64| format!("{set:016x}");
+        let name = line.split(':').next().unwrap_or_default();
+        let value = match name {
+            "Uid" => ids(user.uid),
+            "Gid" => ids(user.gid),
+            "Groups" => user.groups.iter().map(|group| format!("{group} ")).collect(),
+            "CapInh" => caps(user.caps.inheritable),
+            "CapPrm" => caps(user.caps.permitted),
+            "CapEff" => caps(user.caps.effective),
+            "CapBnd" => caps(user.caps.bounding),
+            "CapAmb" => caps(user.caps.ambient),
+            "NoNewPrivs" => u8::from(user.no_new_privs).to_string(),
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+                continue;
+            }
+        };
+        let _ = writeln!(text, "{name}:\t{value}");
+    }
+    text
+}
+
+/// Returns whom a directory of a process belongs to: `/proc/PID` and all below it.
+pub(super) fn owner_of_process(call: &Call<'_>, path: &[u8]) -> Option<FileOwner> {
+    let name = path.strip_prefix(b"/proc/")?.split(|byte| *byte == b'/').next()?;
+    let pid = match name {
+        b"self" | b"thread-self" => call.pid(),
+        name => call.emulator.proc.shown_as(call, std::str::from_utf8(name).ok()?.parse().ok()?)?,
+    };
+    let user = call.emulator.users.of(pid).ok()?;
+    Some(FileOwner::new(user.uid.effective, user.gid.effective))
+}
+
+impl Call<'_> {
+    /// Gives an open file to the process as the result of its call.
+    pub(super) fn give(&self, file: &std::os::fd::OwnedFd, flags: i32) -> Result<Answer, Errno> {
+        use std::os::fd::AsFd;
+        let close_on_exec = flags & libc::O_CLOEXEC != 0;
+        notify::respond_with_file(self.emulator.listener(), self.id(), file.as_fd(), close_on_exec)?;
+        Ok(Answer::Told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_the_emulated_user() {
+        let real = "Name:\tsh\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t \nCapPrm:\t00000000a80425fb\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+        let user = Credentials::new(1000, 1001, &[4, 27], 0xff);
+        assert_eq!(
+            with_user(real, &user),
+            "Name:\tsh\nUid:\t1000\t1000\t1000\t1000\nGid:\t1001\t1001\t1001\t1001\nGroups:\t4 27 \n\
+             CapPrm:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n"
+        );
+    }
+
+    #[test]
+    fn paths_that_mean_something_else_here_are_known() {
+        for path in ["/proc", "/proc/self/fd/1", "/dev/fd/3", "/dev/stdout", "//proc/1", "/./proc", "/../proc"] {
+            assert!(is_special(path.as_bytes()), "{path}");
+        }
+        for path in ["/dev/null", "proc", "/etc/passwd", "", "/"] {
+            assert!(!is_special(path.as_bytes()), "{path}");
+        }
+        assert!(is_status(b"/proc/1/status") && is_status(b"status") && !is_status(b"/var/lib/dpkg/mystatus"));
+    }
+}

@@ -1,0 +1,361 @@
+//! Finds the file that a process means by a path. Two ways lead there. A process that may go anywhere, and has the root that
+//! this one has, is answered by the kernel: its path is read here as it would be there (the working directory is /proc, so
+//! "PID/cwd/x" and "PID/fd/3/x" are paths). For all others, each component is looked at: whether the emulated user may
+//! pass, and where links lead in the root of the process.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno as E;
+
+use super::access::Want;
+use super::call::{At, Call, PATH_MAX};
+use super::credentials::{Cap, Credentials};
+use super::owners::stat_fd;
+use super::proc;
+use crate::error::Errno;
+
+/// Symbolic links on one path at the most, as in the kernel.
+const MOST_LINKS: u32 = 40;
+
+/// A file, held by O_PATH.
+#[derive(Debug)]
+pub(super) struct Handle {
+    fd: OwnedFd,
+    stat: Stat,
+    /// Whether it was found by a link of /proc, which leads to files that have no path.
+    by_magic: bool,
+}
+
+impl Handle {
+    fn of(fd: OwnedFd) -> Result<Self, Errno> {
+        let stat = stat_fd(&fd)?;
+        Ok(Handle { fd, stat, by_magic: false })
+    }
+
+    fn open(name: impl rustix::path::Arg, dir: BorrowedFd<'_>, flags: OFlags) -> Result<Self, Errno> {
+        let fd = rustix::fs::openat(dir, name, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())?;
+        Handle::of(fd)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Returns a handle of an open file.
+    pub(super) fn adopt(fd: OwnedFd) -> Result<Self, Errno> {
+        Handle::of(fd)
+    }
+
+    /// Returns the same file, looked at again.
+    pub(super) fn again(&self) -> Result<Self, Errno> {
+        Handle::of(self.fd.try_clone()?)
+    }
+
+    /// What the file was when it was found.
+    pub(super) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+
+    pub(super) fn by_magic(&self) -> bool {
+        self.by_magic
+    }
+
+    pub(super) fn is(&self, other: &Handle) -> bool {
+        (self.stat.st_dev, self.stat.st_ino) == (other.stat.st_dev, other.stat.st_ino)
+    }
+
+    /// Returns a path of this very file, for calls that take no O_PATH descriptor.
+    pub(super) fn name(&self) -> CString {
+        use std::os::fd::AsRawFd;
+        CString::new(format!("self/fd/{}", self.fd.as_raw_fd())).expect("digits")
+    }
+
+    /// Opens the file that `name`, one component, is in this directory; a link as a link.
+    pub(super) fn child(&self, name: &[u8]) -> Result<Self, Errno> {
+        Handle::open(name, self.fd(), OFlags::NOFOLLOW)
+    }
+}
+
+/// What to do where the last component is a symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    Follow,
+    Keep,
+}
+
+impl Last {
+    pub(super) fn unless(keep: bool) -> Self {
+        if keep { Last::Keep } else { Last::Follow }
+    }
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The directory of the last component.
+    pub(super) dir: Rc<Handle>,
+    /// The last component, without slashes; `None` where it is `.`, `..` or there is none.
+    pub(super) name: Option<Vec<u8>>,
+    /// The file, where there is one.
+    pub(super) file: Option<Rc<Handle>>,
+    /// Whether a slash follows the name, which only a directory may have.
+    pub(super) slash: bool,
+}
+
+impl Found {
+    /// Returns the file.
+    pub(super) fn file(self) -> Result<Rc<Handle>, Errno> {
+        let file = self.file.ok_or(E::NOENT)?;
+        if self.slash && !file.is_dir() { Err(E::NOTDIR.into()) } else { Ok(file) }
+    }
+}
+
+impl Call<'_> {
+    /// Returns a path by which the kernel finds here what it finds there; `None` where the other way must be gone.
+    pub(super) fn name_here(&self, user: &Credentials, at: &At) -> Option<CString> {
+        let passes = user.may(Cap::DAC_OVERRIDE);
+        if !passes || proc::is_special(&at.path) || self.has_other_root() {
+            return None;
+        }
+        let name = match (at.path.first(), at.dir) {
+            (Some(b'/'), _) => at.path.clone(),
+            _ => {
+                let mut name = self.start_name(at.dir).into_bytes();
+                if !at.path.is_empty() {
+                    name.push(b'/');
+                    name.extend_from_slice(&at.path);
+                }
+                name
+            }
+        };
+        (name.len() < PATH_MAX).then(|| CString::new(name).ok()).flatten()
+    }
+
+    /// The path of a descriptor of the process, or of its working directory.
+    fn start_name(&self, dir: i32) -> String {
+        let pid = self.pid().as_raw_nonzero();
+        if dir == libc::AT_FDCWD { format!("{pid}/cwd") } else { format!("{pid}/fd/{dir}") }
+    }
+
+    fn root_name(&self) -> String {
+        format!("{}/root", self.pid().as_raw_nonzero())
+    }
+
+    pub(super) fn has_other_root(&self) -> bool {
+        if !self.emulator.chrooted.load(Ordering::Acquire) {
+            return false;
+        }
+        let root = self.emulator.root.stat();
+        let theirs = rustix::fs::stat(self.root_name());
+        !theirs.is_ok_and(|theirs| (theirs.st_dev, theirs.st_ino) == (root.st_dev, root.st_ino))
+    }
+
+    /// Returns the file that a descriptor of the process, or its working directory, is.
+    pub(super) fn opened(&self, dir: i32) -> Result<Rc<Handle>, Errno> {
+        let bad = |errno: Errno| if errno.is(E::NOENT) { E::BADF.into() } else { errno };
+        let mut handle = Handle::open(self.start_name(dir), CWD, OFlags::empty()).map_err(bad)?;
+        handle.by_magic = true;
+        Ok(Rc::new(handle))
+    }
+
+    /// Returns the file that `at` means. It is there, and `user` may go there.
+    pub(super) fn find(&self, user: &Credentials, at: &At, last: Last) -> Result<Rc<Handle>, Errno> {
+        if at.path.is_empty() {
+            return self.opened(at.dir);
+        }
+        if let Some(name) = self.name_here(user, at) {
+            let flags = if last == Last::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
+            return Handle::open(name, CWD, flags).map(Rc::new);
+        }
+        self.walk(user, at, last)?.file()
+    }
+
+    /// Returns the directory of the last component of `at`, and what the name in it is. `user` may go there.
+    pub(super) fn find_place(&self, user: &Credentials, at: &At, last: Last) -> Result<Found, Errno> {
+        let quick = match split(&at.path) {
+            Some((parent, name, slash)) if !proc::is_special(&at.path) => {
+                let parent = At { dir: at.dir, path: parent.to_vec() };
+                self.name_here(user, &parent).map(|here| (here, name, slash))
+            }
+            _ => None,
+        };
+        if let Some((here, name, slash)) = quick {
+            let dir = Rc::new(Handle::open(here, CWD, OFlags::DIRECTORY)?);
+            let file = match dir.child(name) {
+                Ok(file) => Some(file),
+                Err(errno) if errno.is(E::NOENT) => None,
+                Err(errno) => return Err(errno),
+            };
+            let is_link = file.as_ref().is_some_and(|file| file.kind() == FileType::Symlink);
+            if !(is_link && (last == Last::Follow || slash)) {
+                return Ok(Found { dir, name: Some(name.to_vec()), file: file.map(Rc::new), slash });
+            }
+        }
+        self.walk(user, at, last)
+    }
+
+    /// Goes along the path, one component after the other.
+    fn walk(&self, user: &Credentials, at: &At, last: Last) -> Result<Found, Errno> {
+        let root = match self.has_other_root() {
+            true => Rc::new(Handle::open(self.root_name(), CWD, OFlags::DIRECTORY)?),
+            false => self.emulator.root.clone_handle()?,
+        };
+        let start = if at.path.first() == Some(&b'/') { root.clone() } else { self.opened(at.dir)? };
+        let mut walk = Walk { call: self, user, root, dir: start, rest: VecDeque::new(), links: 0, slash: false };
+        walk.follow(&at.path, true);
+        walk.run(last)
+    }
+}
+
+/// The directory at which all paths of a step start; shared by the threads of the emulator.
+#[derive(Debug)]
+pub(super) struct Root(Handle);
+
+impl Root {
+    pub(super) fn open() -> Result<Self, Errno> {
+        Handle::open("/", CWD, OFlags::DIRECTORY).map(Root)
+    }
+
+    pub(super) fn stat(&self) -> &Stat {
+        self.0.stat()
+    }
+
+    fn clone_handle(&self) -> Result<Rc<Handle>, Errno> {
+        let fd = self.0.fd.try_clone().map_err(Errno::from)?;
+        Ok(Rc::new(Handle { fd, stat: self.0.stat, by_magic: false }))
+    }
+}
+
+struct Walk<'c, 'e> {
+    call: &'c Call<'e>,
+    user: &'c Credentials,
+    root: Rc<Handle>,
+    dir: Rc<Handle>,
+    /// The components to go.
+    rest: VecDeque<Vec<u8>>,
+    links: u32,
+    /// Whether the last component has to be a directory.
+    slash: bool,
+}
+
+impl Walk<'_, '_> {
+    /// Puts the components of `path` in front of those to go.
+    fn follow(&mut self, path: &[u8], is_end: bool) {
+        self.slash |= is_end && path.last() == Some(&b'/');
+        for component in path.split(|byte| *byte == b'/').rev().filter(|component| !component.is_empty()) {
+            self.rest.push_front(component.to_vec());
+        }
+    }
+
+    fn run(mut self, last: Last) -> Result<Found, Errno> {
+        while let Some(component) = self.rest.pop_front() {
+            if !self.dir.is_dir() {
+                return Err(E::NOTDIR.into());
+            }
+            self.call.check(self.user, &self.dir, Want::SEARCH)?;
+            match &component[..] {
+                b"." => {}
+                b".." if self.dir.is(&self.root) => {}
+                b".." => self.dir = Rc::new(Handle::open("..", self.dir.fd(), OFlags::DIRECTORY)?),
+                _ => {
+                    let is_last = self.rest.is_empty();
+                    let file = match self.dir.child(&component) {
+                        Err(errno) if is_last && errno.is(E::NOENT) => {
+                            let Walk { dir, slash, .. } = self;
+                            return Ok(Found { dir, name: Some(component), file: None, slash });
+                        }
+                        file => file?,
+                    };
+                    let follows = !is_last || last == Last::Follow || self.slash;
+                    if file.kind() == FileType::Symlink && follows {
+                        self.link(&file, &component, is_last)?;
+                    } else if is_last {
+                        let Walk { dir, slash, .. } = self;
+                        return Ok(Found { dir, name: Some(component), file: Some(Rc::new(file)), slash });
+                    } else {
+                        self.dir = Rc::new(file);
+                    }
+                    continue;
+                }
+            }
+        }
+        let Walk { dir, slash, .. } = self;
+        Ok(Found { file: Some(dir.clone()), dir, name: None, slash })
+    }
+
+    /// Goes on where a link leads.
+    fn link(&mut self, link: &Handle, name: &[u8], is_last: bool) -> Result<(), Errno> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(E::LOOP.into());
+        }
+        if self.call.emulator.proc.is_magic(&self.dir) {
+            // Not a path but a file: of this very process, or another one.
+            let mut file = Handle::open(name, self.dir.fd(), OFlags::empty())?;
+            file.by_magic = true;
+            self.dir = Rc::new(file);
+            return Ok(());
+        }
+        let target = match self.call.emulator.proc.link_to_self(self.call, &self.dir, name)? {
+            Some(target) => target,
+            None => rustix::fs::readlinkat(link.fd(), "", Vec::new())?.into_bytes(),
+        };
+        if target.is_empty() {
+            return Err(E::NOENT.into());
+        }
+        if target.first() == Some(&b'/') {
+            self.dir = self.root.clone();
+        }
+        self.follow(&target, is_last);
+        Ok(())
+    }
+}
+
+/// Returns the path before the last component, that component, and whether a slash follows it; `None` where the last one
+/// is no name.
+pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8], bool)> {
+    let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
+    let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let name = &path[start..end];
+    if matches!(name, b"." | b"..") {
+        return None;
+    }
+    Some((&path[..start], name, end < path.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_directory_and_a_name() {
+        for (path, expected) in [
+            ("a", Some(("", "a", false))),
+            ("/a", Some(("/", "a", false))),
+            ("a/b/", Some(("a/", "b", true))),
+            ("/a//b//", Some(("/a//", "b", true))),
+            ("", None),
+            ("/", None),
+            ("a/.", None),
+            ("a/../", None),
+            ("...", Some(("", "...", false))),
+        ] {
+            let expected =
+                expected.map(|(parent, name, slash): (&str, &str, _)| (parent.as_bytes(), name.as_bytes(), slash));
+            assert_eq!(split(path.as_bytes()), expected, "{path}");
+        }
+    }
+}

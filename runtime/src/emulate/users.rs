@@ -1,0 +1,70 @@
+//! Who each process is. The same credentials are kept once; what a process carries is their number, in its soft limit of
+//! file locks (RLIMIT_LOCKS): Linux has ignored that since 2.4, and hands it on with fork and execve. So there is no table
+//! of processes, and nothing to go stale.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustix::process::Pid;
+
+use super::credentials::Credentials;
+use crate::error::Errno;
+use crate::sys::peer;
+
+/// Different credentials in one step at the most.
+pub(super) const MOST: usize = 1 << 16;
+
+/// The credentials that there were since the start.
+#[derive(Debug)]
+pub(super) struct Users(RwLock<Known>);
+
+#[derive(Debug)]
+struct Known {
+    list: Vec<Arc<Credentials>>,
+    numbers: HashMap<Arc<Credentials>, usize>,
+}
+
+impl Users {
+    /// Returns a table in which `first` has the number 0.
+    pub(super) fn new(first: Credentials) -> Self {
+        let first = Arc::new(first);
+        Users(RwLock::new(Known { list: vec![first.clone()], numbers: HashMap::from([(first, 0)]) }))
+    }
+
+    /// Returns who the process of a thread is.
+    pub(super) fn of(&self, pid: Pid) -> Result<Arc<Credentials>, Errno> {
+        let (number, _) = peer::locks_limit(pid)?;
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        // A process has no other number: what it sets itself is swallowed.
+        let found = usize::try_from(number).ok().and_then(|at| known.list.get(at)).unwrap_or(&known.list[0]);
+        Ok(found.clone())
+    }
+
+    /// Returns the number of `user`. EAGAIN: there are too many.
+    pub(super) fn number(&self, user: Credentials) -> Result<u64, Errno> {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = known.numbers.get(&user) {
+            return Ok(*number as u64);
+        }
+        if known.list.len() >= MOST {
+            return Err(Errno::from_raw(libc::EAGAIN));
+        }
+        let (user, number) = (Arc::new(user), known.list.len());
+        known.list.push(user.clone());
+        known.numbers.insert(user, number);
+        Ok(number as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_credentials_have_the_same_number() {
+        let user = |uid| Credentials::new(uid, 0, &[], 0);
+        let users = Users::new(user(0));
+        let numbers: Vec<_> = [0, 7, 8, 7].map(|uid| users.number(user(uid)).expect("has room")).into();
+        assert_eq!(numbers, [0, 1, 2, 1]);
+    }
+}

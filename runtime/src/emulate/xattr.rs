@@ -1,0 +1,192 @@
+//! Extended attributes: those that the emulator keeps for itself are neither seen nor set, and those of others need what
+//! they need of real users.
+
+use rustix::io::Errno as E;
+
+use super::access::Want;
+use super::call::{Answer, At, Call, Reply};
+use super::credentials::{Cap, Credentials};
+use super::resolve::Last;
+use crate::error::Errno;
+
+/// What every name of ours starts with.
+const OURS: &[u8] = b"user.coracle.";
+/// Bytes of a name with its NUL, and of a list of names, at the most.
+const LONGEST_NAME: usize = 256;
+const LONGEST_LIST: usize = 64 << 10;
+
+/// Returns the name in argument `n`.
+fn name(call: &Call<'_>, n: usize) -> Result<Vec<u8>, Errno> {
+    call.string(call.long(n), LONGEST_NAME, E::RANGE)
+}
+
+fn fd(call: &Call<'_>) -> At {
+    At::fd(call.int(0))
+}
+
+/// How the calls since Linux 6.13 name a file.
+fn at(call: &Call<'_>) -> Result<(At, Last), Errno> {
+    let flags = call.int(2);
+    Ok((call.at_or_self(1, flags)?, Last::unless(flags & libc::AT_SYMLINK_NOFOLLOW != 0)))
+}
+
+pub(super) fn getxattr(call: &Call<'_>) -> Reply {
+    get(call, 1, || Ok((call.at_cwd(0)?, Last::Follow)))
+}
+
+pub(super) fn lgetxattr(call: &Call<'_>) -> Reply {
+    get(call, 1, || Ok((call.at_cwd(0)?, Last::Keep)))
+}
+
+pub(super) fn fgetxattr(call: &Call<'_>) -> Reply {
+    get(call, 1, || Ok((fd(call), Last::Follow)))
+}
+
+pub(super) fn getxattrat(call: &Call<'_>) -> Reply {
+    get(call, 3, || at(call))
+}
+
+fn get(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
+    let name = name(call, n)?;
+    if name.starts_with(OURS) {
+        return Err(E::NODATA.into());
+    }
+    let user = call.user()?;
+    if !user.may(Cap::DAC_OVERRIDE) {
+        let (at, last) = file()?;
+        // An open file was checked when it was opened.
+        if !at.path.is_empty() {
+            let file = call.find(&user, &at, last)?;
+            if name.starts_with(b"user.") {
+                call.check(&user, &file, Want::READ)?;
+            }
+        }
+    }
+    Ok(Answer::Continue)
+}
+
+pub(super) fn setxattr(call: &Call<'_>) -> Reply {
+    set(call, 1, || Ok((call.at_cwd(0)?, Last::Follow)))
+}
+
+pub(super) fn lsetxattr(call: &Call<'_>) -> Reply {
+    set(call, 1, || Ok((call.at_cwd(0)?, Last::Keep)))
+}
+
+pub(super) fn fsetxattr(call: &Call<'_>) -> Reply {
+    set(call, 1, || Ok((fd(call), Last::Follow)))
+}
+
+pub(super) fn setxattrat(call: &Call<'_>) -> Reply {
+    set(call, 3, || at(call))
+}
+
+fn set(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
+    let name = name(call, n)?;
+    if name.starts_with(OURS) {
+        return Err(E::PERM.into());
+    }
+    check_change(call, &name, file)
+}
+
+pub(super) fn removexattr(call: &Call<'_>) -> Reply {
+    remove(call, 1, || Ok((call.at_cwd(0)?, Last::Follow)))
+}
+
+pub(super) fn lremovexattr(call: &Call<'_>) -> Reply {
+    remove(call, 1, || Ok((call.at_cwd(0)?, Last::Keep)))
+}
+
+pub(super) fn fremovexattr(call: &Call<'_>) -> Reply {
+    remove(call, 1, || Ok((fd(call), Last::Follow)))
+}
+
+pub(super) fn removexattrat(call: &Call<'_>) -> Reply {
+    remove(call, 3, || at(call))
+}
+
+fn remove(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
+    let name = name(call, n)?;
+    if name.starts_with(OURS) {
+        return Err(E::NODATA.into());
+    }
+    check_change(call, &name, file)
+}
+
+/// Checks that the process may change the attribute: xattr(7). The kernel does so for root.
+fn check_change(call: &Call<'_>, name: &[u8], file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
+    let user = call.user()?;
+    if name == b"security.capability" {
+        if !user.may(Cap::SETFCAP) {
+            return Err(E::PERM.into());
+        }
+    } else if name.starts_with(b"security.") || name.starts_with(b"trusted.") {
+        if !user.may(Cap::SYS_ADMIN) {
+            return Err(E::PERM.into());
+        }
+    } else if !passes(&user) {
+        let (at, last) = file()?;
+        let file = call.find(&user, &at, last)?;
+        match name.starts_with(b"user.") {
+            true => call.check(&user, &file, Want::WRITE)?,
+            false => call.check_owner(&user, &file).map(drop)?,
+        }
+    }
+    Ok(Answer::Continue)
+}
+
+fn passes(user: &Credentials) -> bool {
+    user.may(Cap::DAC_OVERRIDE) && user.may(Cap::FOWNER)
+}
+
+pub(super) fn listxattr(call: &Call<'_>) -> Reply {
+    list(call, &call.at_cwd(0)?, Last::Follow, [1, 2])
+}
+
+pub(super) fn llistxattr(call: &Call<'_>) -> Reply {
+    list(call, &call.at_cwd(0)?, Last::Keep, [1, 2])
+}
+
+pub(super) fn flistxattr(call: &Call<'_>) -> Reply {
+    list(call, &fd(call), Last::Follow, [1, 2])
+}
+
+pub(super) fn listxattrat(call: &Call<'_>) -> Reply {
+    let (at, last) = at(call)?;
+    list(call, &at, last, [3, 4])
+}
+
+fn list(call: &Call<'_>, at: &At, last: Last, [buffer, size]: [usize; 2]) -> Reply {
+    let user = call.user()?;
+    let file = call.find(&user, at, last)?;
+    let mut names = vec![0; LONGEST_LIST];
+    let length = rustix::fs::listxattr(file.name(), &mut names[..])?;
+    let shown = without_ours(&names[..length]);
+    if shown.len() == length {
+        return Ok(Answer::Continue);
+    }
+    match call.long(size) {
+        0 => {}
+        size if size < shown.len() as u64 => return Err(E::RANGE.into()),
+        _ => call.write(call.long(buffer), &shown)?,
+    }
+    Ok(Answer::Value(shown.len() as i64))
+}
+
+/// Returns a list of names, each with its NUL, without ours.
+fn without_ours(names: &[u8]) -> Vec<u8> {
+    names.split_inclusive(|byte| *byte == 0).filter(|name| !name.starts_with(OURS)).flatten().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_is_shown_without_ours() {
+        assert_eq!(without_ours(b"user.a\0user.coracle.file\0security.capability\0"), b"user.a\0security.capability\0");
+        assert_eq!(without_ours(b"user.coracle.file\0"), b"");
+        assert_eq!(without_ours(b"user.coracle\0"), b"user.coracle\0");
+        assert_eq!(without_ours(b""), b"");
+    }
+}

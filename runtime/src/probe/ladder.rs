@@ -1,0 +1,333 @@
+//! The ways to run a step, best first, each tried by doing what it begins with.
+
+use std::fmt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Gid, Mode as FileMode, OFlags, Uid, XattrFlags};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use serde::{Deserialize, Serialize};
+
+use super::{Answers, Question, ask, in_a_child};
+use crate::error::RuntimeError;
+use crate::idmap::{IdMaps, MapKind};
+use crate::{owner, seccomp, sys, userns};
+
+/// A way to run a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// A user namespace with a full map: users and owners are real.
+    FullMap,
+    /// A user namespace with one id: all others are emulated.
+    SingleId,
+    /// chroot(2) by root, without namespaces: users and owners are real, and nothing else is kept apart.
+    Chroot,
+}
+
+/// Which ways may be taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// The best one that works.
+    #[default]
+    Any,
+    /// A user namespace.
+    UserNamespace,
+    /// chroot(2).
+    Chroot,
+    /// chroot(2) where it works, else the best one that does.
+    ChrootFirst,
+    /// None: no step is run.
+    Nothing,
+}
+
+/// How steps are run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mode {
+    /// In a user namespace with these id maps.
+    UserNamespace(IdMaps),
+    /// By chroot(2), without namespaces.
+    Chroot,
+    /// Not at all, for this reason.
+    None(RuntimeError),
+}
+
+/// What came of trying a rung.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The rung.
+    pub rung: Rung,
+    /// The id maps, for a user namespace, where they are known.
+    pub maps: Option<IdMaps>,
+    /// Why it is not there; `None` where it is.
+    pub refused: Option<RuntimeError>,
+}
+
+/// What was chosen, and what would have been better.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// How steps are run.
+    pub mode: Mode,
+    /// The rungs that were tried, in that order; those behind the chosen one were not, but by [`climb`].
+    pub attempts: Vec<Attempt>,
+    wanted: Wanted,
+}
+
+impl Rung {
+    /// All rungs, best first.
+    pub const ALL: [Rung; 3] = [Rung::FullMap, Rung::SingleId, Rung::Chroot];
+
+    /// Returns the stable name: "full-map", "single-id", "chroot".
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::FullMap => "full-map",
+            Rung::SingleId => "single-id",
+            Rung::Chroot => "chroot",
+        }
+    }
+
+    fn attempt(self, dir: &Path) -> Attempt {
+        let (maps, result) = match self {
+            Rung::FullMap => match IdMaps::discover() {
+                Ok(maps) => {
+                    let result = in_a_child(|| namespaces(&maps));
+                    (Some(maps), result)
+                }
+                Err(error) => (None, Err(error)),
+            },
+            Rung::SingleId => {
+                let maps = IdMaps::single();
+                let result = in_a_child(|| single(&maps, dir));
+                (Some(maps), result)
+            }
+            Rung::Chroot => (None, in_a_child(|| by_chroot(dir))),
+        };
+        Attempt { rung: self, maps, refused: result.err() }
+    }
+}
+
+impl fmt::Display for Rung {
+    /// Writes a few words for a person: "full id map".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rung::FullMap => "full id map",
+            Rung::SingleId => "user namespace with one id",
+            Rung::Chroot => "chroot by root",
+        })
+    }
+}
+
+impl Wanted {
+    fn rungs(self) -> &'static [Rung] {
+        match self {
+            Wanted::Any => &Rung::ALL,
+            Wanted::UserNamespace => &[Rung::FullMap, Rung::SingleId],
+            Wanted::Chroot => &[Rung::Chroot],
+            Wanted::ChrootFirst => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
+            Wanted::Nothing => &[],
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    /// Writes a line for a person: "user namespace, one id, owners emulated".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mode::UserNamespace(maps) => maps.fmt(f),
+            Mode::Chroot => f.write_str("chroot, no namespaces"),
+            Mode::None(_) => f.write_str("none, no step can be run"),
+        }
+    }
+}
+
+impl Mode {
+    /// Returns the stable name: that of the rung, or "none".
+    pub fn name(&self) -> &'static str {
+        match self {
+            Mode::UserNamespace(maps) if maps.kind() == MapKind::Single => Rung::SingleId.name(),
+            Mode::UserNamespace(_) => Rung::FullMap.name(),
+            Mode::Chroot => Rung::Chroot.name(),
+            Mode::None(_) => "none",
+        }
+    }
+}
+
+impl Choice {
+    /// Returns which better rung is missing, and why: with that, what to change for it. `None` where there is no better one.
+    pub fn obstacle(&self) -> Option<(Rung, &RuntimeError)> {
+        let of = |rung| {
+            let refused = self.attempts.iter().find(|attempt| attempt.rung == rung)?.refused.as_ref();
+            refused.map(|error| (rung, error))
+        };
+        match &self.mode {
+            Mode::UserNamespace(_) if self.wanted == Wanted::ChrootFirst => of(Rung::Chroot),
+            Mode::UserNamespace(_) => of(Rung::FullMap),
+            // A namespace with one id takes the least.
+            Mode::Chroot | Mode::None(_) => of(Rung::SingleId).or(of(Rung::FullMap)).or(of(Rung::Chroot)),
+        }
+    }
+
+    fn new(wanted: Wanted, attempts: Vec<Attempt>) -> Self {
+        let among = |attempt: &&Attempt| wanted.rungs().contains(&attempt.rung);
+        let taken = attempts.iter().filter(among).find(|attempt| attempt.refused.is_none());
+        let mode = match taken {
+            Some(Attempt { maps: Some(maps), .. }) => Mode::UserNamespace(maps.clone()),
+            Some(Attempt { maps: None, .. }) => Mode::Chroot,
+            None => Mode::None(RuntimeError::NotWanted),
+        };
+        let mut choice = Choice { mode, attempts, wanted };
+        if let (Mode::None(_), Some((_, reason))) = (&choice.mode, choice.obstacle()) {
+            choice.mode = Mode::None(reason.clone());
+        }
+        choice
+    }
+}
+
+/// Tries what is wanted, best first, until something works. `dir` is a directory on the file system of the store. The process
+/// enters nothing: all is tried by children.
+pub fn choose(dir: &Path, wanted: Wanted) -> Choice {
+    Choice::new(wanted, attempts(dir, wanted.rungs(), Until::OneWorks))
+}
+
+/// As [`choose`] with [`Wanted::Any`], but tries every rung.
+pub fn climb(dir: &Path) -> Choice {
+    Choice::new(Wanted::Any, attempts(dir, &Rung::ALL, Until::AllAreTried))
+}
+
+/// Returns the full map, tried; for what only needs that.
+///
+/// # Errors
+/// Why there is none.
+pub fn full_map(dir: &Path) -> Result<IdMaps, RuntimeError> {
+    let tried = attempts(dir, &[Rung::FullMap], Until::OneWorks).pop();
+    match tried {
+        Some(Attempt { maps: Some(maps), refused: None, .. }) => Ok(maps),
+        Some(Attempt { refused: Some(error), .. }) => Err(error),
+        _ => Err(RuntimeError::NotWanted),
+    }
+}
+
+/// When trying ends.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Until {
+    OneWorks,
+    AllAreTried,
+}
+
+fn attempts(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt> {
+    if rungs.is_empty() {
+        return Vec::new();
+    }
+    let all_refused = |error: RuntimeError| {
+        rungs.iter().map(|&rung| Attempt { rung, maps: None, refused: Some(error.clone()) }).collect()
+    };
+    match ask(dir, Question::Rungs(rungs.to_vec(), until)) {
+        Ok(Answers::Rungs(attempts)) => attempts,
+        Ok(Answers::Features(_)) => {
+            all_refused(RuntimeError::call("recv(socket of coracle-probe)", rustix::io::Errno::PROTO))
+        }
+        Err(error) => all_refused(error),
+    }
+}
+
+/// The answer of the process that tries.
+pub(super) fn try_rungs(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    for rung in rungs {
+        let attempt = rung.attempt(dir);
+        let works = attempt.refused.is_none();
+        attempts.push(attempt);
+        if works && until == Until::OneWorks {
+            break;
+        }
+    }
+    attempts
+}
+
+/// Enters what every step in a user namespace enters.
+fn namespaces(maps: &IdMaps) -> Result<(), RuntimeError> {
+    userns::enter(maps)?;
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let made = sys::unshare(flags).map_err(|errno| {
+        RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)", errno)
+    });
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    let mount =
+        || mount_change("/", private).map_err(|errno| RuntimeError::call("mount(\"/\", MS_REC | MS_PRIVATE)", errno));
+    made.and_then(|()| mount()).map_err(RuntimeError::or_apparmor)
+}
+
+fn single(maps: &IdMaps, dir: &Path) -> Result<(), RuntimeError> {
+    namespaces(maps)?;
+    let call = |call: &'static str| move |errno| RuntimeError::call(call, errno);
+    if let Some(file) = unnamed_file(dir) {
+        rustix::fs::fsetxattr(&file, owner::XATTR, b"0:1", XattrFlags::empty())
+            .map_err(call("setxattr(user.coracle.file)"))?;
+    }
+    rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
+    sys::seccomp(&seccomp::filter(&[], seccomp::Foreign::Allowed), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+        .map(drop)
+        .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)", errno))
+}
+
+fn by_chroot(dir: &Path) -> Result<(), RuntimeError> {
+    let call = |call: &'static str| move |errno: rustix::io::Errno| RuntimeError::call(call, errno);
+    let (uid, gid) = (Uid::from_raw(1), Gid::from_raw(1));
+    let file = unnamed_file(dir);
+    rustix::process::chroot("/").map_err(call("chroot(\"/\")"))?;
+    if let Some(file) = file {
+        rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(call("chown(1, 1)"))?;
+    }
+    rustix::thread::set_thread_groups(&[]).map_err(call("setgroups([])"))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(call("setresgid(1, 1, 1)"))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(call("setresuid(1, 1, 1)"))
+}
+
+/// Returns a file on the file system of `dir` that is gone when it is closed; `None` where none can be made, which says nothing
+/// about the rung.
+fn unnamed_file(dir: &Path) -> Option<std::os::fd::OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, dir, flags, FileMode::from_raw_mode(0o600)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Errno;
+
+    fn attempt(rung: Rung, refused: bool) -> Attempt {
+        let maps = (rung != Rung::Chroot).then(IdMaps::single);
+        Attempt { rung, maps, refused: refused.then(|| RuntimeError::call(rung.name(), Errno::from_raw(libc::EPERM))) }
+    }
+
+    fn chosen(wanted: Wanted, refused: [bool; 3]) -> (String, Option<Rung>) {
+        let attempts = Rung::ALL.into_iter().zip(refused).map(|(rung, refused)| attempt(rung, refused)).collect();
+        let choice = Choice::new(wanted, attempts);
+        (choice.mode.to_string(), choice.obstacle().map(|(rung, _)| rung))
+    }
+
+    #[test]
+    fn without_a_mode_there_is_a_reason() {
+        let refused = vec![attempt(Rung::FullMap, true), attempt(Rung::SingleId, true), attempt(Rung::Chroot, true)];
+        let reason = RuntimeError::call("single-id", Errno::from_raw(libc::EPERM));
+        assert_eq!(Choice::new(Wanted::Any, refused).mode, Mode::None(reason));
+        assert_eq!(Choice::new(Wanted::Nothing, vec![]).mode, Mode::None(RuntimeError::NotWanted));
+    }
+
+    #[test]
+    fn the_best_that_works_is_taken_and_what_would_be_better_is_named() {
+        let userns = "user namespace, one id, owners emulated".to_owned();
+        let (chroot, none) = ("chroot, no namespaces".to_owned(), "none, no step can be run".to_owned());
+        for (wanted, refused, expected) in [
+            (Wanted::Any, [false, false, false], (userns.clone(), None)),
+            (Wanted::Any, [true, false, false], (userns.clone(), Some(Rung::FullMap))),
+            (Wanted::Any, [true, true, false], (chroot.clone(), Some(Rung::SingleId))),
+            (Wanted::Any, [true, true, true], (none.clone(), Some(Rung::SingleId))),
+            (Wanted::UserNamespace, [true, true, false], (none.clone(), Some(Rung::SingleId))),
+            (Wanted::Chroot, [false, false, false], (chroot, None)),
+            (Wanted::Chroot, [false, false, true], (none.clone(), Some(Rung::Chroot))),
+            (Wanted::Nothing, [false, false, false], (none, None)),
+        ] {
+            assert_eq!(chosen(wanted, refused), expected, "{wanted:?} {refused:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Calls about another process, and about files in the form in which another process wants to read of them.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use rustix::process::Pid;
+
+use super::check;
+use crate::error::Errno;
+
+fn locks(pid: Pid, new: *const libc::rlimit64, old: *mut libc::rlimit64) -> Result<(), Errno> {
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: both pointers are null or lead to a whole `rlimit64` of the caller.
+    check(unsafe { libc::prlimit64(pid, libc::RLIMIT_LOCKS, new, old) }.into()).map(drop)
+}
+
+/// Returns the soft and the hard limit of file locks of a process. Linux has not looked at it since 2.4.
+pub(crate) fn locks_limit(pid: Pid) -> Result<(u64, u64), Errno> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    locks(pid, ptr::null(), &raw mut old)?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// Sets the soft limit of file locks of a process, which must not be above the hard one.
+pub(crate) fn set_locks_limit(pid: Pid, soft: u64) -> Result<(), Errno> {
+    let (_, hard) = locks_limit(pid)?;
+    let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    locks(pid, &raw const new, ptr::null_mut())
+}
+
+/// Bytes of a `struct stat` of this architecture.
+pub(crate) const STAT: usize = size_of::<libc::stat>();
+/// Bytes of a `struct statx`.
+pub(crate) const STATX: usize = size_of::<libc::statx>();
+
+/// Returns fstatat(2) of a file as the bytes of the structure.
+pub(crate) fn stat_bytes(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<[u8; STAT], Errno> {
+    let mut bytes = [0; STAT];
+    // SAFETY: the path ends with NUL, and the array has the size of what the kernel writes.
+    check(unsafe { libc::syscall(libc::SYS_newfstatat, dir.as_raw_fd(), path.as_ptr(), bytes.as_mut_ptr(), flags) })?;
+    Ok(bytes)
+}
+
+/// Returns statx(2) of a file as the bytes of the structure.
+pub(crate) fn statx_bytes(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: libc::c_int,
+    mask: u32,
+) -> Result<[u8; STATX], Errno> {
+    let mut bytes = [0; STATX];
+    // SAFETY: the path ends with NUL, and the array has the size of what the kernel writes.
+    check(unsafe { libc::syscall(libc::SYS_statx, dir.as_raw_fd(), path.as_ptr(), flags, mask, bytes.as_mut_ptr()) })?;
+    Ok(bytes)
+}
+
+/// Binds a socket to the address `bytes`, as bind(2) wants it.
+pub(crate) fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> Result<(), Errno> {
+    let length = libc::socklen_t::try_from(address.len()).map_err(|_| Errno::from_raw(libc::EINVAL))?;
+    // SAFETY: the address has `length` bytes; the kernel takes any.
+    check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), length) }.into()).map(drop)
+}
+
+/// Sends `bytes` and the descriptors by sendmmsg(2). It is the one way to send that an emulator does not look at, so that
+/// a process can give away the listener which it just made.
+pub(crate) fn send_unseen(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>; 2]) -> Result<(), Errno> {
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    let mut byte = 0u8;
+    let mut data = libc::iovec { iov_base: ptr::from_mut(&mut byte).cast(), iov_len: 1 };
+    // SAFETY: numbers and pointers only, for all of which zero is a value.
+    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    message.msg_hdr.msg_iov = &raw mut data;
+    message.msg_hdr.msg_iovlen = 1;
+    message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+    let payload = u32::try_from(size_of_val(&fds.map(|fd| fd.as_raw_fd()))).unwrap_or(0);
+    // SAFETY: `control` is longer than the one header with two numbers that is written to it, and aligned for it; all of
+    // the message outlives the call.
+    check(unsafe {
+        message.msg_hdr.msg_controllen = libc::CMSG_SPACE(payload) as _;
+        let header = libc::CMSG_FIRSTHDR(&raw const message.msg_hdr);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
+        libc::CMSG_DATA(header).cast::<[libc::c_int; 2]>().write_unaligned(fds.map(|fd| fd.as_raw_fd()));
+        libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, libc::MSG_NOSIGNAL).into()
+    })
+    .map(drop)
+}

@@ -1,0 +1,164 @@
+//! Which ways there are to run a step, which is taken, and what works where there is none.
+
+mod support;
+
+use std::fs;
+
+use support::{Project, User, base};
+
+/// The ways to build without running anything: with a full map of ids, with one id, without a namespace.
+fn ways() -> [(&'static str, User, &'static str); 3] {
+    let [full, single] = [User::new(), User::without_subids()];
+    for user in [&full, &single] {
+        user.pull(&base::busybox());
+    }
+    [("full map", full.clone(), "auto"), ("one id", single, "auto"), ("none", full, "none")]
+}
+
+fn project(user: &User, isolation: &str) -> Project {
+    Project::of(user).arg(&format!("--isolation={isolation}")).arg("--timestamp=1700000000")
+}
+
+#[test]
+fn a_build_without_run_gives_the_same_bytes_everywhere() {
+    let digests = ways().map(|(way, user, isolation)| {
+        let built = project(&user, isolation)
+            .file("a/secret", "1")
+            .file("a/program", "2")
+            .file("a/more/file", "3")
+            .link("a/link", "program")
+            .hard_link("a/program2", "a/program")
+            .mode("a/program", 0o4755)
+            .mode("a/more", 0o1777)
+            .mode("a/secret", 0o444)
+            .dockerfile(
+                "
+                FROM busybox AS first
+                COPY --chown=1000:2000 a /srv/a/
+                WORKDIR /srv/made
+                FROM busybox
+                COPY --from=first /srv /copied
+                COPY --from=first --chown=7 /bin/busybox /bin/own
+                USER 1000
+                WORKDIR /home/of/user
+                ",
+            )
+            .arg("--no-cache")
+            .build();
+        let image = built.succeeds();
+        image.has_owner("copied/a/secret", "1000:2000", 0o444);
+        (way, image.digest().to_owned())
+    });
+    for (way, digest) in &digests[1..] {
+        assert_eq!(*digest, digests[0].1, "{way}");
+    }
+}
+
+#[test]
+fn without_isolation_no_namespace_is_entered_and_all_on_disk_is_the_callers() {
+    let user = User::with_busybox();
+    let built = project(&user, "none").file("f", "x").dockerfile("FROM busybox\nCOPY f /f").build();
+    built.stderr_has("isolation: none, no step can be run").succeeds().has_file("f", "x");
+    let realms: Vec<_> = fs::read_dir(user.store().join("snapshots")).unwrap().flatten().collect();
+    let names: Vec<_> = realms.iter().map(|realm| realm.file_name().into_string().unwrap()).collect();
+    assert!(names.contains(&"caller".to_owned()), "{names:?}");
+    // No id map is needed to remove it.
+    user.tool(&format!("rm -rf {}", user.store().join("snapshots/caller").display())).run().succeeds();
+}
+
+#[test]
+fn a_run_that_cannot_be_run_is_refused_before_anything_is_done() {
+    let user = User::with_busybox();
+    let before = || {
+        let listing = |dir: &str| fs::read_dir(user.store().join(dir)).map_or(0, Iterator::count);
+        ["layers", "snapshots", "snapshots/caller", "cache/steps", "oci/blobs/sha256"].map(listing)
+    };
+    let there = before();
+    let project = project(&user, "none").file("f", "x").dockerfile(
+        "
+        FROM busybox AS first
+        COPY f /f
+        FROM busybox AS second
+        RUN echo one
+        FROM busybox
+        COPY --from=first /f /f
+        COPY --from=second /etc /etc2
+        RUN echo two
+        ",
+    );
+    project
+        .build()
+        .fails(6)
+        .stderr_has("Dockerfile:4:")
+        .stderr_has("RUN echo one: no command can be run here: no step is to be run")
+        .stderr_has("hint: leave --isolation=none out")
+        .stderr_has_no("COPY f /f\n");
+    assert_eq!(before(), there, "nothing was unpacked, copied or remembered");
+}
+
+#[test]
+fn a_run_in_the_cache_is_no_obstacle() {
+    let user = User::with_busybox();
+    // Layers whose times were changed are no blobs to unpack again, so times are kept here.
+    let project = |isolation: &str, text: &str| {
+        let project = Project::of(&user).arg(&format!("--isolation={isolation}")).file("f", text);
+        project.dockerfile("FROM busybox\nRUN echo made >/made\nCOPY f /f")
+    };
+    project("auto", "1").build().succeeds();
+    let image = project("none", "2").build().cached(1).succeeds();
+    image.has_file("made", "made\n").has_file("f", "2");
+    // If nothing has to be done, nothing has to be known about the machine.
+    project("none", "2").build().cached(2).stderr_has_no("isolation: ").succeeds();
+}
+
+#[test]
+fn a_way_that_is_asked_for_and_not_there_is_no_obstacle_to_what_runs_nothing() {
+    let user = User::with_busybox();
+    let here = |text: &str| project(&user, "chroot").file("f", "1").dockerfile(text).build();
+    here("FROM busybox\nCOPY f /f").succeeds();
+    here("FROM busybox\nRUN true")
+        .fails(6)
+        .stderr_has("Dockerfile:2:")
+        .stderr_has("chroot(\"/\"): Operation not permitted")
+        .stderr_has("hint: only root may change the root of a process");
+}
+
+#[test]
+fn a_container_is_refused_in_the_same_words() {
+    let user = User::with_busybox();
+    let limited = format!("{} run busybox true", env!("CARGO_BIN_EXE_coracle"));
+    let deny = support::root().join("tests/environments/deny-namespaces");
+    let failed = user.tool(&format!("{} {limited}", deny.display())).run().fails(6);
+    failed.stderr_has("no command can be run here: unshare(CLONE_NEWUSER): ").stderr_has("hint: ");
+}
+
+#[test]
+fn what_keeps_from_a_full_map_is_said_in_the_line_that_names_the_mode() {
+    let user = User::without_subids();
+    user.pull(&base::busybox());
+    let built = Project::of(&user).file("f", "1").dockerfile("FROM busybox\nCOPY f /f").build();
+    built
+        .stderr_has(
+            "isolation: user namespace, one id, owners emulated (no full id map: user dev has no range in /etc/subuid)",
+        )
+        .succeeds();
+}
+
+#[test]
+fn a_wish_that_buildah_knows_is_followed_where_it_can_be() {
+    let user = User::with_busybox();
+    let project = Project::of(&user).file("f", "1").dockerfile("FROM busybox\nCOPY f /f");
+    let built = project.built(project.call().env("BUILDAH_ISOLATION", "chroot").run());
+    built.stderr_has("isolation: user namespace, subordinate ids ").stderr_has(" (no chroot by root: ").succeeds();
+}
+
+#[test]
+fn one_store_serves_several_modes_in_turn() {
+    let user = User::with_busybox();
+    let digests = ["auto", "none", "auto", "none"].map(|isolation| {
+        let project = project(&user, isolation).arg("--no-cache").file("f", "1");
+        project.dockerfile("FROM busybox\nCOPY --chown=5 f /f\nWORKDIR /w").build().succeeds().digest().to_owned()
+    });
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    user.coracle(["prune", "--all"]).run().succeeds().stderr_has_no("could not be removed");
+}
