@@ -131,13 +131,13 @@ fn problems(place: Environment, found: &Found) -> Vec<String> {
 /// Returns the mode that doctor tells, as the word in our table.
 fn mode(doctor: &Call) -> Result<&'static str, String> {
     let said: Value = serde_json::from_str(&doctor.stdout).map_err(|error| format!("doctor: {error}: {doctor}"))?;
-    let text = said["mode"].as_str().unwrap_or("none");
-    Ok(match text {
-        "none" => "none",
-        text if text.contains("chroot") => "chroot",
-        text if text.contains("one id") => "single uid",
-        _ => "full map",
-    })
+    match said["mode"].as_str() {
+        Some("full-map") => Ok("full map"),
+        Some("single-id") => Ok("single uid"),
+        Some("chroot") => Ok("chroot"),
+        Some("none") => Ok("none"),
+        _ => Err(format!("doctor tells no mode: {doctor}")),
+    }
 }
 
 /// Returns docs/environments.md.
