@@ -145,6 +145,23 @@ fn what_keeps_from_a_full_map_is_said_in_the_line_that_names_the_mode() {
 }
 
 #[test]
+fn a_tool_that_cannot_write_the_map_is_no_end() {
+    let user = User::with_busybox();
+    let tools = user.new_dir();
+    let refuse = "#!/bin/sh\necho 'newuidmap: write to uid_map failed: Operation not permitted' >&2\nexit 1\n";
+    fs::write(tools.join("newuidmap"), refuse).unwrap();
+    support::set_mode(&tools.join("newuidmap"), 0o755);
+    let project = Project::of(&user).dockerfile("FROM busybox\nRUN touch /f && chown 5:6 /f");
+    let path = format!("{}:/usr/bin:/bin", tools.display());
+    let built = project.built(project.call().env("PATH", &path).run());
+    built
+        .stderr_has("isolation: user namespace, one id, owners emulated (no full id map: newuidmap ")
+        .stderr_has("write to uid_map failed: Operation not permitted")
+        .succeeds()
+        .has_owner("f", "5:6", 0o644);
+}
+
+#[test]
 fn a_wish_that_buildah_knows_is_followed_where_it_can_be() {
     let user = User::with_busybox();
     let project = Project::of(&user).file("f", "1").dockerfile("FROM busybox\nCOPY f /f");
