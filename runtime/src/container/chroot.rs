@@ -24,22 +24,10 @@ use super::process::{Word, drop_privileges, give_pipes_away, start};
 use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
 use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::{DEVICE_LINKS, DEVICES};
 use crate::role;
 use crate::sys::{self, Forked};
 use crate::wire;
-
-/// The devices that every command expects: name, major and minor number.
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// As in other containers.
-const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
 
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
 
@@ -323,7 +311,7 @@ fn fill_dev(root: &OwnedFd) -> Result<Vec<String>, RuntimeError> {
             missing.push(name.to_owned());
         }
     }
-    for (target, name) in LINKS {
+    for (target, name) in DEVICE_LINKS {
         rustix::fs::symlinkat(target, &dev, name).map_err(failed(format!("symlink(\"/dev/{name}\")")))?;
     }
     for (name, mode) in DIRECTORIES {
