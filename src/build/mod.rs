@@ -19,6 +19,7 @@ mod in_place;
 mod pack;
 mod run;
 mod schedule;
+mod stubs;
 mod unpack;
 mod users;
 mod utf8;

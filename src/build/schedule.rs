@@ -14,6 +14,7 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, Running, StageReplay, StageState, StepPlace, Work, at_step};
 use super::worktree::WorkTree;
@@ -159,6 +160,7 @@ impl Builder<'_> {
             told_cost: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
+            stubs: Stubs::new(self.store),
         };
         let mut replayed = replay(&work)?;
         if let Some(image) = replayed.image(&work)? {
@@ -233,6 +235,7 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
+        let stubs = Stubs::new(self.store);
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;
@@ -245,7 +248,7 @@ impl Builder<'_> {
             Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            match attached(run::container(command, &view, &active, on_disk.owners)?) {
+            match attached(run::container(command, &view, &active, on_disk.owners, &stubs)?) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
             }

@@ -18,6 +18,7 @@ use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
+use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::utf8::Utf8Stream;
 use super::worktree::{Cost, WorkTree};
@@ -77,6 +78,8 @@ pub(super) struct Work<'a> {
     pub running: Running,
     /// Held while layers are unpacked, so that no two stages unpack the same one.
     pub unpacking: Mutex<()>,
+    /// Where the files of the host are mounted.
+    pub stubs: Stubs<'a>,
 }
 
 /// What is around the steps of a build.
@@ -378,7 +381,7 @@ impl Work<'_> {
             limits: self.options.limits.clone(),
         };
         if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
-            let spec = run::container(&command, below, active, self.on_disk.owners)?;
+            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
             match self.execute(step, &spec) {
                 Ok(finished) => {
                     let owners = self.on_disk.owners;
@@ -455,8 +458,8 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
-        let ran =
-            run::run(spec, Io::Capture { on_output: &mut on_output }, self.control, &|report| self.warn_once(report));
+        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
+        let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
         for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
             let text = text.finish();
             if !text.is_empty() {
@@ -464,6 +467,15 @@ impl Work<'_> {
             }
         }
         ran.map_err(|error| self.or_disk_full(error))
+    }
+
+    /// Returns whether a later step of the same stage runs a command.
+    fn another_runs_after(&self, step: &Step) -> bool {
+        let later = self.plan.stages.iter().find_map(|stage| {
+            let at = stage.steps.iter().position(|other| other.id == step.id)?;
+            Some(&stage.steps[at + 1..])
+        });
+        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
     }
 
     /// A command that ran out of space says so in its own words, if at all.

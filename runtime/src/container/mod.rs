@@ -178,6 +178,8 @@ pub enum Io<'a> {
     Capture {
         /// Gets the stream, and bytes that may end within a line or a character.
         on_output: &'a mut dyn FnMut(Stream, &[u8]),
+        /// Whether this thread is likely to run another command soon: the process for it is then started meanwhile.
+        another: bool,
     },
     /// To the output of this process.
     Inherit,
@@ -276,13 +278,13 @@ pub struct Finished {
     pub report: Report,
     /// What it used.
     pub usage: Usage,
-    /// Whether one of its processes was killed because the memory limit was reached. Known only where a control group
-    /// keeps that limit.
-    pub out_of_memory: bool,
     /// With [`Ids::Emulated`], the owners in the end of files that can not carry the attribute: inode number, user, group.
     /// The number is the one that the container saw, which overlayfs keeps when it copies a file up. An inode that is not
     /// here, or was removed and made again, belongs to 0:0.
     pub special: Vec<(u64, u32, u32)>,
+    /// Whether one of its processes was killed because the memory limit was reached. Known only where a control group
+    /// keeps that limit.
+    pub out_of_memory: bool,
 }
 
 /// What a step is asked.

@@ -109,10 +109,11 @@ pub struct BuildArgs {
     /// How to compress layers: gzip, zstd or none
     #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
-    /// What each RUN step may use.
-    #[command(flatten)]
-    pub limits: LimitArgs,
+    // Before the limits, which begin a part of the help of their own.
     /// The folder that COPY copies from
     #[arg(required_unless_present = "pull")]
     pub context: Option<PathBuf>,
+    /// What each RUN step may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }

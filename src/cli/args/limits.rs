@@ -5,7 +5,7 @@ use coracle_runtime::container::{LEAST_CPUS, Ulimit, UlimitKind};
 
 /// Flags that limit what a container may use. Names and units are those of docker.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Limits of each step")]
+#[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
     /// Memory: bytes, or with b, k, m or g
     #[arg(short, long, value_name = "SIZE")]

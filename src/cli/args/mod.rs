@@ -119,13 +119,13 @@ pub struct RunArgs {
     /// Run this in place of the image's entry point
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
-    /// What it may use.
-    #[command(flatten)]
-    pub limits: LimitArgs,
     /// The image, the command and its arguments
     // One positional for both: with two, clap would still take flags of ours from between them.
     #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
     pub image_and_command: Vec<OsString>,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Flags of `coracle pull`.
