@@ -10,7 +10,7 @@ use super::resolve::Handle;
 use crate::error::Errno;
 use crate::owner::{Device, FileOwner};
 
-/// What the file itself may be opened with: by nobody but its owner, which is root.
+/// What the file itself may be opened with, where its attribute says all about it: by nobody but its owner, which is root.
 const PRIVATE: Mode = Mode::from_bits_retain(0o600);
 
 /// Devices that every container has.
@@ -42,6 +42,10 @@ pub(super) fn make(call: &Call<'_>, at: &At, mode: u32, number: u32) -> Reply {
         let _ = rustix::fs::unlinkat(dir.fd(), &*name, AtFlags::empty());
         // A file system without attributes.
         return Err(if errno.is(E::OPNOTSUPP) { E::PERM.into() } else { errno });
+    }
+    if call.emulator.owners.are_real() {
+        // chmod(2) and chown(2) of the step go to the file itself there, so that is what counts.
+        rustix::fs::fchmod(file.fd(), Mode::from_raw_mode(mode & 0o7777))?;
     }
     Ok(Answer::Value(0))
 }
