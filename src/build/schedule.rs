@@ -235,7 +235,6 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let stubs = Stubs::new(self.store);
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;
@@ -248,7 +247,7 @@ impl Builder<'_> {
             Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            match attached(run::container(command, &view, &active, on_disk.owners, &stubs)?) {
+            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store))?) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
             }

@@ -10,7 +10,7 @@ use super::resolve::Handle;
 use crate::error::Errno;
 use crate::owner::{Device, FileOwner};
 
-/// What the file itself may be opened with, where its attribute says all about it: by nobody but its owner, which is root.
+/// What the file itself may be opened with, where owners are emulated: by nobody but root, which opens the device in its stead.
 const PRIVATE: Mode = Mode::from_bits_retain(0o600);
 
 /// Devices that every container has.
@@ -37,15 +37,16 @@ pub(super) fn make(call: &Call<'_>, at: &At, mode: u32, number: u32) -> Reply {
     let owner = FileOwner { device: Some(Device { mode, major, minor }), ..new_owner(call, &user, &dir) };
     call.still_waits()?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = Handle::adopt(rustix::fs::openat(dir.fd(), &*name, flags, PRIVATE)?)?;
+    let fd = rustix::fs::openat(dir.fd(), &*name, flags, PRIVATE)?;
+    if !call.emulator.families.owners {
+        // Owner and permissions are those of the file then: nobody sees how they change.
+        rustix::fs::fchmod(&fd, Mode::from_bits_retain(mode & 0o7777))?;
+    }
+    let file = Handle::adopt(fd)?;
     if let Err(errno) = call.emulator.owners.set(&file, owner) {
         let _ = rustix::fs::unlinkat(dir.fd(), &*name, AtFlags::empty());
         // A file system without attributes.
         return Err(if errno.is(E::OPNOTSUPP) { E::PERM.into() } else { errno });
-    }
-    if call.emulator.owners.are_real() {
-        // chmod(2) and chown(2) of the step go to the file itself there, so that is what counts.
-        rustix::fs::fchmod(file.fd(), Mode::from_raw_mode(mode & 0o7777))?;
     }
     Ok(Answer::Value(0))
 }
