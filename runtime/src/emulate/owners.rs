@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Stat, Uid, XattrFlags};
 use rustix::io::Errno as E;
 
 use super::resolve::Handle;
@@ -105,10 +105,6 @@ impl Owners {
         if self.real {
             let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
             rustix::fs::chownat(handle.fd(), "", uid, gid, AtFlags::EMPTY_PATH)?;
-            // Here a later chmod(2) is the kernel's, and changes the file: so the permissions of the device are the file's.
-            if let Some(device) = owner.device {
-                rustix::fs::chmod(&*handle.name(), Mode::from_raw_mode(device.mode & 0o7777))?;
-            }
         }
         if carries(stat) {
             let name = handle.name();
