@@ -14,9 +14,10 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageReplay, StageState, StepPlace, Work, at_step};
+use super::work::{Progress, StageReplay, StageState, StepPlace, Work, at_step};
 use super::worktree::WorkTree;
 use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
@@ -240,7 +241,7 @@ impl Builder<'_> {
             spec.new_session = false;
             let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
             let warn = |message| self.sink.emit(Event::Warning { message, line: None });
-            super::work::limits_message(&finished.report.limits).into_iter().for_each(warn);
+            super::warnings::of_limits(&finished.report.limits).into_iter().for_each(warn);
             if finished.out_of_memory {
                 warn("a process was killed because the memory limit was reached".into());
             }

@@ -18,11 +18,12 @@ use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
+use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::utf8::Utf8Stream;
 use super::worktree::{Cost, WorkTree};
-use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, in_place, run, users};
+use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, in_place, run, users, warnings};
 
 /// Where less than this is free on a disk, in bytes, it is full.
 const FULL: u64 = 64 << 10;
@@ -466,8 +467,7 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         }
-        let finished = ran.map_err(|error| self.or_disk_full(error))?;
-        Ok(finished)
+        ran.map_err(|error| self.or_disk_full(error))
     }
 
     /// Returns whether a later step of the same stage runs a command.
@@ -491,32 +491,7 @@ impl Work<'_> {
     }
 
     fn warn_once(&self, report: &container::Report) {
-        let mut messages = Vec::new();
-        if report.steps_exposed {
-            messages.push(
-                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
-                 other: --jobs=1 keeps them apart"
-                    .to_owned(),
-            );
-        }
-        if report.chroot {
-            messages.push(
-                "RUN steps work in a chroot: they share processes, network and users with what is around them, and nothing \
-                 protects this build or its credentials from them; they have no /proc and no /sys"
-                    .to_owned(),
-            );
-        }
-        if report.proc_bound {
-            messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
-        }
-        if report.sys_empty {
-            messages.push("/sys cannot be shown read-only here, so it is empty in steps".to_owned());
-        }
-        if !report.devices_missing.is_empty() {
-            messages
-                .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
-        }
-        messages.extend(limits_message(&report.limits));
+        let messages = warnings::of_report(report);
         if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for message in messages {
                 self.sink.emit(Event::Warning { message, line: None });
@@ -591,67 +566,6 @@ impl Work<'_> {
         // A damaged index is a layer that is not there.
         let known = there && self.store.index(&hit.layer).is_ok_and(|index| index.is_some());
         known.then_some(hit)
-    }
-}
-
-/// Returns what to say of limits that no control group keeps; `None` where there are none.
-pub(super) fn limits_message(kept: &container::Kept) -> Option<String> {
-    if kept.makeshifts.is_empty() {
-        return None;
-    }
-    let clauses: Vec<String> = kept.makeshifts.iter().map(ToString::to_string).collect();
-    let mut message = clauses.join("; ");
-    if let Some(reason) = &kept.reason {
-        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-        message += &format!(" ({reason}{hint})");
-    }
-    Some(message)
-}
-
-/// The steps of a build that are being carried out, and what became of those that were, by their keys.
-#[derive(Debug, Default)]
-pub(super) struct Running {
-    steps: Mutex<HashMap<String, Option<CachedStep>>>,
-    bell: Condvar,
-}
-
-/// The right to carry out a step.
-struct Turn<'a> {
-    running: &'a Running,
-    key: String,
-}
-
-impl Running {
-    /// Returns the right to carry out the step `key`; or its result, for which it waits where somebody else is at it.
-    fn take(&self, key: &str) -> Result<Turn<'_>, CachedStep> {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match steps.get(key) {
-                None => {
-                    steps.insert(key.into(), None);
-                    return Ok(Turn { running: self, key: key.into() });
-                }
-                Some(Some(done)) => return Err(done.clone()),
-                Some(None) => steps = self.bell.wait(steps).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn done(&self, key: String, step: CachedStep) {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Some(step));
-        self.bell.notify_all();
-    }
-}
-
-impl Drop for Turn<'_> {
-    /// Gives the right back if the step failed.
-    fn drop(&mut self) {
-        let mut steps = self.running.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(steps.get(&self.key), Some(None)) {
-            steps.remove(&self.key);
-        }
-        drop(steps);
-        self.running.bell.notify_all();
     }
 }
 
