@@ -14,8 +14,9 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::run_step::StepPlace;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageReplay, StageState, StepPlace, Work, at_step};
+use super::work::{Progress, Running, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
 use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
@@ -72,6 +73,15 @@ impl Builder<'_> {
     }
 
     fn on_disk(&self) -> OnDisk {
+        let mut on_disk = self.on_disk_of_mode();
+        // Nobody must stack layers whose whiteouts are in their indexes only.
+        if on_disk.owners != Owners::Caller && !self.store.has_whiteouts() {
+            on_disk.realm.push_str("-bare");
+        }
+        on_disk
+    }
+
+    fn on_disk_of_mode(&self) -> OnDisk {
         match &self.isolation {
             Isolation::Decided(mode) | Isolation::Entered(mode) => on_disk(mode),
             // What is there in other realms does not count before it is known that they are not the one.
