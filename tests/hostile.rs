@@ -9,11 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use coracle::oci::Digest;
-use serde_json::{Value, json};
 use support::{Outcome, Project, User, base};
 use tar::{EntryType, Header};
-
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// An archive of a layer, written without the checks of the crate tar.
 struct Evil(tar::Builder<Vec<u8>>);
@@ -65,34 +62,6 @@ impl Evil {
     }
 }
 
-/// A layout of busybox with one more layer, which the configuration says has `diff_id`.
-fn layout(dir: &Path, layer: &[u8], diff_id: Digest) {
-    let base = base::busybox();
-    let read = |digest: &Value| {
-        let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
-        fs::read(base.join("blobs/sha256").join(hex)).unwrap()
-    };
-    let json_of = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
-    let index = json_of(&fs::read(base.join("index.json")).unwrap());
-    let mut manifest = json_of(&read(&index["manifests"][0]["digest"]));
-    let mut config = json_of(&read(&manifest["config"]["digest"]));
-    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
-    let put = |bytes: &[u8], kind: &str| {
-        let digest = Digest::of(bytes);
-        fs::write(dir.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
-        json!({"mediaType": kind, "digest": digest.to_string(), "size": bytes.len()})
-    };
-    put(&read(&manifest["layers"][0]["digest"]), "");
-    config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(diff_id.to_string().into());
-    config["history"].as_array_mut().unwrap().push(json!({"created_by": "evil"}));
-    manifest["layers"].as_array_mut().unwrap().push(put(layer, LAYER));
-    manifest["config"] = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
-    let entry = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
-    let index = json!({"schemaVersion": 2, "manifests": [entry]});
-    fs::write(dir.join("index.json"), index.to_string()).unwrap();
-    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-}
-
 /// Names, bytes, modes and times of all in `dir`.
 fn state(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
@@ -129,7 +98,7 @@ impl Target {
     fn attack(&self, layer: &[u8], diff_id: Digest, step: &str) -> Outcome {
         let before = state(&self.canary);
         let dir = self.user.new_dir();
-        layout(&dir, layer, diff_id);
+        base::busybox_and(&dir, layer, diff_id);
         let mut outcome = self.user.coracle(["pull", &format!("oci:{}", dir.display()), "evil"]).run();
         if outcome.code() == Some(0) {
             let canary = self.canary.display();
@@ -263,7 +232,7 @@ fn a_user_is_looked_up_in_the_image_and_nowhere_else() {
         Evil::new().entry(EntryType::Fifo, "etc/passwd", "", b""),
     ] {
         let (dir, bytes) = (target.user.new_dir(), layer.bytes());
-        layout(&dir, &bytes, Digest::of(&bytes));
+        base::busybox_and(&dir, &bytes, Digest::of(&bytes));
         target.user.coracle(["pull", &format!("oci:{}", dir.display()), "evil"]).run().succeeds();
         let project = Project::of(&target.user).dockerfile("FROM evil\nUSER thief\nRUN true");
         project.build().fails_cleanly();

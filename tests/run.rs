@@ -238,3 +238,20 @@ fn bytes_that_are_no_text_do_no_harm_in_the_output() {
     assert!(!built.stderr.contains('\u{7}'), "control bytes reach the terminal");
     built.succeeds();
 }
+
+#[test]
+fn what_is_made_again_is_a_change_however_fast_it_was() {
+    let image = image(
+        "
+        RUN mkdir /d && echo same >/d/f
+        RUN rm -r /d && mkdir /d && echo same >/d/f
+        RUN touch /d/f
+        RUN touch /d/x && rm /d/x
+        RUN touch -r /d/f /d/f
+        ",
+    );
+    image.layer(2).has_file("d/f", "same\n");
+    image.layer(3).has_file("d/f", "same\n");
+    image.layer(4).has_dir("d").has_no("d/f");
+    image.top_layer().is_empty();
+}

@@ -181,6 +181,19 @@ pub enum RuntimeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A resource limit is over the one that this process has, and it may not raise that.
+    #[error("setrlimit({name}, hard limit {asked}): the hard limit here is {hard}", asked = amount(*asked), hard = amount(*hard))]
+    Ulimit {
+        /// Its name: "nofile".
+        name: String,
+        /// The hard limit that was asked for; `None` for no limit.
+        asked: Option<u64>,
+        /// The hard limit that there is.
+        hard: Option<u64>,
+        /// Why it could not be raised.
+        #[source]
+        source: Errno,
+    },
     /// The step was killed, or not started, because its control said so.
     #[error("interrupted")]
     Interrupted,
@@ -228,7 +241,8 @@ impl RuntimeError {
             | RuntimeError::AppArmor { source, .. }
             | RuntimeError::WriteMap { source, .. }
             | RuntimeError::Listener { source }
-            | RuntimeError::Overlay { source, .. } => Some(*source),
+            | RuntimeError::Overlay { source, .. }
+            | RuntimeError::Ulimit { source, .. } => Some(*source),
             _ => None,
         }
     }
@@ -265,6 +279,9 @@ impl RuntimeError {
             }
             RuntimeError::Call { source, .. } if source.is(E::MFILE) => {
                 "raise the number of files that this process may open: ulimit -n 4096, or the hard limit (ulimit -Hn)".into()
+            }
+            RuntimeError::Ulimit { name, hard, .. } => {
+                format!("ask for at most --ulimit {name}={}, or have the hard limit raised", amount(*hard).replace("unlimited", "-1"))
             }
             RuntimeError::Listener { source } if source.is(E::BUSY) => {
                 "somebody else listens to the system calls of this process already, and the kernel allows one listener only: \
@@ -308,6 +325,10 @@ impl RuntimeError {
             _ => return None,
         })
     }
+}
+
+fn amount(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "unlimited".into(), |limit| limit.to_string())
 }
 
 /// What to do about AppArmor.

@@ -16,16 +16,19 @@ pub mod rootfs;
 pub mod userns;
 
 mod around;
+mod cgroup;
 mod emulate;
 mod error;
 mod idmap;
 mod limits;
+mod oci;
 mod role;
 mod seccomp;
 mod sys;
 mod wire;
 
 pub use around::{Host, Surroundings};
+pub use cgroup::NoGroup;
 pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};
 pub use role::init;

@@ -2,6 +2,7 @@
 //! and nix offer safely is used from there.
 #![allow(unsafe_code)]
 
+pub(crate) mod landlock;
 pub(crate) mod notify;
 pub(crate) mod peer;
 

@@ -39,6 +39,14 @@ pub enum BuildError {
         /// The store.
         store: std::path::PathBuf,
     },
+    /// The command of a RUN step failed, and a process of it was killed because the memory limit was reached.
+    #[error("the command reached its memory limit of {limit} bytes, and ended with exit status {code}")]
+    OutOfMemory {
+        /// The status, that of a shell where a signal killed it.
+        code: i32,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// A place in the image where every container needs a directory is something else.
     #[error("{path} of the image is a {what}, and must be a directory")]
     BadMountPoint {

@@ -10,6 +10,7 @@ use crate::tree::{Entry, Kind, Owners, Tree, TreePath};
 use super::BuildError;
 use super::cover::Covers;
 use super::run::{self, Command};
+use super::stubs;
 use super::watch::NameWatch;
 use super::worktree::WorkTree;
 
@@ -33,15 +34,15 @@ pub(super) fn prepare(
     tree.count_as_new(&made);
     let mut covers = Covers::new(tree.place());
     let mut binds = Vec::new();
-    for (target, contents) in run::host_files() {
-        let Some(file) = run::place_of_file(view, target) else { continue };
+    for (target, contents) in stubs::host_files() {
+        let Some(file) = stubs::place_of_file(view, target) else { continue };
         match place {
             Place::Namespaces => {
                 // Something to mount it on.
                 if file.node.is_none() {
                     covers.file(&file.path, b"")?;
                 }
-                let source = run::write_aside(active, target, &contents)?;
+                let source = stubs::write_aside(active, target, &contents)?;
                 let target = std::path::Path::new("/").join(file.path.as_os_path());
                 binds.push(Bind { source, target, read_only: false });
             }
@@ -56,7 +57,8 @@ pub(super) fn prepare(
     covers.ready()?;
     tree.count_as_new(covers.made());
     let rootfs = RootfsSource::Dir(tree.root());
-    let spec = ContainerSpec { place, ..run::spec(command, view, active, owners, (rootfs, binds))? };
+    let spec = run::spec(command, view, owners, (rootfs, binds), active.work())?;
+    let spec = ContainerSpec { place, ..spec };
     Ok(Prepared { spec, covers })
 }
 

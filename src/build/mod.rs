@@ -20,6 +20,7 @@ mod pack;
 mod run;
 mod run_step;
 mod schedule;
+mod stubs;
 mod unpack;
 mod users;
 mod utf8;
@@ -35,13 +36,15 @@ pub use run::{Command, not_started};
 pub use schedule::{Builder, Built, Isolation, obstacle};
 pub use users::{User, UserError, lookup_owner, lookup_user};
 
+use coracle_runtime::container::Limits;
+
 use crate::layer::Compression;
 
 /// Layers that overlayfs stacks at the most, less the one for mount points and the one that is written.
 pub const MAX_LAYERS: usize = 498;
 
 /// How a plan is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOptions {
     /// Whether results of earlier builds are used. They are remembered in any case.
     pub cache: CacheUse,
@@ -51,6 +54,8 @@ pub struct BuildOptions {
     pub compression: Compression,
     /// What becomes of the times in the layers and the history.
     pub times: Times,
+    /// What each RUN step may use. They are no part of any cache key.
+    pub limits: Limits,
 }
 
 /// Whether results of earlier builds are used.

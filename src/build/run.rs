@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Obstacle, Place, RootfsSource, SpecialOwner, Stdin,
+    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Place, Report, RootfsSource,
+    SpecialOwner, Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -15,10 +15,9 @@ use crate::store::{Active, View};
 use crate::tree::{self, Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 use super::BuildError;
+use super::stubs::{HOSTNAME, Stubs};
 use super::users;
 
-/// The host name in a container.
-const HOSTNAME: &str = "coracle";
 /// Where the kernel's own files are shown.
 pub(super) const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 /// The `PATH` where neither the image nor the user sets one.
@@ -35,6 +34,8 @@ pub struct Command {
     pub cwd: String,
     /// `USER`: "" is root.
     pub user: String,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// Prepares `active` as the changes that a container makes to `view`, and returns how it is run.
@@ -43,8 +44,9 @@ pub(super) fn container(
     view: &View,
     active: &Active,
     owners: Owners,
+    stubs: &Stubs,
 ) -> Result<ContainerSpec, BuildError> {
-    let binds = Stubs::new(view, active, owners)?.finish()?;
+    let (stubs, binds) = stubs.cover(view, active, owners)?;
     // The mount points for these are part of the image from then on, as with BuildKit.
     let mut upper = DiskTree::open(&active.upper(), owners)?;
     make_mount_points(view, &mut upper)?;
@@ -52,14 +54,14 @@ pub(super) fn container(
         upper.create(&Entry { kind: Kind::Dir, ..root.clone() }, Contents::None)?;
     }
     upper.finish()?;
-    let mut lower: Vec<PathBuf> = vec![stub_dir(active)];
+    let mut lower: Vec<PathBuf> = vec![stubs.layer()];
     // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
     // the upper one decides on each of its paths.
     let mut seen = HashSet::new();
     let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
     lower.extend(stacked.map(|layer| layer.dir.clone()));
     let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
-    spec(command, view, active, owners, (rootfs, binds))
+    spec(command, view, owners, (rootfs, binds), stubs.scratch())
 }
 
 /// Makes the folders dev, proc and sys where they are missing, and returns their paths.
@@ -86,9 +88,9 @@ pub(super) fn make_mount_points(view: &View, tree: &mut DiskTree) -> Result<Vec<
 pub(super) fn spec(
     command: &Command,
     view: &View,
-    active: &Active,
     owners: Owners,
     (rootfs, binds): (RootfsSource, Vec<Bind>),
+    scratch: PathBuf,
 ) -> Result<ContainerSpec, BuildError> {
     let user = users::lookup_user(view, &command.user)?;
     let mut env = command.env.clone();
@@ -102,8 +104,6 @@ pub(super) fn spec(
     if !is_set("HOME", &env) {
         env.push(format!("HOME={}", user.home).into());
     }
-    let scratch = active.dir().join("mnt");
-    fs::create_dir(&scratch).map_err(|source| BuildError::io("create", &scratch, source))?;
     Ok(ContainerSpec {
         rootfs,
         place: Place::Namespaces,
@@ -118,6 +118,7 @@ pub(super) fn spec(
         hostname: HOSTNAME.into(),
         new_session: true,
         stdin: Stdin::Null,
+        limits: command.limits.clone(),
         ids: match owners {
             Owners::Emulated => Ids::Emulated { special: special_owners(view) },
             _ => Ids::Real,
@@ -165,16 +166,27 @@ pub(super) fn changes(
     layer::changes(upper, below, ownership)
 }
 
-/// Runs `spec` and turns every end but success into an error.
-pub(super) fn run(spec: &ContainerSpec, io: Io<'_>, control: &Control) -> Result<Finished, BuildError> {
+/// Runs `spec` and turns every end but success into an error. Whatever the end, `on_report` hears first how the container was
+/// made.
+pub(super) fn run(
+    spec: &ContainerSpec,
+    io: Io<'_>,
+    control: &Control,
+    on_report: &dyn Fn(&Report),
+) -> Result<Finished, BuildError> {
     let finished = match container::run(spec, io, control) {
         Ok(finished) => finished,
         Err(_) if control.cancelled() => return Err(BuildError::Interrupted),
         Err(error) => return Err(error.into()),
     };
+    on_report(&finished.report);
     match finished.exit {
         Exit::Code(0) => Ok(finished),
         _ if control.cancelled() => Err(BuildError::Interrupted),
+        ref exit @ (Exit::Code(_) | Exit::Signal(_)) if finished.out_of_memory => {
+            let limit = spec.limits.memory.unwrap_or(0);
+            Err(BuildError::OutOfMemory { code: exit.status(), limit })
+        }
         Exit::Code(code) => Err(BuildError::ExitStatus { code }),
         Exit::Signal(signal) => Err(BuildError::Killed { signal }),
         Exit::NotStarted { errno, what, path } => Err(not_started(errno.raw(), what, &path)),
@@ -188,98 +200,4 @@ pub fn not_started(errno: i32, what: Obstacle, path: &Path) -> BuildError {
         Obstacle::WorkingDirectory => BuildError::NoWorkingDirectory { path, source },
         Obstacle::Program => BuildError::NotStarted { program: path, source },
     }
-}
-
-/// Files of the host that a container sees in place of the image's, and the places to mount them on.
-///
-/// Where the image lacks such a place, it is made in a layer of its own right below the changes of the step: so nothing of it can
-/// come into the image.
-struct Stubs<'a> {
-    view: &'a View,
-    active: &'a Active,
-    tree: DiskTree,
-    binds: Vec<Bind>,
-}
-
-fn stub_dir(active: &Active) -> PathBuf {
-    active.dir().join("stubs")
-}
-
-impl<'a> Stubs<'a> {
-    fn new(view: &'a View, active: &'a Active, owners: Owners) -> Result<Self, BuildError> {
-        let dir = stub_dir(active);
-        fs::create_dir(&dir).map_err(|source| BuildError::io("create", &dir, source))?;
-        let mut tree = DiskTree::open(&dir, owners)?;
-        // The topmost layer decides on the attributes of the root.
-        let root = view
-            .entry(&TreePath::root())
-            .map_or_else(|| Meta { mode: 0o755, ..Meta::default() }, |root| root.meta.clone());
-        let root = Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false };
-        tree.create(&root, Contents::None)?;
-        Ok(Stubs { view, active, tree, binds: Vec::new() })
-    }
-
-    fn finish(mut self) -> Result<Vec<Bind>, BuildError> {
-        for (target, contents) in host_files() {
-            self.file(target, &contents)?;
-        }
-        self.tree.finish()?;
-        Ok(self.binds)
-    }
-
-    fn file(&mut self, target: &str, contents: &[u8]) -> Result<(), BuildError> {
-        let Some(place) = place_of_file(self.view, target) else { return Ok(()) };
-        let source = write_aside(self.active, target, contents)?;
-        if place.node.is_none() {
-            for dir in place.path.ancestors() {
-                let meta = match self.view.entry(&dir) {
-                    Some(old) if old.kind.is_dir() => old.meta.clone(),
-                    Some(_) => return Ok(()),
-                    None => Meta { mode: 0o755, ..Meta::default() },
-                };
-                self.tree.create(&Entry { path: dir, kind: Kind::Dir, meta, implied: false }, Contents::None)?;
-            }
-            let meta = Meta { mode: 0o644, ..Meta::default() };
-            let kind = Kind::File { size: 0, digest: None };
-            let empty = Entry { path: place.path.clone(), kind, meta, implied: false };
-            self.tree.create(&empty, Contents::Reader(&mut std::io::empty()))?;
-        }
-        self.binds.push(Bind { source, target: PathBuf::from("/").join(place.path.as_os_path()), read_only: false });
-        Ok(())
-    }
-}
-
-/// Files of the host that are shown to every step: where, and what is in them.
-pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
-    let mut hosts = read_host("/etc/hosts");
-    if !hosts.is_empty() && !hosts.ends_with(b"\n") {
-        hosts.push(b'\n');
-    }
-    hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
-    [("etc/resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", hosts)]
-}
-
-/// Returns where in the image the file `target` is, or would be: through links of the image, but never out of it. `None`
-/// where no file can be.
-pub(super) fn place_of_file(view: &View, target: &str) -> Option<tree::Resolved> {
-    let place = tree::resolve(view, target.as_bytes()).ok()?;
-    let is_file = place.node.as_ref().is_none_or(|node| matches!(node.kind, Kind::File { .. }));
-    is_file.then_some(place)
-}
-
-/// Writes a file beside the layer, to be shown to the step as `target`. Returns where.
-pub(super) fn write_aside(active: &Active, target: &str, contents: &[u8]) -> Result<PathBuf, BuildError> {
-    let source = active.dir().join(target.rsplit('/').next().unwrap_or(target));
-    fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
-    set_mode(&source, 0o644)?;
-    Ok(source)
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), BuildError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|source| BuildError::io("chmod", path, source))
-}
-
-fn read_host(path: &str) -> Vec<u8> {
-    fs::read(path).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use coracle_runtime::container::{self, ContainerSpec, Finished, Io, Place};
 
-use crate::plan::{self, Step};
+use crate::plan::{self, Op, Step};
 use crate::progress::{Event, Stream};
 use crate::store::{Active, Index, View};
 use crate::tree::Entry;
@@ -49,9 +49,15 @@ impl Work<'_> {
     ) -> Result<Index, BuildError> {
         let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
         let env = [words(&command.env), words(&command.uncached_env)].concat();
-        let command = Command { args: words(&command.args), env, cwd: command.cwd.clone(), user: command.user.clone() };
+        let command = Command {
+            args: words(&command.args),
+            env,
+            cwd: command.cwd.clone(),
+            user: command.user.clone(),
+            limits: self.options.limits.clone(),
+        };
         if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
-            let spec = run::container(&command, below, active, self.on_disk.owners)?;
+            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
             match self.execute(step, &spec) {
                 Ok(finished) => {
                     let owners = self.on_disk.owners;
@@ -128,7 +134,8 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
-        let ran = run::run(spec, Io::Capture { on_output: &mut on_output }, self.control);
+        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
+        let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
         for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
             let text = text.finish();
             if !text.is_empty() {
@@ -136,8 +143,16 @@ impl Work<'_> {
             }
         }
         let finished = ran.map_err(|error| self.or_disk_full(error))?;
-        self.warn_once(&finished.report);
         Ok(finished)
+    }
+
+    /// Returns whether a later step of the same stage runs a command.
+    fn another_runs_after(&self, step: &Step) -> bool {
+        let later = self.plan.stages.iter().find_map(|stage| {
+            let at = stage.steps.iter().position(|other| other.id == step.id)?;
+            Some(&stage.steps[at + 1..])
+        });
+        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
     }
 
     /// A command that ran out of space says so in its own words, if at all.
@@ -153,6 +168,13 @@ impl Work<'_> {
 
     fn warn_once(&self, report: &container::Report) {
         let mut messages = Vec::new();
+        if report.steps_exposed {
+            messages.push(
+                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
+                 other: --jobs=1 keeps them apart"
+                    .to_owned(),
+            );
+        }
         if report.chroot {
             messages.push(
                 "RUN steps work in a chroot: they share processes, network and users with what is around them, and nothing \
@@ -170,6 +192,7 @@ impl Work<'_> {
             messages
                 .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
         }
+        messages.extend(limits_message(&report.limits));
         if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for message in messages {
                 self.sink.emit(Event::Warning { message, line: None });
@@ -181,4 +204,18 @@ impl Work<'_> {
 /// Returns a number of bytes as a person says it.
 fn size(bytes: u64) -> String {
     if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
+}
+
+/// Returns what to say of limits that no control group keeps; `None` where there are none.
+pub(super) fn limits_message(kept: &container::Kept) -> Option<String> {
+    if kept.makeshifts.is_empty() {
+        return None;
+    }
+    let clauses: Vec<String> = kept.makeshifts.iter().map(ToString::to_string).collect();
+    let mut message = clauses.join("; ");
+    if let Some(reason) = &kept.reason {
+        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        message += &format!(" ({reason}{hint})");
+    }
+    Some(message)
 }

@@ -15,6 +15,7 @@ use crate::tree::Owners;
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
 use super::run_step::StepPlace;
+use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, Running, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
@@ -169,6 +170,7 @@ impl Builder<'_> {
             told_cost: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
+            stubs: Stubs::new(self.store),
         };
         let mut replayed = replay(&work)?;
         if let Some(image) = replayed.image(&work)? {
@@ -230,7 +232,7 @@ impl Builder<'_> {
     }
 
     /// Runs `command` in a container of `image`, whose changes are dropped in the end. Input and output are those of this process;
-    /// returns how the command ended.
+    /// returns how the command ended. Limits that no control group keeps are a warning, and out of memory is one too.
     ///
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
@@ -246,10 +248,16 @@ impl Builder<'_> {
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;
-            Ok(coracle_runtime::container::run(&spec, Io::Inherit, self.control)?.exit)
+            let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
+            let warn = |message| self.sink.emit(Event::Warning { message, line: None });
+            super::run_step::limits_message(&finished.report.limits).into_iter().for_each(warn);
+            if finished.out_of_memory {
+                warn("a process was killed because the memory limit was reached".into());
+            }
+            Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            match attached(run::container(command, &view, &active, on_disk.owners)?) {
+            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store))?) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
             }

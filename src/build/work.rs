@@ -18,6 +18,7 @@ use crate::tree::{self, Entry, Tree};
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
 use super::run_step::StepPlace;
+use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::worktree::WorkTree;
 use super::{BuildError, BuildOptions, MAX_LAYERS, copy, users};
@@ -73,6 +74,8 @@ pub(super) struct Work<'a> {
     pub running: Running,
     /// Held while layers are unpacked, so that no two stages unpack the same one.
     pub unpacking: Mutex<()>,
+    /// Where the files of the host are mounted.
+    pub stubs: Stubs<'a>,
 }
 
 /// A cache key, and how sure it is.

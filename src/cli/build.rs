@@ -77,6 +77,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         compression: request.compression,
         times: request.times,
+        limits: request.limits.clone(),
     };
     let built = builder
         .build(&plan, &bases, context.as_ref(), &options)

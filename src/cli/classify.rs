@@ -114,6 +114,7 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::NotStarted { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Some("the file is not executable: `chmod +x` it, or COPY it with --chmod=755".into())
         }
+        BuildError::OutOfMemory { .. } => Some("give it more with --memory, or less to do at the same time".into()),
         BuildError::ExitStatus { code: 137 } | BuildError::Killed { signal: 9 } => {
             Some("137 is 128 + 9: something was killed with SIGKILL, most often for lack of memory".into())
         }

@@ -11,10 +11,11 @@ use signal_hook::iterator::Signals;
 use super::classify::BuildProblem;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::RunRequest;
+use super::text::visible;
 use super::{names, say};
 use crate::build::{Builder, Command, Isolation, not_started};
 use crate::oci::ExecConfig;
-use crate::progress::Silent;
+use crate::progress::{Event, Sink};
 use crate::store::Store;
 
 /// Runs the command and ends as it ends.
@@ -26,7 +27,7 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
     let on_enter = || forward_signals(&control);
     let mut builder = Builder {
         store: &store,
-        sink: &Silent,
+        sink: &Warnings,
         control: &control,
         isolation: Isolation::Undecided(Wanted::Any),
         on_enter: &on_enter,
@@ -36,6 +37,18 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         say(&Failure::from(not_started(errno.raw(), *what, path)).report(style));
     }
     Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(ExitStatus::Fault.code())))
+}
+
+/// Prints warnings, and nothing else: the output belongs to the command.
+#[derive(Debug)]
+struct Warnings;
+
+impl Sink for Warnings {
+    fn emit(&self, event: Event) {
+        if let Event::Warning { message, .. } = event {
+            say(&format!("warning: {}\n", visible(&message)));
+        }
+    }
 }
 
 /// Works out what to run: the user's word, else the image's.
@@ -62,7 +75,8 @@ fn command(request: &RunRequest, config: &ExecConfig) -> Result<Command, Failure
         (None, dir) => dir.into(),
     };
     let user = request.user.clone().unwrap_or_else(|| config.user.clone());
-    Ok(Command { args, env: env.env.into_iter().map(Into::into).collect(), cwd, user })
+    let env = env.env.into_iter().map(Into::into).collect();
+    Ok(Command { args, env, cwd, user, limits: request.limits.clone() })
 }
 
 /// Passes signals on to the command.

@@ -420,14 +420,17 @@ fn same(old_kind: &Kind, old: &Meta, new: &Found) -> bool {
         && old.uid == new.meta.uid
         && old.gid == new.meta.gid
         && old.xattrs == new.meta.xattrs
-        && same_time(old.mtime.secs, new.meta.mtime.secs)
+        && same_time(old.mtime, new.meta.mtime)
 }
 
-/// Whether `new` is what a file system says of a file that was given the time `old`: ext4 knows the years 1901 to 2446.
-fn same_time(old: i64, new: i64) -> bool {
+/// Whether `new` is what a file system says of a file that was given the time `old`: ext4 knows the years 1901 to 2446, and
+/// some know whole seconds only. What a step writes in the very second of the file below differs in the fraction, which no
+/// layer of ours has; so it does not depend on how fast the steps were.
+fn same_time(old: Mtime, new: Mtime) -> bool {
     const EARLIEST: i64 = -0x8000_0000;
     const LATEST: i64 = 0x3_7fff_ffff;
-    old == new || old.clamp(EARLIEST, LATEST) == new
+    let is_second = old.secs == new.secs || old.secs.clamp(EARLIEST, LATEST) == new.secs;
+    is_second && (new.nanos == 0 || new.nanos == old.nanos)
 }
 
 fn whole_seconds(path: &TreePath, disk: &Path, meta: &Meta) -> Result<(), Error> {

@@ -1,8 +1,12 @@
 //! Base images, as OCI layouts in `.fixtures`. Made once; `make fixtures` does the same before.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+use coracle::oci::Digest;
+use serde_json::{Value, json};
 
 use super::root;
 
@@ -13,11 +17,46 @@ pub fn busybox() -> PathBuf {
     root().join(".fixtures/busybox-latest")
 }
 
+/// Returns the layout of docker.io/library/debian:bookworm-slim.
+pub fn debian() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| make("make-base-images.sh", &["--only", "debian"]));
+    root().join(".fixtures/debian-bookworm-slim")
+}
+
 /// Returns the layouts of the .NET SDK and of the .NET runtime.
 pub fn dotnet() -> [PathBuf; 2] {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| make("make-dotnet-images.sh", &[]));
     ["sdk", "runtime"].map(|name| root().join(".fixtures").join(name))
+}
+
+/// Makes a layout in `dir`: busybox with one more layer, which the configuration says has `diff_id`.
+pub fn busybox_and(dir: &Path, layer: &[u8], diff_id: Digest) {
+    let base = busybox();
+    let read = |digest: &Value| {
+        let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
+        fs::read(base.join("blobs/sha256").join(hex)).unwrap()
+    };
+    let json_of = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+    let index = json_of(&fs::read(base.join("index.json")).unwrap());
+    let mut manifest = json_of(&read(&index["manifests"][0]["digest"]));
+    let mut config = json_of(&read(&manifest["config"]["digest"]));
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    let put = |bytes: &[u8], kind: &str| {
+        let digest = Digest::of(bytes);
+        fs::write(dir.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        json!({"mediaType": kind, "digest": digest.to_string(), "size": bytes.len()})
+    };
+    put(&read(&manifest["layers"][0]["digest"]), "");
+    config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(diff_id.to_string().into());
+    config["history"].as_array_mut().unwrap().push(json!({"created_by": "test"}));
+    manifest["layers"].as_array_mut().unwrap().push(put(layer, "application/vnd.oci.image.layer.v1.tar"));
+    manifest["config"] = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+    let entry = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
 fn make(script: &str, args: &[&str]) {

@@ -5,7 +5,9 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod base;
+pub mod environment;
 mod image;
+pub mod nodes;
 mod outcome;
 mod project;
 mod tree;
@@ -15,7 +17,7 @@ pub use image::Image;
 pub use outcome::{Outcome, Running};
 pub use project::{Built, Project};
 pub use tree::{Kind, Layer, Node, Tree};
-pub use user::{Call, User, processes_with};
+pub use user::{Call, User, processes_with, set_mode};
 
 use std::path::{Path, PathBuf};
 

@@ -19,26 +19,15 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, setrlimit, wait};
 
+use super::limits::Keep;
 use super::process::{Word, drop_privileges, give_pipes_away, start};
 use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
-use super::{ContainerSpec, Exit, Message, Place, Report, Request, RootfsSource, Stdin, supervise};
+use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::{DEVICE_LINKS, DEVICES};
 use crate::role;
 use crate::sys::{self, Forked};
 use crate::wire;
-
-/// The devices that every command expects: name, major and minor number.
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// As in other containers.
-const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
 
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
 
@@ -245,20 +234,26 @@ fn is_dead(dir: &Path) -> bool {
 /// C: becomes the command of `request`; tells `status` how far it comes.
 fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream, parent: Pid) -> ! {
     let spec = &request.spec;
-    let word = match prepare(spec, supervisor, parent) {
+    let mut keep = Keep::begin(&spec.limits, &request.means);
+    let word = match prepare(spec, &mut keep, supervisor, parent) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
                 sys::exit(1);
             }
-            start(spec, request.open_files)
+            start(spec, request.open_files, &keep)
         }
     };
     let _ = wire::send(status.as_fd(), &word, &[]);
     sys::exit(1)
 }
 
-fn prepare(spec: &ContainerSpec, supervisor: &UnixStream, parent: Pid) -> Result<Report, RuntimeError> {
+fn prepare(
+    spec: &ContainerSpec,
+    keep: &mut Keep<'_>,
+    supervisor: &UnixStream,
+    parent: Pid,
+) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     let (RootfsSource::Dir(dir), Place::Chroot { mark }) = (&spec.rootfs, &spec.place) else {
         return Err(RuntimeError::BadSpec { field: "rootfs".into(), reason: "no directory to work in".into() });
@@ -284,7 +279,14 @@ fn prepare(spec: &ContainerSpec, supervisor: &UnixStream, parent: Pid) -> Result
     drop(root);
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Allowed where no_new_privs is set already, as in a pod without privilege escalation.
+    let _ = fence::raise();
+    keep.raise()?;
     drop_privileges(spec, supervisor)?;
+    report.limits = keep.finish();
+    if spec.limits.shm.is_some() {
+        report.limits.makeshifts.push(Makeshift::NoShmSize);
+    }
     // A change of ids takes it away.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
     if rustix::process::getppid() != Some(parent) {
@@ -314,7 +316,7 @@ fn fill_dev(root: &OwnedFd) -> Result<Vec<String>, RuntimeError> {
             missing.push(name.to_owned());
         }
     }
-    for (target, name) in LINKS {
+    for (target, name) in DEVICE_LINKS {
         rustix::fs::symlinkat(target, &dev, name).map_err(failed(format!("symlink(\"/dev/{name}\")")))?;
     }
     for (name, mode) in DIRECTORIES {

@@ -12,11 +12,10 @@ use rustix::mount::{
 
 use super::{Bind, ContainerSpec, Report};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::DEVICES;
 use crate::sys;
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
-
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -68,7 +67,7 @@ pub(super) fn take(spec: &ContainerSpec, report: &mut Report) -> Result<Outside,
     Ok(Outside {
         proc: take_proc(report)?,
         sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok()),
-        dev: take_dev(report)?,
+        dev: take_dev(spec.limits.shm_size(), report)?,
         binds,
         empty: fresh("tmpfs", &[("mode", "755"), ("size", "4k")], quiet | MountAttrFlags::MOUNT_ATTR_RDONLY)
             .map_err(failed("fsmount(empty tmpfs)"))?,
@@ -91,9 +90,9 @@ fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
     Ok(tree)
 }
 
-fn take_dev(report: &mut Report) -> Result<Dev, RuntimeError> {
+fn take_dev(shm_size: u64, report: &mut Report) -> Result<Dev, RuntimeError> {
     let mut devices = Vec::with_capacity(DEVICES.len());
-    for name in DEVICES {
+    for (name, ..) in DEVICES {
         match clone_tree(&Path::new("/dev").join(name), false) {
             Ok(tree) => devices.push((name, tree)),
             Err(_) if name != "null" => report.devices_missing.push(name.into()),
@@ -109,7 +108,7 @@ fn take_dev(report: &mut Report) -> Result<Dev, RuntimeError> {
         pts: fresh("devpts", &pts, quiet)
             .or_else(|_| fresh("devpts", &pts[..3], quiet))
             .map_err(failed("fsmount(devpts, newinstance)"))?,
-        shm: fresh("tmpfs", &[("mode", "1777"), ("size", "65536k")], quiet | NODEV)
+        shm: fresh("tmpfs", &[("mode", "1777"), ("size", &shm_size.to_string())], quiet | NODEV)
             .map_err(failed("fsmount(tmpfs)"))?,
         mqueue: fresh("mqueue", &[], quiet | NODEV).ok(),
     })

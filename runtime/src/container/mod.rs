@@ -11,6 +11,8 @@
 mod chroot;
 mod control;
 mod detached;
+pub(crate) mod fence;
+mod limits;
 mod process;
 mod root;
 mod run;
@@ -28,6 +30,7 @@ use crate::wire;
 
 pub use chroot::end_marked;
 pub use control::Control;
+pub use limits::{DEFAULT_SHM, Kept, LEAST_CPUS, LEAST_MEMORY, Limits, Makeshift, Swap, Ulimit, UlimitKind};
 pub use run::run;
 pub(crate) use step::step_role;
 
@@ -70,6 +73,8 @@ pub struct ContainerSpec {
     pub new_session: bool,
     /// The standard input.
     pub stdin: Stdin,
+    /// What it may use.
+    pub limits: Limits,
     /// What ids and owners are to the command.
     pub ids: Ids,
 }
@@ -173,6 +178,8 @@ pub enum Io<'a> {
     Capture {
         /// Gets the stream, and bytes that may end within a line or a character.
         on_output: &'a mut dyn FnMut(Stream, &[u8]),
+        /// Whether this thread is likely to run another command soon: the process for it is then started meanwhile.
+        another: bool,
     },
     /// To the output of this process.
     Inherit,
@@ -235,12 +242,17 @@ pub struct Report {
     /// can not be signalled or looked into. All of this /proc is read-only: a command can not write to its own files there
     /// either, such as /proc/self/oom_score_adj or /proc/self/comm.
     pub proc_bound: bool,
+    /// The command sees processes of steps that run at the same time ([`proc_bound`](Self::proc_bound)), and can look into
+    /// them, because the kernel has no Landlock (5.19).
+    pub steps_exposed: bool,
     /// /sys could not be shown read-only, and is empty.
     pub sys_empty: bool,
     /// The host name could not be set, as under Podman's seccomp profile, and is that of the caller.
     pub hostname_kept: bool,
     /// Devices that are missing in /dev, because they are missing outside.
     pub devices_missing: Vec<String>,
+    /// How the limits are kept.
+    pub limits: Kept,
     /// The command was in a directory only ([`Place::Chroot`]): among the processes of the caller, with no file system at
     /// /proc and /sys.
     pub chroot: bool,
@@ -270,6 +282,9 @@ pub struct Finished {
     /// The number is the one that the container saw, which overlayfs keeps when it copies a file up. An inode that is not
     /// here, or was removed and made again, belongs to 0:0.
     pub special: Vec<(u64, u32, u32)>,
+    /// Whether one of its processes was killed because the memory limit was reached. Known only where a control group
+    /// keeps that limit.
+    pub out_of_memory: bool,
 }
 
 /// What a step is asked.
@@ -278,6 +293,8 @@ struct Request<S> {
     spec: S,
     /// The soft limit of open files that the command gets; `None` to leave it.
     open_files: Option<u64>,
+    /// What its limits are kept with.
+    means: limits::Means,
 }
 
 /// What the step tells the caller.
@@ -348,6 +365,9 @@ impl ContainerSpec {
         }
         if self.hostname.is_empty() || self.hostname.len() > 64 || self.hostname.contains('\0') {
             return bad("hostname", "not of 1 to 64 bytes");
+        }
+        if let Some(problem) = self.limits.problem() {
+            return bad("limits", problem);
         }
         Ok(())
     }

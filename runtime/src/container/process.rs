@@ -12,28 +12,14 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, root, supervise};
+use super::limits::Keep;
+use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::CAPABILITIES;
 use crate::{emulate, limits, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What a container may do: the default set of Docker.
-pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::AUDIT_WRITE);
 
 /// What C tells S1. When its end of the socket closes without a refusal, the command runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,13 +40,15 @@ pub(super) enum Word {
 /// Becomes the command of `request`; tells `status` how far it comes, and hands the supervisor what it needs.
 pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream) -> ! {
     let spec = &request.spec;
-    let word = match prepare(spec, supervisor) {
+    // Before anything else: what this process uses counts as the step's, and the files of the group are in the old root.
+    let mut keep = Keep::begin(&spec.limits, &request.means);
+    let word = match prepare(spec, &mut keep, supervisor) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
                 sys::exit(1);
             }
-            start(spec, request.open_files)
+            start(spec, request.open_files, &keep)
         }
     };
     let _ = wire::send(status.as_fd(), &word, &[]);
@@ -68,11 +56,13 @@ pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStre
 }
 
 /// Everything that needs privileges.
-fn prepare(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<Report, RuntimeError> {
+fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>, supervisor: &UnixStream) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
     let mut report = root::build(spec)?;
+    // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
+    report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
     report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
     if spec.new_session {
@@ -85,7 +75,9 @@ fn prepare(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<Report, Runt
     }
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    keep.raise()?;
     drop_privileges(spec, supervisor)?;
+    report.limits = keep.finish();
     Ok(report)
 }
 
@@ -149,7 +141,7 @@ fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
+pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }
@@ -163,11 +155,13 @@ pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>) -> Word {
     sys::default_signals();
     // Nothing that a library opened gets to the command.
     let _ = sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC);
-    if let Some(soft) = open_files {
+    let candidates = candidates(program, &spec.env);
+    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
+    let open_files_are_limited = keep.last();
+    if let Some(soft) = open_files.filter(|_| !open_files_are_limited) {
         limits::set_open_files(soft);
     }
-    let mut worst = (PathBuf::from(program), Errno::from(E::NOENT));
-    for candidate in candidates(program, &spec.env) {
+    for candidate in candidates {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
         let errno = sys::execve(&path, &args, &env);
         let next_may_work = [E::NOENT, E::NOTDIR, E::ACCESS].into_iter().any(|passable| errno.is(passable));
@@ -199,11 +193,6 @@ fn candidates(program: &OsStr, env: &[OsString]) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_capabilities_are_those_of_docker() {
-        assert_eq!(CAPABILITIES.bits(), 0xa804_25fb);
-    }
 
     #[test]
     fn a_program_without_a_slash_is_searched_in_the_path_of_its_environment() {

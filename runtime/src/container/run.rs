@@ -1,5 +1,6 @@
 //! The side of the caller: starts the step, reads what it says and prints, and sees its end.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,9 @@ use rustix::io::Errno as E;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 use super::control::Registered;
+use super::limits::Means;
 use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Report, Request, Stdin, Stream, Usage};
+use crate::cgroup::Group;
 use crate::error::{Errno, RuntimeError};
 use crate::role::{self, Role};
 use crate::{limits, wire};
@@ -29,18 +32,20 @@ const LARGEST_PIPE: usize = 1 << 20;
 pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Finished, RuntimeError> {
     spec.check()?;
     control.check()?;
-    let (ours, theirs) = role::pair()?;
-    let mut command = Role::Step.command(theirs);
-    if matches!(io, Io::Capture { .. }) {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    }
-    let mut child = Outermost(command.spawn().map_err(|error| Role::Step.spawn_failed(error))?);
-    // It holds our copy of their end.
-    drop(command);
+    // Removed at the end of this function, when the step has ended.
+    let (group, reason) = if spec.limits.want_group() { Group::new(&spec.limits) } else { (None, None) };
+    let means = if spec.limits.want_group() { Means::new(group.as_ref(), reason) } else { Means::default() };
+    let Waiting { mut child, socket: ours } = match io {
+        Io::Capture { .. } => Waiting::take()?,
+        Io::Inherit => Waiting::start(Stdio::inherit)?,
+    };
     let outer = pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty())
         .map_err(|errno| RuntimeError::call("pidfd_open(coracle-step)", errno))?;
     let step = control.register(outer);
-    let sent = ask(&ours, spec);
+    let sent = ask(&ours, spec, means);
+    if let Io::Capture { another: true, .. } = io {
+        Waiting::prepare();
+    }
 
     let mut outputs = Outputs::new(&mut child.0);
     let mut heard = Heard::default();
@@ -58,7 +63,8 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
         Some(Ok(_)) if spec.ids.are_emulated() && heard.special.is_none() => {}
         Some(Ok((exit, usage))) => {
             let special = heard.special.unwrap_or_default();
-            return Ok(Finished { exit, report: heard.report, usage, special });
+            let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
+            return Ok(Finished { exit, report: heard.report, usage, out_of_memory, special });
         }
         // What a step says whose process 1 was killed by `control`.
         Some(Err(error)) => return control.check().and(Err(error)),
@@ -69,8 +75,8 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     Err(RuntimeError::Died { role: Role::Step.name().into(), status: role::how_child_ended(status) })
 }
 
-fn ask(socket: &UnixStream, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    let request = Request { spec, open_files: limits::original_open_files() };
+fn ask(socket: &UnixStream, spec: &ContainerSpec, means: Means) -> Result<(), RuntimeError> {
+    let request = Request { spec, open_files: limits::original_open_files(), means };
     let start = role::Start { parent: std::process::id(), request };
     let stdin = io::stdin();
     let fds = match spec.stdin {
@@ -78,6 +84,42 @@ fn ask(socket: &UnixStream, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         Stdin::Inherit => vec![stdin.as_fd()],
     };
     wire::send(socket.as_fd(), &start, &fds).map_err(|errno| RuntimeError::call("send(socket of coracle-step)", errno))
+}
+
+/// A process for a step that does not know yet which.
+struct Waiting {
+    child: Outermost,
+    socket: UnixStream,
+}
+
+thread_local! {
+    /// For the next step of this thread. It is no other thread's: the kernel kills it when the thread ends that started it.
+    static NEXT: RefCell<Option<Waiting>> = const { RefCell::new(None) };
+}
+
+impl Waiting {
+    fn start(output: fn() -> Stdio) -> Result<Self, RuntimeError> {
+        let (ours, theirs) = role::pair()?;
+        // The command holds our copy of their end, and goes at the end of this function.
+        let mut command = Role::Step.command(theirs);
+        let child = command.stdout(output()).stderr(output()).spawn();
+        Ok(Waiting { child: Outermost(child.map_err(|error| Role::Step.spawn_failed(error))?), socket: ours })
+    }
+
+    /// Returns the one that was prepared on this thread, or a new one.
+    fn take() -> Result<Self, RuntimeError> {
+        if let Some(mut waiting) = NEXT.take()
+            && let Ok(None) = waiting.child.0.try_wait()
+        {
+            return Ok(waiting);
+        }
+        Waiting::start(Stdio::piped)
+    }
+
+    /// Starts one ahead of time. If that fails now, it is tried again when it is needed.
+    fn prepare() {
+        NEXT.set(Waiting::start(Stdio::piped).ok());
+    }
 }
 
 /// The outermost process of a step. It does not outlive this, not even when `on_output` panics.
@@ -202,7 +244,7 @@ impl Outputs {
                 false
             }
             Ok(length) => {
-                if let Io::Capture { on_output } = io {
+                if let Io::Capture { on_output, .. } = io {
                     on_output(stream, &self.buffer[..length]);
                 }
                 true

@@ -13,7 +13,7 @@ use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
 
 use crate::error::{Errno, RuntimeError};
 use crate::sys::{self, Forked};
-use crate::{seccomp, userns};
+use crate::{container::fence, seccomp, userns};
 
 type Attempt = fn(&Path) -> Result<(), RuntimeError>;
 
@@ -64,6 +64,13 @@ pub(super) const FEATURES: &[Feature] = &[
         used_for: "paths in images that can not lead out of them",
         fallback: Some("each component is looked up by itself"),
         place: Place::Outside(openat2),
+    },
+    Feature {
+        name: "Landlock",
+        since: "5.19",
+        used_for: "keeping steps that run at the same time from looking into each other",
+        fallback: Some("a /proc of its own, which a container does not get"),
+        place: Place::Outside(landlock),
     },
     Feature {
         name: "seccomp filter",
@@ -193,6 +200,11 @@ fn pidfd(_: &Path) -> Result<(), RuntimeError> {
 
 fn close_range(_: &Path) -> Result<(), RuntimeError> {
     named("close_range(CLOSE_RANGE_CLOEXEC)", sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC))
+}
+
+fn landlock(_: &Path) -> Result<(), RuntimeError> {
+    rustix::thread::set_no_new_privs(true).map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
+    fence::raise().map_err(|errno| RuntimeError::call("landlock_restrict_self", errno))
 }
 
 fn openat2(_: &Path) -> Result<(), RuntimeError> {

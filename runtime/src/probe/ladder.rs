@@ -161,14 +161,15 @@ impl Choice {
         match &self.mode {
             Mode::UserNamespace(_) if self.wanted == Wanted::ChrootFirst => of(Rung::Chroot),
             Mode::UserNamespace(_) => of(Rung::FullMap),
+            Mode::Chroot if self.wanted != Wanted::Any => None,
             // A namespace with one id takes the least.
             Mode::Chroot | Mode::None(_) => of(Rung::SingleId).or(of(Rung::FullMap)).or(of(Rung::Chroot)),
         }
     }
 
     fn new(wanted: Wanted, attempts: Vec<Attempt>) -> Self {
-        let among = |attempt: &&Attempt| wanted.rungs().contains(&attempt.rung);
-        let taken = attempts.iter().filter(among).find(|attempt| attempt.refused.is_none());
+        let works = |rung: &Rung| attempts.iter().find(|attempt| attempt.rung == *rung && attempt.refused.is_none());
+        let taken = wanted.rungs().iter().find_map(works);
         let mode = match taken {
             Some(Attempt { maps: Some(maps), .. }) => Mode::UserNamespace(maps.clone()),
             Some(Attempt { maps: None, .. }) => Mode::Chroot,
@@ -323,7 +324,9 @@ mod tests {
             (Wanted::Any, [true, true, false], (chroot.clone(), Some(Rung::SingleId))),
             (Wanted::Any, [true, true, true], (none.clone(), Some(Rung::SingleId))),
             (Wanted::UserNamespace, [true, true, false], (none.clone(), Some(Rung::SingleId))),
-            (Wanted::Chroot, [false, false, false], (chroot, None)),
+            (Wanted::Chroot, [true, true, false], (chroot.clone(), None)),
+            (Wanted::ChrootFirst, [true, true, false], (chroot, None)),
+            (Wanted::ChrootFirst, [true, false, true], (userns.clone(), Some(Rung::Chroot))),
             (Wanted::Chroot, [false, false, true], (none.clone(), Some(Rung::Chroot))),
             (Wanted::Nothing, [false, false, false], (none, None)),
         ] {

@@ -296,7 +296,8 @@ fn timing(place: &Place) {
         .map(|_| {
             let spec = step.fresh_spec();
             let start = Instant::now();
-            let done = run(&spec, Io::Capture { on_output: &mut |_, _| {} }, &Control::new()).expect("runs");
+            let done =
+                run(&spec, Io::Capture { on_output: &mut |_, _| {}, another: true }, &Control::new()).expect("runs");
             let time = start.elapsed();
             assert_eq!(done.exit, Exit::Code(0));
             time

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Place as Around, RootfsSource, Stdin, Stream, run,
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Place as Around, RootfsSource, Stdin, Stream, run,
 };
 
 const APPLETS: &[&str] = &[
@@ -82,6 +82,7 @@ impl Place {
                 place: Around::Namespaces,
                 stdin: Stdin::Null,
                 ids: self.ids(),
+                limits: Limits::default(),
             },
         }
     }
@@ -155,7 +156,7 @@ impl Step {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
-        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output }, control)?;
+        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output, another: false }, control)?;
         Ok(Done { finished, stdout, stderr })
     }
 

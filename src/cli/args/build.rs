@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{Assignment, Compression, OutputSpec, Timestamp};
+use super::{Assignment, Compression, LimitArgs, OutputSpec, Timestamp};
 use crate::cli::progress::Mode;
 
 /// When a base image is looked for outside of the store.
@@ -109,7 +109,11 @@ pub struct BuildArgs {
     /// How to compress layers: gzip, zstd or none
     #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
+    // Before the limits, which begin a part of the help of their own.
     /// The folder that COPY copies from
     #[arg(required_unless_present = "pull")]
     pub context: Option<PathBuf>,
+    /// What each RUN step may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }

@@ -2,11 +2,13 @@
 //! means is worked out by [`Request`](super::request::Request).
 
 mod build;
+mod limits;
 mod output;
 mod unbuilt;
 mod value;
 
 pub use build::{BuildArgs, Isolation, PullPolicy};
+pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
 pub use value::{Assignment, Timestamp, ValueError};
 
@@ -121,6 +123,9 @@ pub struct RunArgs {
     // One positional for both: with two, clap would still take flags of ours from between them.
     #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
     pub image_and_command: Vec<OsString>,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Flags of `coracle pull`.

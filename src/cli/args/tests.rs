@@ -158,6 +158,14 @@ Options:
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
 
+Limits:
+  -m, --memory <SIZE>              Memory: bytes, or with b, k, m or g
+      --memory-swap <SIZE>         Memory and swap together, or -1 [default: twice --memory]
+      --cpus <NUMBER>              Processors: 1.5
+      --pids-limit <N>             Processes and threads
+      --ulimit <NAME=SOFT[:HARD]>  A limit of each process, as nofile=1024:4096; can be repeated
+      --shm-size <SIZE>            Size of /dev/shm [default: 64m]
+
 Everywhere:
       --root <DIR>  The store [default: $CORACLE_ROOT, or coracle in the XDG data folder]
   -h, --help        Print this help

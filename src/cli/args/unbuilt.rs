@@ -17,23 +17,23 @@ const UNBUILT: &[(&str, &str)] = &[
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --creds \
          --cw --debug -D --decryption-key --device --dns --dns-option --dns-search --env --force-rm --format --from \
          --group-add --hooks-dir --http-proxy --identity-label --ignorefile --iidfile-raw --inherit-annotations \
-         --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest --memory -m \
-         --memory-swap --network --net --no-cache-filter --no-hostname --no-hosts --omit-history --os --os-feature \
+         --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
+         --network --net --no-cache-filter --no-hostname --no-hosts --omit-history --os --os-feature \
          --os-version --pid --platform --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
-         --runtime --runtime-flag --sbom --secret --security-opt --shm-size --sign-by --signature-policy \
+         --runtime --runtime-flag --sbom --secret --security-opt --sign-by --signature-policy \
          --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --ssh --stdin \
-         --tls-verify --ulimit --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
+         --tls-verify --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
          --uts --variant --volume -v",
     ),
     (
         "run",
-        "--add-host --annotation --attach -a --cap-add --cap-drop --cgroupns --cgroup-parent --cidfile --cpus \
+        "--add-host --annotation --attach -a --cap-add --cap-drop --cgroupns --cgroup-parent --cidfile \
          --cpu-shares -c --cpuset-cpus --detach -d --device --dns --dns-option --dns-search --env-file --expose \
          --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
-         --label -l --link --log-driver --log-opt --memory -m --memory-swap --mount --name --net --network \
-         --no-healthcheck --no-hosts --oom-score-adj --pid --pids-limit --platform --privileged --publish -p \
+         --label -l --link --log-driver --log-opt --mount --name --net --network \
+         --no-healthcheck --no-hosts --oom-score-adj --pid --platform --privileged --publish -p \
          --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
-         --shm-size --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap --ulimit \
+         --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
          --umask --unsetenv --userns --uts --volume -v --volumes-from",
     ),
     (

@@ -9,6 +9,7 @@ use crate::cli::args::{BuildArgs, Compression, Isolation, OutputSpec, PullPolicy
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
+use coracle_runtime::container::Limits;
 
 /// `coracle build`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct BuildRequest {
     pub times: Times,
     /// How layers are compressed.
     pub compression: Compression,
+    /// What each RUN step may use.
+    pub limits: Limits,
     /// What the user should know about these flags, each to be shown as a warning.
     pub warnings: Vec<String>,
 }
@@ -123,6 +126,7 @@ impl BuildRequest {
             jobs: args.jobs.map(usize::from),
             times,
             compression: args.compression,
+            limits: super::limits(args.limits)?,
             warnings: unknown.into_iter().collect(),
         })
     }

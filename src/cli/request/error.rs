@@ -63,6 +63,18 @@ pub enum UsageError {
     /// `run` without an image name.
     #[error("the name of the image is empty")]
     NoImage,
+    /// `--memory` is too small for anything to run.
+    #[error("--memory must be at least {least} bytes (6m)")]
+    TooLittleMemory {
+        /// The least, bytes.
+        least: u64,
+    },
+    /// `--memory-swap` without `--memory`.
+    #[error("--memory-swap is memory and swap together, so it needs --memory")]
+    SwapWithoutMemory,
+    /// `--memory-swap` is less than `--memory`.
+    #[error("--memory-swap is memory and swap together, so it must not be less than --memory")]
+    SwapLessThanMemory,
     /// A NUL byte, which no file name or argument can have.
     #[error("{what} has a NUL byte")]
     Nul {

@@ -3,11 +3,14 @@
 
 mod build;
 mod error;
+mod limits;
 mod run;
 
 pub use build::{BuildRequest, DockerfileFrom};
 pub use error::UsageError;
 pub use run::RunRequest;
+
+use limits::limits;
 
 use std::path::PathBuf;
 

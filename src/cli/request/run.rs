@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::UsageError;
 use crate::cli::args::RunArgs;
 use crate::cli::environment::Environment;
+use coracle_runtime::container::Limits;
 
 /// `coracle run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +24,14 @@ pub struct RunRequest {
     pub user: Option<String>,
     /// In place of the image's entry point: empty for none. The image's CMD does not count then.
     pub entrypoint: Option<Vec<String>>,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 impl RunRequest {
     pub(super) fn new(args: RunArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
         // --rm: a container leaves nothing behind in any case.
-        let RunArgs { rm: _, env, workdir, user, entrypoint, image_and_command } = args;
+        let RunArgs { rm: _, env, workdir, user, entrypoint, limits, image_and_command } = args;
         let mut command = image_and_command.into_iter();
         let image = command.next().filter(|image| !image.is_empty()).ok_or(UsageError::NoImage)?;
         let image = image.into_string().map_err(|_| UsageError::NotUtf8 { what: "the name of the image".into() })?;
@@ -46,6 +49,7 @@ impl RunRequest {
                 workdir,
                 user,
                 entrypoint: entrypoint.map(program),
+                limits: super::limits(limits)?,
             }),
         }
     }

@@ -5,6 +5,7 @@ use coracle_runtime::probe::Wanted;
 use crate::cli::args::{self, Compression, Destination, OutputSpec, PullPolicy};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
+use coracle_runtime::container::{Limits, Swap, UlimitKind};
 
 /// Returns an environment with HOME, and more variables.
 fn environment(vars: &[(&str, &str)]) -> Environment {
@@ -64,6 +65,7 @@ fn a_build_of_this_folder_has_the_defaults() {
         jobs: None,
         times: Times::Keep,
         compression: Compression::GZIP,
+        limits: Limits::default(),
         warnings: vec![],
     };
     assert_eq!(build("build ."), Ok(want));
@@ -99,6 +101,7 @@ fn a_build_with_every_flag() {
         jobs: Some(4),
         times: Times::Set(1_700_000_000),
         compression: Compression::Zstd(9),
+        limits: Limits::default(),
         warnings: vec![],
     };
     assert_eq!(build_in(&environment, &words.split_whitespace().collect::<Vec<_>>()), Ok(want));
@@ -283,4 +286,26 @@ fn only_verbs_that_need_the_store_need_a_home() {
     assert!(meant_in(&homeless, &["version"]).is_ok());
     let doctor = DoctorRequest { root: Err(UsageError::NoRoot), temp: "/tmp".into(), json: false, colour: false };
     assert_eq!(meant_in(&homeless, &["doctor"]), Ok(Request::Doctor(doctor)));
+}
+
+#[test]
+fn limits_are_those_of_docker() {
+    let limits = |flags: &str| {
+        let words: Vec<&str> = ["build"].into_iter().chain(flags.split_whitespace()).chain(["."]).collect();
+        match meant_in(&environment(&[]), &words) {
+            Ok(Request::Build(build)) => Ok(build.limits),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    let some =
+        limits("-m 1g --memory-swap 1.5g --cpus 1.5 --pids-limit 20 --ulimit core=0 --shm-size 1m").expect("sense");
+    assert_eq!((some.memory, some.swap), (Some(1 << 30), Some(Swap::Bytes(1 << 29))));
+    assert_eq!((some.cpus, some.pids, some.shm), (Some(1500), Some(20), Some(1 << 20)));
+    assert_eq!(some.ulimits[0].kind, UlimitKind::Core);
+    assert_eq!(limits("-m 1g --memory-swap -1").expect("sense").swap, Some(Swap::Unlimited));
+    assert_eq!(limits("--memory 0 --cpus 0 --pids-limit -1 --shm-size 0").expect("sense"), Limits::default());
+    assert_eq!(limits("--memory 1m"), Err(UsageError::TooLittleMemory { least: 6 << 20 }));
+    assert_eq!(limits("--memory-swap 1g"), Err(UsageError::SwapWithoutMemory));
+    assert_eq!(limits("--memory 1g --memory-swap 1m"), Err(UsageError::SwapLessThanMemory));
 }

@@ -1,0 +1,153 @@
+//! Files of the host that a container sees in place of the image's, and the places to mount them on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_runtime::container::Bind;
+
+use crate::layer::{Contents, DiskTree};
+use crate::store::{Active, Store, View};
+use crate::tree::{self, Entry, Kind, Meta, Owners, TreePath};
+
+use super::BuildError;
+
+/// The host name in a container.
+pub(super) const HOSTNAME: &str = "coracle";
+
+/// The layers of mount points that the steps of a build need, nearly always one for all.
+///
+/// Where an image lacks a file to mount another one on, it is made in a layer of its own right below the changes of the step: so
+/// nothing of it can come into the image. Nothing is ever written to such a layer, so steps share it.
+pub(super) struct Stubs<'a> {
+    store: &'a Store,
+    made: Mutex<Vec<Arc<StubLayer>>>,
+}
+
+/// Some mount points, on disk.
+pub(super) struct StubLayer {
+    entries: Vec<Entry>,
+    active: Active,
+}
+
+impl StubLayer {
+    /// Returns its folder.
+    pub fn layer(&self) -> PathBuf {
+        self.active.upper()
+    }
+
+    /// Returns an empty folder to mount things on.
+    pub fn scratch(&self) -> PathBuf {
+        self.active.work()
+    }
+}
+
+impl<'a> Stubs<'a> {
+    pub fn new(store: &'a Store) -> Self {
+        Stubs { store, made: Mutex::default() }
+    }
+
+    /// Writes the files of the host for a step beside `active`, because the step may change them; returns them, and the layer
+    /// that has the places for them in `view`.
+    pub fn cover(
+        &self,
+        view: &View,
+        active: &Active,
+        owners: Owners,
+    ) -> Result<(Arc<StubLayer>, Vec<Bind>), BuildError> {
+        // The topmost layer decides on the attributes of the root.
+        let root = view.entry(&TreePath::root()).map_or_else(directory, |root| root.meta.clone());
+        let mut entries = vec![Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false }];
+        let mut binds = Vec::new();
+        for (path, contents) in host_files() {
+            let Some(target) = place(view, path, &mut entries) else { continue };
+            let source = write_aside(active, path, &contents)?;
+            binds.push(Bind { source, target, read_only: false });
+        }
+        Ok((self.layer(entries, owners)?, binds))
+    }
+
+    fn layer(&self, entries: Vec<Entry>, owners: Owners) -> Result<Arc<StubLayer>, BuildError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layer) = made.iter().find(|layer| layer.entries == entries) {
+            return Ok(Arc::clone(layer));
+        }
+        let active = self.store.prepare()?;
+        let mut tree = DiskTree::open(&active.upper(), owners)?;
+        for entry in &entries {
+            match entry.kind {
+                Kind::Dir => tree.create(entry, Contents::None)?,
+                _ => tree.create(entry, Contents::Reader(&mut std::io::empty()))?,
+            };
+        }
+        tree.finish()?;
+        let layer = Arc::new(StubLayer { entries, active });
+        made.push(Arc::clone(&layer));
+        Ok(layer)
+    }
+}
+
+/// Files of the host that are shown to every step: where, and what is in them.
+pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
+    let mut hosts = read_host("/etc/hosts");
+    if !hosts.is_empty() && !hosts.ends_with(b"\n") {
+        hosts.push(b'\n');
+    }
+    hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
+    [("etc/resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", hosts)]
+}
+
+/// Returns where in the image the file `target` is, or would be: through links of the image, but never out of it. `None`
+/// where no file can be.
+pub(super) fn place_of_file(view: &View, target: &str) -> Option<tree::Resolved> {
+    let place = tree::resolve(view, target.as_bytes()).ok()?;
+    let is_file = place.node.as_ref().is_none_or(|node| matches!(node.kind, Kind::File { .. }));
+    is_file.then_some(place)
+}
+
+/// Writes a file beside the layer, to be shown to the step as `target`. Returns where.
+pub(super) fn write_aside(active: &Active, target: &str, contents: &[u8]) -> Result<PathBuf, BuildError> {
+    let source = active.dir().join(target.rsplit('/').next().unwrap_or(target));
+    fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
+    set_mode(&source, 0o644)?;
+    Ok(source)
+}
+
+/// Returns the path in the container that a file is mounted on to be seen at `target`, and adds to `entries` what `view` lacks of
+/// it. Where no file can be, none is.
+fn place(view: &View, target: &str, entries: &mut Vec<Entry>) -> Option<PathBuf> {
+    let place = place_of_file(view, target)?;
+    match &place.node {
+        Some(_) => {}
+        None => {
+            let mut missing = Vec::new();
+            for dir in place.path.ancestors() {
+                let meta = match view.entry(&dir) {
+                    Some(old) if old.kind.is_dir() => old.meta.clone(),
+                    Some(_) => return None,
+                    None => directory(),
+                };
+                missing.push(Entry { path: dir, kind: Kind::Dir, meta, implied: false });
+            }
+            let meta = Meta { mode: 0o644, ..Meta::default() };
+            let kind = Kind::File { size: 0, digest: None };
+            missing.push(Entry { path: place.path.clone(), kind, meta, implied: false });
+            missing.retain(|entry| !entries.contains(entry));
+            entries.extend(missing);
+        }
+    }
+    Some(PathBuf::from("/").join(place.path.as_os_path()))
+}
+
+fn directory() -> Meta {
+    Meta { mode: 0o755, ..Meta::default() }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), BuildError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|source| BuildError::io("chmod", path, source))
+}
+
+fn read_host(path: &str) -> Vec<u8> {
+    fs::read(path).unwrap_or_default()
+}

@@ -1,0 +1,10 @@
+# Several names of one file, of which some lie below.
+FROM nodes
+RUN mkdir /l && echo one >/l/a && ln /l/a /l/b && ln /l/b /l/c && ln /etc/passwd /l/passwd && ln -s a /l/s && ln /l/s /l/t
+# A write through one name of a file of the layer below.
+RUN echo two >>/l/b
+RUN chmod 600 /l/a
+RUN rm /l/c
+RUN ln /l/a /l/d && echo three >/l/d
+RUN ln /nodes/first /nodes/third && echo more >>/nodes/second && chown 5:6 /nodes/first
+RUN mv /l/a /l/z && ln -f /l/z /l/b
