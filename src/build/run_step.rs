@@ -142,8 +142,7 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         }
-        let finished = ran.map_err(|error| self.or_disk_full(error))?;
-        Ok(finished)
+        ran.map_err(|error| self.or_disk_full(error))
     }
 
     /// Returns whether a later step of the same stage runs a command.
