@@ -18,6 +18,7 @@ mod guard;
 mod in_place;
 mod pack;
 mod run;
+mod run_step;
 mod running;
 mod schedule;
 mod stubs;

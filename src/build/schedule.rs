@@ -14,10 +14,11 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::run_step::StepPlace;
 use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, StageReplay, StageState, StepPlace, Work, at_step};
+use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
 use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
@@ -74,6 +75,15 @@ impl Builder<'_> {
     }
 
     fn on_disk(&self) -> OnDisk {
+        let mut on_disk = self.on_disk_of_mode();
+        // Nobody must stack layers whose whiteouts are in their indexes only.
+        if on_disk.owners != Owners::Caller && !self.store.has_whiteouts() {
+            on_disk.realm.push_str("-bare");
+        }
+        on_disk
+    }
+
+    fn on_disk_of_mode(&self) -> OnDisk {
         match &self.isolation {
             Isolation::Decided(mode) | Isolation::Entered(mode) => on_disk(mode),
             // What is there in other realms does not count before it is known that they are not the one.

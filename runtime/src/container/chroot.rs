@@ -31,6 +31,9 @@ use crate::wire;
 
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
 
+/// Where processes are looked for. S0 has the root of the step once it answers calls, but is in the /proc outside.
+const PROC: [&str; 2] = ["/proc", "."];
+
 /// S0: waits for S1, and ends what S1 could not end.
 pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
     reap_orphans()?;
@@ -167,8 +170,10 @@ fn children() -> Vec<Pid> {
     let pid = |text: &str| text.parse().ok().and_then(Pid::from_raw);
     let this = rustix::process::getpid();
     let number = this.as_raw_nonzero();
-    if let Ok(list) = fs::read_to_string(format!("/proc/{number}/task/{number}/children")) {
-        return list.split_ascii_whitespace().filter_map(pid).collect();
+    for proc in PROC {
+        if let Ok(list) = fs::read_to_string(format!("{proc}/{number}/task/{number}/children")) {
+            return list.split_ascii_whitespace().filter_map(pid).collect();
+        }
     }
     // A kernel without that list.
     let parent_of = |stat: &str| pid(stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?);
@@ -182,7 +187,7 @@ fn children() -> Vec<Pid> {
 
 /// All processes that /proc shows, and their directories there.
 fn processes() -> impl Iterator<Item = (Pid, std::path::PathBuf)> {
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+    PROC.into_iter().flat_map(fs::read_dir).flatten().flatten().filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
         Some((pid, entry.path()))
     })
