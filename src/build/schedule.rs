@@ -14,9 +14,11 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
+use super::run_step::StepPlace;
+use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageReplay, StageState, StepPlace, Work, at_step};
+use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
 use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
@@ -73,6 +75,15 @@ impl Builder<'_> {
     }
 
     fn on_disk(&self) -> OnDisk {
+        let mut on_disk = self.on_disk_of_mode();
+        // Nobody must stack layers whose whiteouts are in their indexes only.
+        if on_disk.owners != Owners::Caller && !self.store.has_whiteouts() {
+            on_disk.realm.push_str("-bare");
+        }
+        on_disk
+    }
+
+    fn on_disk_of_mode(&self) -> OnDisk {
         match &self.isolation {
             Isolation::Decided(Choice { mode, .. }) | Isolation::Entered(mode) => on_disk(mode),
             // What is there in other realms does not count before it is known that they are not the one.
@@ -231,20 +242,19 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let stubs = Stubs::new(self.store);
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;
             let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
             let warn = |message| self.sink.emit(Event::Warning { message, line: None });
-            super::work::limits_message(&finished.report.limits).into_iter().for_each(warn);
+            super::warnings::of_limits(&finished.report.limits).into_iter().for_each(warn);
             if finished.out_of_memory {
                 warn("a process was killed because the memory limit was reached".into());
             }
             Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            match attached(run::container(command, &view, &active, on_disk.owners, &stubs)?) {
+            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store))?) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
             }

@@ -211,7 +211,7 @@ impl<'a> Call<'a> {
     pub(super) fn umask(&self) -> Mode {
         const USUAL: Mode = Mode::from_bits_retain(USUAL_UMASK);
         // As long as nobody has changed it, it is what every step starts with.
-        if !self.emulator.umask_varies.load(Ordering::Acquire) {
+        if self.emulator.families.owners && !self.emulator.umask_varies.load(Ordering::Acquire) {
             return USUAL;
         }
         let status = self.status().unwrap_or_default();

@@ -33,9 +33,10 @@ mod users;
 mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as E;
 
@@ -83,6 +84,8 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct Emulator {
     listener: OwnedFd,
+    /// Held by the thread that waits for the next call.
+    turn: Mutex<()>,
     families: Families,
     table: Table,
     users: Users,
@@ -142,6 +145,7 @@ impl Emulator {
         notify::take_turns(listener.as_fd());
         let emulator = Arc::new(Emulator {
             listener,
+            turn: Mutex::default(),
             families,
             table: Table::new(families),
             users: Users::new(Credentials::new(uid, gid, &groups, capabilities)),
@@ -192,22 +196,33 @@ impl Emulator {
             sys::exit(1);
         }
         rustix::process::umask(Mode::empty());
+        // If all waited for the next call, the kernel would wake them in turn, each on another processor: half as much again
+        // for every call. So one waits, and lets the next one in when more calls are there than it can answer at once.
+        let mut turn = None;
         loop {
+            turn.get_or_insert_with(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
             match notify::receive(self.listener()) {
-                Ok(notification) => self.answer(Call::new(self, notification)),
+                Ok(notification) => {
+                    if self.poll().contains(PollFlags::IN) {
+                        turn = None;
+                    }
+                    self.answer(Call::new(self, notification));
+                }
                 Err(errno) if errno.is(E::INTR) => {}
                 // The call was taken back, by a signal; or the step is over.
-                Err(errno) if errno.is(E::NOENT) && !self.is_over() => {}
+                Err(errno) if errno.is(E::NOENT) && !self.poll().contains(PollFlags::HUP) => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.listener, PollFlags::empty())];
-        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        polled.is_err() || fds[0].revents().contains(PollFlags::HUP)
+    /// Returns whether calls wait, and whether there is nobody left to make one.
+    fn poll(&self) -> PollFlags {
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => fds[0].revents(),
+            Err(_) => PollFlags::empty(),
+        }
     }
 
     fn answer(&self, call: Call<'_>) {

@@ -51,11 +51,6 @@ impl Owners {
         }
     }
 
-    /// Returns whether files have the owner that the kernel knows, and only devices are emulated.
-    pub(super) fn are_real(&self) -> bool {
-        self.real
-    }
-
     /// Returns whether any file belongs to somebody that can not say it itself.
     pub(super) fn has_special(&self) -> bool {
         self.count.load(Ordering::Acquire) != 0

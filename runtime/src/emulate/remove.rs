@@ -114,8 +114,8 @@ fn add_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, fl
     if to.file.is_some() {
         return Err(E::EXIST.into());
     }
-    call.check(&user, &to.dir, Want::CHANGE)?;
     check_link(call, &user, &file)?;
+    call.check(&user, &to.dir, Want::CHANGE)?;
     let Some(owner) = owners.in_table(file.stat()) else { return Ok(Answer::Continue) };
     call.still_waits()?;
     let source = file.name();

@@ -3,6 +3,7 @@
 //! of processes, and nothing to go stale.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::process::Pid;
@@ -16,7 +17,12 @@ pub(super) const MOST: usize = 1 << 16;
 
 /// The credentials that there were since the start.
 #[derive(Debug)]
-pub(super) struct Users(RwLock<Known>);
+pub(super) struct Users {
+    first: Arc<Credentials>,
+    known: RwLock<Known>,
+    /// Whether nobody has become anybody else yet, so that no process need be asked.
+    all_are_first: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -28,21 +34,25 @@ impl Users {
     /// Returns a table in which `first` has the number 0.
     pub(super) fn new(first: Credentials) -> Self {
         let first = Arc::new(first);
-        Users(RwLock::new(Known { list: vec![first.clone()], numbers: HashMap::from([(first, 0)]) }))
+        let known = Known { list: vec![first.clone()], numbers: HashMap::from([(first.clone(), 0)]) };
+        Users { first, known: RwLock::new(known), all_are_first: AtomicBool::new(true) }
     }
 
     /// Returns who the process of a thread is.
     pub(super) fn of(&self, pid: Pid) -> Result<Arc<Credentials>, Errno> {
+        if self.all_are_first.load(Ordering::Acquire) {
+            return Ok(self.first.clone());
+        }
         let (number, _) = peer::locks_limit(pid)?;
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         // A process has no other number: what it sets itself is swallowed.
-        let found = usize::try_from(number).ok().and_then(|at| known.list.get(at)).unwrap_or(&known.list[0]);
+        let found = usize::try_from(number).ok().and_then(|at| known.list.get(at)).unwrap_or(&self.first);
         Ok(found.clone())
     }
 
     /// Returns the number of `user`. EAGAIN: there are too many.
     pub(super) fn number(&self, user: Credentials) -> Result<u64, Errno> {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = known.numbers.get(&user) {
             return Ok(*number as u64);
         }
@@ -51,6 +61,8 @@ impl Users {
         }
         let (user, number) = (Arc::new(user), known.list.len());
         known.list.push(user.clone());
+        // Before any process has the number.
+        self.all_are_first.store(false, Ordering::Release);
         known.numbers.insert(user, number);
         Ok(number as u64)
     }

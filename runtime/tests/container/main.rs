@@ -5,6 +5,8 @@
 //! `cargo test --test container -- NAME` runs the cases whose names contain NAME.
 
 mod basics;
+mod calls;
+mod emulation;
 mod isolation;
 mod lifetime;
 mod links;
@@ -33,6 +35,11 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("--victim") => lifetime::victim(Path::new(&args[1])),
         Some("--inside") => return inside(&args[1], args.get(2).map(String::as_str)),
+        Some("--under-listener") => return emulation::under_listener(&args[1]),
+        Some("--calls") => {
+            calls::run(&args[1]);
+            return ExitCode::SUCCESS;
+        }
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
     }
@@ -127,7 +134,9 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
     println!("container, {place}: {maps}, realm {}", maps.realm());
     let mut failed = Vec::new();
-    let cases = [basics::CASES, isolation::CASES, links::CASES, lifetime::CASES, probes::CASES].concat();
+    let cases =
+        [basics::CASES, isolation::CASES, links::CASES, lifetime::CASES, probes::CASES, calls::CASES, emulation::CASES]
+            .concat();
     for (name, case) in cases.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
         let result = std::panic::catch_unwind(|| case(&here));
         println!("test {place}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });

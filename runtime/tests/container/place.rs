@@ -10,7 +10,8 @@ use coracle_runtime::container::{
 
 const APPLETS: &[&str] = &[
     "sh", "true", "false", "cat", "ls", "id", "sleep", "kill", "echo", "grep", "hostname", "mkdir", "mount", "unshare",
-    "touch", "stat", "head", "tr", "pwd", "env", "chown", "rm", "wc", "yes", "printf", "awk", "ps", "setsid", "nc",
+    "touch", "stat", "mknod", "mkfifo", "ln", "mv", "cp", "cut", "chmod", "head", "tr", "pwd", "env", "chown", "rm",
+    "wc", "yes", "printf", "awk", "ps", "setsid", "nc",
 ];
 
 /// Where the cases run: a small root file system, and room for what they write.

@@ -1,0 +1,69 @@
+//! Who is at the other end of a socket.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, UCred};
+
+use super::{Inside, as_user, is_emulated, owner, spawn, wait};
+
+pub const INSIDE: &[Inside] = &[("sockets", sockets)];
+
+fn sockets() {
+    let listener = UnixListener::bind("socket").expect("bind");
+    super::give("socket", 0, 0, 0o666);
+    let client = spawn(1000, 1001, &[], || {
+        let stream = UnixStream::connect("socket").expect("connect");
+        let root = rustix::net::sockopt::socket_peercred(&stream).expect("SO_PEERCRED");
+        assert_eq!((root.uid.as_raw(), root.gid.as_raw(), root.pid.as_raw_nonzero().get()), (0, 0, 1));
+        send_credentials(&stream);
+        // Until the other side has looked.
+        let _ = std::io::Read::read(&mut &stream, &mut [0]);
+    });
+    let (stream, _) = listener.accept().expect("accept");
+    let peer = rustix::net::sockopt::socket_peercred(&stream).expect("SO_PEERCRED");
+    assert_eq!((peer.uid.as_raw(), peer.gid.as_raw(), peer.pid.as_raw_nonzero().get()), (1000, 1001, client));
+    receive(&stream);
+    drop(stream);
+    assert_eq!(wait(client), 0);
+    as_user(1000, 1001, &[], || {
+        let own = UnixListener::bind("theirs").expect("bind");
+        assert_eq!(owner("theirs"), (1000, 1001));
+        let address = own.local_addr().expect("an address");
+        assert_eq!(address.as_pathname(), Some(std::path::Path::new("theirs")));
+        let absolute = UnixListener::bind("/tmp/calls/absolute").expect("bind");
+        let address = absolute.local_addr().expect("an address");
+        assert_eq!(address.as_pathname(), Some(std::path::Path::new("/tmp/calls/absolute")));
+        assert_eq!(UnixListener::bind("theirs").expect_err("taken").raw_os_error(), Some(libc::EADDRINUSE));
+        assert_eq!(UnixListener::bind("/opt/x").expect_err("closed").raw_os_error(), Some(libc::EACCES));
+    });
+}
+
+/// A process may say who it is, and nothing else.
+fn send_credentials(stream: &UnixStream) {
+    let own = UCred {
+        pid: rustix::process::getpid(),
+        uid: rustix::process::Uid::from_raw(1000),
+        gid: rustix::process::Gid::from_raw(1001),
+    };
+    let send = |ucred: UCred| {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmCredentials(ucred)));
+        rustix::net::sendmsg(stream.as_fd(), &[IoSlice::new(b"x")], &mut control, SendFlags::empty())
+    };
+    assert_eq!(send(own), Ok(1));
+    let root = UCred { uid: rustix::process::Uid::ROOT, ..own };
+    if !is_emulated() {
+        assert_eq!(send(root), Err(rustix::io::Errno::PERM));
+    }
+}
+
+fn receive(stream: &UnixStream) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let got = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty());
+    assert_eq!(got.expect("recvmsg").bytes, 1);
+}
