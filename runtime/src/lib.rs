@@ -21,6 +21,7 @@ mod emulate;
 mod error;
 mod idmap;
 mod limits;
+mod oci;
 mod role;
 mod seccomp;
 mod sys;

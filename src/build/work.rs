@@ -1,31 +1,28 @@
 //! One build under way: what its stages and steps share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use coracle_runtime::RuntimeError;
-use coracle_runtime::container::{self, ContainerSpec, Control, Finished, Io, Place};
+use coracle_runtime::container::Control;
 
 use crate::context::Context;
 use crate::layer::LayerError;
 use crate::plan::{self, Base, CopyFrom, Op, Plan, Step, definition};
-use crate::progress::{Event, Sink, Stream};
+use crate::progress::{Event, Sink};
 use crate::store::{Active, CachedStep, Image, Index, Store, View};
 use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
+use super::run_step::StepPlace;
+use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
-use super::utf8::Utf8Stream;
-use super::worktree::{Cost, WorkTree};
-use super::{BuildError, BuildOptions, Command, MAX_LAYERS, copy, in_place, run, users};
-
-/// Where less than this is free on a disk, in bytes, it is full.
-const FULL: u64 = 64 << 10;
+use super::worktree::WorkTree;
+use super::{BuildError, BuildOptions, MAX_LAYERS, copy, users};
 
 /// What is known of a stage at some step.
 #[derive(Debug, Clone)]
@@ -80,25 +77,6 @@ pub(super) struct Work<'a> {
     pub unpacking: Mutex<()>,
     /// Where the files of the host are mounted.
     pub stubs: Stubs<'a>,
-}
-
-/// What is around the steps of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StepPlace {
-    /// Namespaces, with layers stacked by the kernel where it can do that.
-    Namespaces,
-    /// A directory that is their root, and nothing else.
-    Chroot,
-}
-
-impl StepPlace {
-    /// Returns what is around a step that works on `tree`.
-    pub fn of(self, tree: &WorkTree) -> Place {
-        match self {
-            StepPlace::Namespaces => Place::Namespaces,
-            StepPlace::Chroot => Place::Chroot { mark: tree.place().mark() },
-        }
-    }
 }
 
 /// A cache key, and how sure it is.
@@ -363,166 +341,6 @@ impl Work<'_> {
         copy::copy(&plan, tree, source.is_some(), composer)
     }
 
-    fn run(
-        &self,
-        step: &Step,
-        command: &plan::Run,
-        below: &View,
-        active: &mut Active,
-        tree: &mut Option<WorkTree>,
-    ) -> Result<Index, BuildError> {
-        let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        let env = [words(&command.env), words(&command.uncached_env)].concat();
-        let command = Command {
-            args: words(&command.args),
-            env,
-            cwd: command.cwd.clone(),
-            user: command.user.clone(),
-            limits: self.options.limits.clone(),
-        };
-        if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
-            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
-            match self.execute(step, &spec) {
-                Ok(finished) => {
-                    let owners = self.on_disk.owners;
-                    return Ok(Index::new(run::changes(&active.upper(), below, owners, &finished.special)?));
-                }
-                Err(error) => match in_place::cannot_stack(&error) {
-                    Some(reason) => drop(self.no_overlay.set(reason.clone())),
-                    None => return Err(error),
-                },
-            }
-            *active = self.store.prepare()?;
-        }
-        let entries = self.run_in_place(step, &command, below, active, tree);
-        if entries.is_err() {
-            *tree = None;
-        }
-        Ok(Index::new(entries?))
-    }
-
-    fn run_in_place(
-        &self,
-        step: &Step,
-        command: &Command,
-        below: &View,
-        active: &Active,
-        tree: &mut Option<WorkTree>,
-    ) -> Result<Vec<Entry>, BuildError> {
-        if !tree.as_ref().is_some_and(|tree| tree.is_below(below)) {
-            *tree = None;
-        }
-        let owners = self.on_disk.owners;
-        let tree = match tree {
-            Some(tree) => tree,
-            None => tree.insert(WorkTree::new(self.store, owners)?),
-        };
-        let cost = tree.bring(below, self.control)?;
-        self.tell_cost(cost);
-        let place = self.place.of(tree);
-        let prepared = in_place::prepare(command, below, tree, active, owners, place)?;
-        let (entries, _) = prepared.during(tree, below, active, owners, |spec| self.execute(step, spec))?;
-        Ok(entries)
-    }
-
-    /// Says once what it costs that steps work on copies.
-    fn tell_cost(&self, cost: Cost) {
-        if self.told_cost.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let why = match self.no_overlay.get() {
-            Some(error) => {
-                let cause = error.errno().map_or_else(String::new, |errno| format!(": {errno}"));
-                format!("layers cannot be stacked here ({error}{cause})")
-            }
-            None => "layers cannot be stacked without namespaces".into(),
-        };
-        let message = format!(
-            "{why}, so each stage with a RUN works on a copy of its files: {} in {:.1} s for this one",
-            size(cost.bytes),
-            cost.took.as_secs_f64()
-        );
-        self.sink.emit(Event::Warning { message, line: None });
-    }
-
-    /// Runs the command of a step and shows what it writes.
-    fn execute(&self, step: &Step, spec: &ContainerSpec) -> Result<Finished, BuildError> {
-        let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
-        let mut on_output = |stream: container::Stream, bytes: &[u8]| {
-            let (stream, text) = match stream {
-                container::Stream::Stdout => (Stream::Stdout, &mut texts[0]),
-                container::Stream::Stderr => (Stream::Stderr, &mut texts[1]),
-            };
-            let text = text.push(bytes);
-            if !text.is_empty() {
-                self.sink.emit(Event::Output { step: step.id, stream, text });
-            }
-        };
-        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
-        let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
-        for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
-            let text = text.finish();
-            if !text.is_empty() {
-                self.sink.emit(Event::Output { step: step.id, stream, text });
-            }
-        }
-        ran.map_err(|error| self.or_disk_full(error))
-    }
-
-    /// Returns whether a later step of the same stage runs a command.
-    fn another_runs_after(&self, step: &Step) -> bool {
-        let later = self.plan.stages.iter().find_map(|stage| {
-            let at = stage.steps.iter().position(|other| other.id == step.id)?;
-            Some(&stage.steps[at + 1..])
-        });
-        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
-    }
-
-    /// A command that ran out of space says so in its own words, if at all.
-    fn or_disk_full(&self, error: BuildError) -> BuildError {
-        let free = rustix::fs::statvfs(self.store.root()).map_or(u64::MAX, |fs| fs.f_bavail * fs.f_frsize);
-        match error {
-            BuildError::ExitStatus { code } if free < FULL => {
-                BuildError::DiskFull { code, store: self.store.root().to_path_buf() }
-            }
-            other => other,
-        }
-    }
-
-    fn warn_once(&self, report: &container::Report) {
-        let mut messages = Vec::new();
-        if report.steps_exposed {
-            messages.push(
-                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
-                 other: --jobs=1 keeps them apart"
-                    .to_owned(),
-            );
-        }
-        if report.chroot {
-            messages.push(
-                "RUN steps work in a chroot: they share processes, network and users with what is around them, and nothing \
-                 protects this build or its credentials from them; they have no /proc and no /sys"
-                    .to_owned(),
-            );
-        }
-        if report.proc_bound {
-            messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
-        }
-        if report.sys_empty {
-            messages.push("/sys cannot be shown read-only here, so it is empty in steps".to_owned());
-        }
-        if !report.devices_missing.is_empty() {
-            messages
-                .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
-        }
-        messages.extend(limits_message(&report.limits));
-        if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
-            for message in messages {
-                self.sink.emit(Event::Warning { message, line: None });
-            }
-        }
-    }
-
     /// Returns what a COPY from the context selects.
     fn selection(&self, step: &Step, copy: &plan::Copy, tree: &dyn Tree) -> Result<Arc<Selection>, BuildError> {
         let known = self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id.0).cloned();
@@ -593,67 +411,6 @@ impl Work<'_> {
     }
 }
 
-/// Returns what to say of limits that no control group keeps; `None` where there are none.
-pub(super) fn limits_message(kept: &container::Kept) -> Option<String> {
-    if kept.makeshifts.is_empty() {
-        return None;
-    }
-    let clauses: Vec<String> = kept.makeshifts.iter().map(ToString::to_string).collect();
-    let mut message = clauses.join("; ");
-    if let Some(reason) = &kept.reason {
-        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-        message += &format!(" ({reason}{hint})");
-    }
-    Some(message)
-}
-
-/// The steps of a build that are being carried out, and what became of those that were, by their keys.
-#[derive(Debug, Default)]
-pub(super) struct Running {
-    steps: Mutex<HashMap<String, Option<CachedStep>>>,
-    bell: Condvar,
-}
-
-/// The right to carry out a step.
-struct Turn<'a> {
-    running: &'a Running,
-    key: String,
-}
-
-impl Running {
-    /// Returns the right to carry out the step `key`; or its result, for which it waits where somebody else is at it.
-    fn take(&self, key: &str) -> Result<Turn<'_>, CachedStep> {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match steps.get(key) {
-                None => {
-                    steps.insert(key.into(), None);
-                    return Ok(Turn { running: self, key: key.into() });
-                }
-                Some(Some(done)) => return Err(done.clone()),
-                Some(None) => steps = self.bell.wait(steps).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn done(&self, key: String, step: CachedStep) {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Some(step));
-        self.bell.notify_all();
-    }
-}
-
-impl Drop for Turn<'_> {
-    /// Gives the right back if the step failed.
-    fn drop(&mut self) {
-        let mut steps = self.running.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(steps.get(&self.key), Some(None)) {
-            steps.remove(&self.key);
-        }
-        drop(steps);
-        self.running.bell.notify_all();
-    }
-}
-
 /// How far a look-up goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
@@ -661,11 +418,6 @@ enum Depth {
     Quick,
     /// Reads what it takes to be sure.
     Full,
-}
-
-/// Returns a number of bytes as a person says it.
-fn size(bytes: u64) -> String {
-    if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
 }
 
 pub(super) fn at_step(step: &Step, error: BuildError) -> BuildError {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{FileType, Mode};
+
 use super::{Store, StoreError};
 
 /// A thing younger than this in the folder for temporary things may not have been locked yet by its maker.
@@ -65,6 +67,18 @@ impl Store {
         let lock = File::open(&dir).map_err(|source| StoreError::io("open", &dir, source))?;
         lock.lock().map_err(|source| StoreError::io("lock", &dir, source))?;
         Ok((dir, lock))
+    }
+
+    /// Returns whether a whiteout can be made here as overlayfs has it: not on overlayfs itself, and not by an ordinary user of an
+    /// old kernel.
+    pub fn has_whiteouts(&self) -> bool {
+        *self.whiteouts.get_or_init(|| {
+            let Ok((dir, _lock)) = self.locked_dir("whiteout") else { return true };
+            let name = dir.join("0");
+            let made = rustix::fs::mknodat(rustix::fs::CWD, &name, FileType::CharacterDevice, Mode::empty(), 0);
+            let _ = remove_all(&dir);
+            !matches!(made, Err(rustix::io::Errno::PERM))
+        })
     }
 
     /// Removes what processes that are gone left in the folder for temporary things. Files of other ids can be removed

@@ -58,6 +58,7 @@ pub struct Store {
     /// Shared, as long as the value lives.
     lock: Option<Lock>,
     boot: OnceLock<String>,
+    whiteouts: OnceLock<bool>,
     /// Indexes that were read already.
     loaded: Mutex<HashMap<LayerId, Arc<Index>>>,
     /// Folders of layers that were found whole.
@@ -111,6 +112,7 @@ impl Store {
             root: root.to_path_buf(),
             lock: None,
             boot: OnceLock::new(),
+            whiteouts: OnceLock::new(),
             loaded: Mutex::default(),
             seen: Mutex::default(),
         }

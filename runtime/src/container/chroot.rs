@@ -24,24 +24,15 @@ use super::process::{Word, drop_privileges, give_pipes_away, start};
 use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
 use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::{DEVICE_LINKS, DEVICES};
 use crate::role;
 use crate::sys::{self, Forked};
 use crate::wire;
 
-/// The devices that every command expects: name, major and minor number.
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// As in other containers.
-const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
-
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
+
+/// Where processes are looked for. S0 has the root of the step once it answers calls, but is in the /proc outside.
+const PROC: [&str; 2] = ["/proc", "."];
 
 /// S0: waits for S1, and ends what S1 could not end.
 pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
@@ -179,8 +170,10 @@ fn children() -> Vec<Pid> {
     let pid = |text: &str| text.parse().ok().and_then(Pid::from_raw);
     let this = rustix::process::getpid();
     let number = this.as_raw_nonzero();
-    if let Ok(list) = fs::read_to_string(format!("/proc/{number}/task/{number}/children")) {
-        return list.split_ascii_whitespace().filter_map(pid).collect();
+    for proc in PROC {
+        if let Ok(list) = fs::read_to_string(format!("{proc}/{number}/task/{number}/children")) {
+            return list.split_ascii_whitespace().filter_map(pid).collect();
+        }
     }
     // A kernel without that list.
     let parent_of = |stat: &str| pid(stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?);
@@ -194,7 +187,7 @@ fn children() -> Vec<Pid> {
 
 /// All processes that /proc shows, and their directories there.
 fn processes() -> impl Iterator<Item = (Pid, std::path::PathBuf)> {
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+    PROC.into_iter().flat_map(fs::read_dir).flatten().flatten().filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
         Some((pid, entry.path()))
     })
@@ -323,7 +316,7 @@ fn fill_dev(root: &OwnedFd) -> Result<Vec<String>, RuntimeError> {
             missing.push(name.to_owned());
         }
     }
-    for (target, name) in LINKS {
+    for (target, name) in DEVICE_LINKS {
         rustix::fs::symlinkat(target, &dev, name).map_err(failed(format!("symlink(\"/dev/{name}\")")))?;
     }
     for (name, mode) in DIRECTORIES {

@@ -12,11 +12,10 @@ use rustix::mount::{
 
 use super::{Bind, ContainerSpec, Report};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::DEVICES;
 use crate::sys;
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
-
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -93,7 +92,7 @@ fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
 
 fn take_dev(shm_size: u64, report: &mut Report) -> Result<Dev, RuntimeError> {
     let mut devices = Vec::with_capacity(DEVICES.len());
-    for name in DEVICES {
+    for (name, ..) in DEVICES {
         match clone_tree(&Path::new("/dev").join(name), false) {
             Ok(tree) => devices.push((name, tree)),
             Err(_) if name != "null" => report.devices_missing.push(name.into()),

@@ -15,26 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::limits::Keep;
 use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::CAPABILITIES;
 use crate::{emulate, limits, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What a container may do: the default set of Docker.
-pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::AUDIT_WRITE);
 
 /// What C tells S1. When its end of the socket closes without a refusal, the command runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -208,11 +193,6 @@ fn candidates(program: &OsStr, env: &[OsString]) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_capabilities_are_those_of_docker() {
-        assert_eq!(CAPABILITIES.bits(), 0xa804_25fb);
-    }
 
     #[test]
     fn a_program_without_a_slash_is_searched_in_the_path_of_its_environment() {

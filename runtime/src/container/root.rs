@@ -14,44 +14,8 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 use super::detached::{self, Outside, clone_of, failed, put, read_only, shown};
 use super::{ContainerSpec, Report, RootfsSource};
 use crate::error::RuntimeError;
+use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
-
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
-
-/// Files in /proc that would let uid 0 change or restart the machine where it is the real one (a direct map).
-const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
-
-/// What tells of the machine more than a step should know, or belongs to the machine alone: in /proc.
-const PROC_MASKED: [&str; 10] = [
-    "acpi",
-    "asound",
-    "interrupts",
-    "kcore",
-    "keys",
-    "latency_stats",
-    "sched_debug",
-    "scsi",
-    "timer_list",
-    "timer_stats",
-];
-
-/// The same in /sys.
-const SYS_MASKED: [&str; 8] = [
-    "devices/virtual/powercap",
-    "firmware",
-    "fs/bpf",
-    "fs/pstore",
-    "fs/selinux",
-    "kernel/debug",
-    "kernel/security",
-    "kernel/tracing",
-];
 
 /// Makes `spec`'s file system the root of this process, which must be process 1 of a new pid namespace in a mount
 /// namespace of its own.

@@ -8,9 +8,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::thread::CapabilitySet;
 
-use super::{ContainerSpec, Ids, RootfsSource, process};
+use super::{ContainerSpec, Ids, RootfsSource};
 use crate::emulate::{self, Emulator, Families, Setup};
 use crate::error::{Errno, RuntimeError};
+use crate::oci::CAPABILITIES;
 use crate::{sys, wire};
 
 /// Returns what is emulated in a step.
@@ -40,7 +41,7 @@ pub(super) fn prepare(spec: &ContainerSpec) -> Result<Setup, RuntimeError> {
         uid: spec.uid,
         gid: spec.gid,
         groups: spec.groups.clone(),
-        capabilities: process::CAPABILITIES.bits(),
+        capabilities: CAPABILITIES.bits(),
         special,
         proc: emulate::open_proc()?,
         upper,
@@ -63,10 +64,8 @@ pub(super) fn start(setup: Setup, socket: &UnixStream) -> Result<Option<Arc<Emul
 }
 
 /// What the command really may do while its users are emulated. All files are its own, and who it is never changes.
-pub(super) const REAL_CAPABILITIES: CapabilitySet = process::CAPABILITIES
-    .difference(CapabilitySet::SETUID)
-    .difference(CapabilitySet::SETGID)
-    .difference(CapabilitySet::SETPCAP);
+pub(super) const REAL_CAPABILITIES: CapabilitySet =
+    CAPABILITIES.difference(CapabilitySet::SETUID).difference(CapabilitySet::SETGID).difference(CapabilitySet::SETPCAP);
 
 /// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`.
 pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<(), RuntimeError> {

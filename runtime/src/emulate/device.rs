@@ -1,5 +1,7 @@
 //! Devices. No user namespace may make them: in their place stands an empty file that says which device it is.
 
+use std::path::Path;
+
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno as E;
 
@@ -8,20 +10,11 @@ use super::create::{Kind, Place, new_owner, place};
 use super::credentials::Cap;
 use super::resolve::Handle;
 use crate::error::Errno;
+use crate::oci::DEVICES;
 use crate::owner::{Device, FileOwner};
 
 /// What the file itself may be opened with, where owners are emulated: by nobody but root, which opens the device in its stead.
 const PRIVATE: Mode = Mode::from_bits_retain(0o600);
-
-/// Devices that every container has.
-const COMMON: [(u32, u32, &str); 6] = [
-    (1, 3, "/dev/null"),
-    (1, 5, "/dev/zero"),
-    (1, 7, "/dev/full"),
-    (1, 8, "/dev/random"),
-    (1, 9, "/dev/urandom"),
-    (5, 0, "/dev/tty"),
-];
 
 /// Makes the device `number`, as mknod(2) has it, at `at`.
 pub(super) fn make(call: &Call<'_>, at: &At, mode: u32, number: u32) -> Reply {
@@ -56,17 +49,22 @@ pub(super) fn open(call: &Call<'_>, device: Device, flags: i32) -> Reply {
     if flags & (libc::O_PATH | libc::O_DIRECTORY) != 0 {
         return Ok(Answer::Continue);
     }
-    let known = COMMON.iter().find(|(major, minor, _)| (*major, *minor) == (device.major, device.minor));
-    let Some((major, minor, path)) = known.filter(|_| !device.is_block()) else { return Err(E::NXIO.into()) };
-    let file = find(path, *major, *minor).ok_or(E::NXIO)?;
+    let known = DEVICES.iter().find(|(_, major, minor)| (*major, *minor) == (device.major, device.minor));
+    let Some((name, major, minor)) = known.filter(|_| !device.is_block()) else { return Err(E::NXIO.into()) };
+    let file = find(name, *major, *minor).ok_or(E::NXIO)?;
     let flags = OFlags::from_bits_retain(flags.cast_unsigned()) & !(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
     let opened = rustix::fs::openat(CWD, file.name(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
     call.give(&opened, flags.bits().cast_signed())
 }
 
-/// Returns what is at `path`, if it is that device: a step may have put anything there.
-fn find(path: &str, major: u32, minor: u32) -> Option<Handle> {
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+/// Returns what is at /dev/`name`, if it is that device: a step may have put anything there.
+fn find(name: &str, major: u32, minor: u32) -> Option<Handle> {
+    let fd = rustix::fs::open(
+        Path::new("/dev").join(name),
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
     let file = Handle::adopt(fd).ok()?;
     let is_it = file.kind() == FileType::CharacterDevice && file.stat().st_rdev == rustix::fs::makedev(major, minor);
     is_it.then_some(file)

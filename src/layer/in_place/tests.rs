@@ -88,8 +88,9 @@ impl Tried {
 #[test]
 fn names_of_one_file_change_as_they_do_in_an_overlay() {
     type Change = fn(&dyn Fn(&str) -> std::path::PathBuf);
+    type Line<'a> = (&'a [&'a str], Change, &'a [&'a str], &'a [&'a str]);
     // What was touched, what was done, the layer, and what is to be made again in the tree.
-    let table: [(&[&str], Change, &[&str], &[&str]); 8] = [
+    let table: [Line<'_>; 8] = [
         (&["q"], |at| fs::write(at("q"), "new").unwrap(), &["q"], &["p", "q", "r"]),
         (&["q", "r"], |at| fs::write(at("q"), "new").unwrap(), &["q", "r"], &["p", "q", "r"]),
         // Nobody saw through which name.

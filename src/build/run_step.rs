@@ -1,0 +1,181 @@
+//! RUN, as a step of a build: in which way it is run, and what the user hears of it.
+
+use std::ffi::OsString;
+use std::sync::atomic::Ordering;
+
+use coracle_runtime::container::{self, ContainerSpec, Finished, Io, Place};
+
+use crate::plan::{self, Op, Step};
+use crate::progress::{Event, Stream};
+use crate::store::{Active, Index, View};
+use crate::tree::Entry;
+
+use super::utf8::Utf8Stream;
+use super::work::Work;
+use super::worktree::{Cost, WorkTree};
+use super::{BuildError, Command, in_place, run, warnings};
+
+/// Where less than this is free on a disk, in bytes, it is full.
+const FULL: u64 = 64 << 10;
+
+/// What is around the steps of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepPlace {
+    /// Namespaces, with layers stacked by the kernel where it can do that.
+    Namespaces,
+    /// A directory that is their root, and nothing else.
+    Chroot,
+}
+
+impl StepPlace {
+    /// Returns what is around a step that works on `tree`.
+    pub fn of(self, tree: &WorkTree) -> Place {
+        match self {
+            StepPlace::Namespaces => Place::Namespaces,
+            StepPlace::Chroot => Place::Chroot { mark: tree.place().mark() },
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Runs `command` on the files of `below`. Returns the index of the layer, whose files are in `active`.
+    pub fn run(
+        &self,
+        step: &Step,
+        command: &plan::Run,
+        below: &View,
+        active: &mut Active,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<Index, BuildError> {
+        let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
+        let env = [words(&command.env), words(&command.uncached_env)].concat();
+        let command = Command {
+            args: words(&command.args),
+            env,
+            cwd: command.cwd.clone(),
+            user: command.user.clone(),
+            limits: self.options.limits.clone(),
+        };
+        if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
+            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
+            match self.execute(step, &spec) {
+                Ok(finished) => {
+                    let owners = self.on_disk.owners;
+                    return Ok(Index::new(run::changes(&active.upper(), below, owners, &finished.special)?));
+                }
+                Err(error) => match in_place::cannot_stack(&error) {
+                    Some(reason) => drop(self.no_overlay.set(reason.clone())),
+                    None => return Err(error),
+                },
+            }
+            *active = self.store.prepare()?;
+        }
+        let entries = self.run_in_place(step, &command, below, active, tree);
+        if entries.is_err() {
+            *tree = None;
+        }
+        Ok(Index::new(entries?))
+    }
+
+    fn run_in_place(
+        &self,
+        step: &Step,
+        command: &Command,
+        below: &View,
+        active: &Active,
+        tree: &mut Option<WorkTree>,
+    ) -> Result<Vec<Entry>, BuildError> {
+        if !tree.as_ref().is_some_and(|tree| tree.is_below(below)) {
+            *tree = None;
+        }
+        let owners = self.on_disk.owners;
+        let tree = match tree {
+            Some(tree) => tree,
+            None => tree.insert(WorkTree::new(self.store, owners)?),
+        };
+        let cost = tree.bring(below, self.control)?;
+        self.tell_cost(cost);
+        let place = self.place.of(tree);
+        let prepared = in_place::prepare(command, below, tree, active, owners, place)?;
+        let (entries, _) = prepared.during(tree, below, active, owners, |spec| self.execute(step, spec))?;
+        Ok(entries)
+    }
+
+    /// Says once what it costs that steps work on copies.
+    fn tell_cost(&self, cost: Cost) {
+        if self.told_cost.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let why = match self.no_overlay.get() {
+            Some(error) => {
+                let cause = error.errno().map_or_else(String::new, |errno| format!(": {errno}"));
+                format!("layers cannot be stacked here ({error}{cause})")
+            }
+            None => "layers cannot be stacked without namespaces".into(),
+        };
+        let message = format!(
+            "{why}, so each stage with a RUN works on a copy of its files: {} in {:.1} s for this one",
+            size(cost.bytes),
+            cost.took.as_secs_f64()
+        );
+        self.sink.emit(Event::Warning { message, line: None });
+    }
+
+    /// Runs the command of a step and shows what it writes.
+    fn execute(&self, step: &Step, spec: &ContainerSpec) -> Result<Finished, BuildError> {
+        let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
+        let mut on_output = |stream: container::Stream, bytes: &[u8]| {
+            let (stream, text) = match stream {
+                container::Stream::Stdout => (Stream::Stdout, &mut texts[0]),
+                container::Stream::Stderr => (Stream::Stderr, &mut texts[1]),
+            };
+            let text = text.push(bytes);
+            if !text.is_empty() {
+                self.sink.emit(Event::Output { step: step.id, stream, text });
+            }
+        };
+        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
+        let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
+        for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
+            let text = text.finish();
+            if !text.is_empty() {
+                self.sink.emit(Event::Output { step: step.id, stream, text });
+            }
+        }
+        ran.map_err(|error| self.or_disk_full(error))
+    }
+
+    /// Returns whether a later step of the same stage runs a command.
+    fn another_runs_after(&self, step: &Step) -> bool {
+        let later = self.plan.stages.iter().find_map(|stage| {
+            let at = stage.steps.iter().position(|other| other.id == step.id)?;
+            Some(&stage.steps[at + 1..])
+        });
+        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
+    }
+
+    /// A command that ran out of space says so in its own words, if at all.
+    fn or_disk_full(&self, error: BuildError) -> BuildError {
+        let free = rustix::fs::statvfs(self.store.root()).map_or(u64::MAX, |fs| fs.f_bavail * fs.f_frsize);
+        match error {
+            BuildError::ExitStatus { code } if free < FULL => {
+                BuildError::DiskFull { code, store: self.store.root().to_path_buf() }
+            }
+            other => other,
+        }
+    }
+
+    fn warn_once(&self, report: &container::Report) {
+        let messages = warnings::of_report(report);
+        if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
+            for message in messages {
+                self.sink.emit(Event::Warning { message, line: None });
+            }
+        }
+    }
+}
+
+/// Returns a number of bytes as a person says it.
+fn size(bytes: u64) -> String {
+    if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
+}
