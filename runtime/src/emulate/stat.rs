@@ -92,7 +92,7 @@ fn tell_other(call: &Call<'_>, user: &Credentials, at: &At, last: Last, form: Fo
     };
     let owner = match call.emulator.proc.has(&file) {
         true => proc::owner_of_process(call, &at.path),
-        false => Some(call.emulator.owners.of(&file)),
+        false => Some(call.emulator.owners.seen_by(user, &file)),
     };
     match owner {
         Some(owner) if (owner.uid, owner.gid) != (file.stat().st_uid, file.stat().st_gid) || owner.device.is_some() => {
