@@ -52,6 +52,9 @@ fn verbs_that_run_nothing_need_nothing() {
         }
         let doctor: serde_json::Value = serde_json::from_str(&found["doctor-json"].stdout).expect("JSON");
         assert_eq!(doctor["run"], place.mode.runs(), "{}: {doctor}", place.title());
+        let fix = doctor["fix"].as_str().unwrap_or_default();
+        let word = if place.name.starts_with("openshift") { "SCC" } else { "securityContext.seccompProfile" };
+        assert!(fix.contains(word), "{}: the fix is that of the place: {doctor}", place.title());
         let pull = &found["pull"];
         assert!(place.mode.runs() || !pull.stderr.contains("warning"), "{}: {pull}", place.title());
     }

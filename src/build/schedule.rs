@@ -69,7 +69,7 @@ impl std::fmt::Debug for Builder<'_> {
 impl Builder<'_> {
     fn place(&self) -> StepPlace {
         match self.mode() {
-            Some(Mode::Chroot) => StepPlace::Chroot,
+            Some(Mode::Chroot { .. }) => StepPlace::Chroot,
             _ => StepPlace::Namespaces,
         }
     }
@@ -90,7 +90,7 @@ impl Builder<'_> {
             Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
                 on_disk(&Mode::UserNamespace(IdMaps::discover().unwrap_or_else(|_| IdMaps::single())))
             }
-            Isolation::Undecided(Wanted::Chroot | Wanted::ChrootFirst) => on_disk(&Mode::Chroot),
+            Isolation::Undecided(Wanted::Chroot | Wanted::ChrootFirst) => on_disk(&Mode::Chroot { emulated: true }),
             Isolation::Undecided(Wanted::Nothing) => on_disk(&Mode::None(RuntimeError::NotWanted)),
         }
     }
@@ -275,7 +275,8 @@ fn on_disk(mode: &Mode) -> OnDisk {
             OnDisk { realm: maps.realm(), owners }
         }
         // Owners on disk are those of the image, as where every id maps to itself.
-        Mode::Chroot => OnDisk { realm: "direct".into(), owners: Owners::Native },
+        Mode::Chroot { emulated: false } => OnDisk { realm: "direct".into(), owners: Owners::Native },
+        Mode::Chroot { emulated: true } => OnDisk { realm: IdMaps::single().realm(), owners: Owners::Emulated },
         Mode::None(_) => OnDisk { realm: "caller".into(), owners: Owners::Caller },
     }
 }
@@ -295,7 +296,7 @@ fn described(choice: &Choice) -> String {
 /// Returns why no step can be run in `mode`; `None` where one can.
 pub fn obstacle(mode: &Mode) -> Option<RuntimeError> {
     match mode {
-        Mode::UserNamespace(_) | Mode::Chroot => None,
+        Mode::UserNamespace(_) | Mode::Chroot { .. } => None,
         Mode::None(error) => Some(error.clone()),
     }
 }

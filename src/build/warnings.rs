@@ -13,11 +13,11 @@ pub(super) fn of_report(report: &Report) -> Vec<String> {
         );
     }
     if report.chroot {
-        messages.push(
-            "RUN steps work in a chroot: they share processes, network and users with what is around them, and nothing \
-             protects this build or its credentials from them; they have no /proc and no /sys"
-                .to_owned(),
-        );
+        let missing = if report.proc_missing { "they have no /proc and no /sys" } else { "/sys is empty in them" };
+        messages.push(format!(
+            "RUN steps work in a chroot: they share the processes, the network and the files of what is around them, and no \
+             boundary protects this build or its credentials from them; {missing}"
+        ));
     }
     if report.proc_bound {
         messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());

@@ -15,7 +15,7 @@ use std::path::Path;
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno as E;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, setrlimit, wait};
 
@@ -25,6 +25,7 @@ use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
 use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::{DEVICE_LINKS, DEVICES};
+use crate::owner::{Device, FileOwner, XATTR};
 use crate::role;
 use crate::sys::{self, Forked};
 use crate::wire;
@@ -71,7 +72,6 @@ fn inner(
     parent: &OwnedFd,
     supervisor: UnixStream,
 ) -> Result<(), Errno> {
-    hide();
     let begun = reap_orphans().and_then(|()| own_pidfd());
     match begun {
         Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
@@ -111,6 +111,8 @@ fn command(
         Forked::Parent(child) => child,
     };
     drop((theirs, supervisor));
+    // Not before: the supervisor reads the memory of the command, also while it still is a copy of this.
+    hide();
     let start = started(&ours, socket, child)?;
     let status = loop {
         // Takes away what is told; each is looked for below.
@@ -258,7 +260,8 @@ fn prepare(
     let (RootfsSource::Dir(dir), Place::Chroot { mark }) = (&spec.rootfs, &spec.place) else {
         return Err(RuntimeError::BadSpec { field: "rootfs".into(), reason: "no directory to work in".into() });
     };
-    let mut report = Report { chroot: true, hostname_kept: true, ..Report::default() };
+    let proc_missing = !spec.ids.are_emulated();
+    let mut report = Report { chroot: true, hostname_kept: true, proc_missing, ..Report::default() };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty())
         .map_err(|errno| RuntimeError::call(format!("open({dir:?}, O_PATH)"), errno))?;
@@ -271,7 +274,7 @@ fn prepare(
         rustix::stdio::dup2_stdin(&null).map_err(call("dup2(standard input)"))?;
     }
     rustix::process::umask(Mode::empty());
-    report.devices_missing = fill_dev(&root)?;
+    report.devices_missing = fill_dev(&root, spec.ids.are_emulated())?;
     let mark = Some(*mark);
     setrlimit(Resource::Locks, Rlimit { current: mark, maximum: mark }).map_err(call("setrlimit(RLIMIT_LOCKS)"))?;
     rustix::process::fchdir(&root).map_err(call("fchdir(root)"))?;
@@ -279,6 +282,9 @@ fn prepare(
     drop(root);
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    if spec.ids.are_emulated() {
+        rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
+    }
     // Allowed where no_new_privs is set already, as in a pod without privilege escalation.
     let _ = fence::raise();
     keep.raise()?;
@@ -295,13 +301,20 @@ fn prepare(
     Ok(report)
 }
 
-/// Fills the empty directory /dev of the new root. Returns the devices that cannot be had.
-fn fill_dev(root: &OwnedFd) -> Result<Vec<String>, RuntimeError> {
+/// Fills the empty directory /dev of the new root; with files that stand for devices, where those are `emulated`. Returns the
+/// devices that cannot be had.
+fn fill_dev(root: &OwnedFd, emulated: bool) -> Result<Vec<String>, RuntimeError> {
     let failed = |call: String| move |errno: E| RuntimeError::call(call, errno);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dev = rustix::fs::openat(root, "dev", flags, Mode::empty()).map_err(failed("open(\"/dev\", O_PATH)".into()))?;
     let mut missing = Vec::new();
     for (name, major, minor) in DEVICES {
+        if emulated {
+            if stand_in(&dev, name, (major, minor)).is_err() {
+                missing.push(name.to_owned());
+            }
+            continue;
+        }
         let number = rustix::fs::makedev(major, minor);
         let made = rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number);
         // It may be there and yet lead nowhere: on a file system mounted with nodev, or where the container must not use it.
@@ -324,4 +337,15 @@ fn fill_dev(root: &OwnedFd) -> Result<Vec<String>, RuntimeError> {
             .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
     }
     Ok(missing)
+}
+
+/// Makes a file that says that it is a device.
+fn stand_in(dev: &OwnedFd, name: &str, (major, minor): (u32, u32)) -> Result<(), E> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o600))?;
+    let device = Device { mode: libc::S_IFCHR | 0o666, major, minor };
+    let says = FileOwner { device: Some(device), ..FileOwner::default() }.to_string();
+    rustix::fs::fsetxattr(&file, XATTR, says.as_bytes(), XattrFlags::empty()).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(dev, name, AtFlags::empty());
+    })
 }

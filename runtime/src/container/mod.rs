@@ -253,9 +253,10 @@ pub struct Report {
     pub devices_missing: Vec<String>,
     /// How the limits are kept.
     pub limits: Kept,
-    /// The command was in a directory only ([`Place::Chroot`]): among the processes of the caller, with no file system at
-    /// /proc and /sys.
+    /// The command was in a directory only ([`Place::Chroot`]): among the processes of the caller, with an empty /sys.
     pub chroot: bool,
+    /// There was no /proc either, because nobody answered for it: that takes emulated ids.
+    pub proc_missing: bool,
 }
 
 /// What a command and the processes that it waited for used.

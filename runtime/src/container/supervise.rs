@@ -4,19 +4,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::thread::CapabilitySet;
 
-use super::{ContainerSpec, Ids, RootfsSource};
-use crate::emulate::{self, Emulator, Families, Setup};
+use super::{ContainerSpec, Ids, Place, RootfsSource};
+use crate::emulate::{self, Emulator, Families, Outside, Setup};
 use crate::error::{Errno, RuntimeError};
-use crate::oci::CAPABILITIES;
+use crate::oci::{CAPABILITIES, DEVICES};
 use crate::{sys, wire};
 
 /// Returns what is emulated in a step.
 pub(super) fn families(spec: &ContainerSpec) -> Families {
-    Families { owners: spec.ids.are_emulated() }
+    let owners = spec.ids.are_emulated();
+    Families { owners, places: owners && spec.place != Place::Namespaces }
 }
 
 /// Takes what the emulator needs from outside, before the step has a root of its own.
@@ -45,7 +46,24 @@ pub(super) fn prepare(spec: &ContainerSpec) -> Result<Setup, RuntimeError> {
         special,
         proc: emulate::open_proc()?,
         upper,
+        outside: match spec.place {
+            Place::Chroot { mark } if families.places => Some(Outside { mark, devices: devices() }),
+            _ => None,
+        },
     })
+}
+
+/// Takes hold of the devices, but for the terminal, which is none of a step's business.
+fn devices() -> Vec<((u32, u32), OwnedFd)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |(name, major, minor): (&str, u32, u32)| {
+        let file = rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let is_it = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(major, minor);
+        is_it.then_some(((major, minor), file))
+    };
+    DEVICES.into_iter().filter(|(name, ..)| *name != "tty").filter_map(open).collect()
 }
 
 /// Waits for the listener of the command and answers its calls. `None`: there is none, because the container could not be

@@ -25,7 +25,7 @@ impl Want {
     /// To make or remove a name in a directory.
     pub(super) const CHANGE: Want = Want(3);
 
-    fn has(self, other: Want) -> bool {
+    pub(super) fn has(self, other: Want) -> bool {
         self.0 & other.0 == other.0
     }
 

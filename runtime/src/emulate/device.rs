@@ -51,7 +51,10 @@ pub(super) fn open(call: &Call<'_>, device: Device, flags: i32) -> Reply {
     }
     let known = DEVICES.iter().find(|(_, major, minor)| (*major, *minor) == (device.major, device.minor));
     let Some((name, major, minor)) = known.filter(|_| !device.is_block()) else { return Err(E::NXIO.into()) };
-    let file = find(name, *major, *minor).ok_or(E::NXIO)?;
+    let file = match &call.emulator.outside {
+        Some(outside) => outside.device((*major, *minor))?,
+        None => find(name, *major, *minor).ok_or(E::NXIO)?,
+    };
     let flags = OFlags::from_bits_retain(flags.cast_unsigned()) & !(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
     let opened = rustix::fs::openat(CWD, file.name(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
     call.give(&opened, flags.bits().cast_signed())

@@ -22,6 +22,7 @@ mod ids;
 mod mode;
 mod open;
 mod owners;
+mod places;
 mod proc;
 mod remove;
 mod resolve;
@@ -54,6 +55,7 @@ use resolve::Root;
 use rules::Table;
 use users::Users;
 
+pub(crate) use places::Outside;
 pub(crate) use rules::filter;
 
 /// What is emulated.
@@ -61,6 +63,8 @@ pub(crate) use rules::filter;
 pub(crate) struct Families {
     /// All ids and owners; devices in any case.
     pub(crate) owners: bool,
+    /// Paths that lead out of the root of the step: /proc. With `owners` only.
+    pub(crate) places: bool,
 }
 
 /// What an emulator starts from. It is put together before the root of the step is entered.
@@ -79,6 +83,8 @@ pub(crate) struct Setup {
     pub(crate) proc: OwnedFd,
     /// The directory that takes the changes, where that is not the root itself.
     pub(crate) upper: Option<OwnedFd>,
+    /// What is shown of the outside where nothing can be mounted.
+    pub(crate) outside: Option<Outside>,
 }
 
 /// The supervisor of one step.
@@ -94,6 +100,7 @@ pub(crate) struct Emulator {
     root: Root,
     outer_proc: OwnedFd,
     proc: Proc,
+    outside: Option<Outside>,
     /// Whether a process may have another umask than that of the start.
     umask_varies: AtomicBool,
     /// Whether a process may have another root.
@@ -131,7 +138,7 @@ impl Emulator {
     pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
         let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
         let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
-        let Setup { families, uid, gid, groups, capabilities, special, proc: outer_proc, upper } = setup;
+        let Setup { families, uid, gid, groups, capabilities, special, proc: outer_proc, upper, outside } = setup;
         rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
         rustix::process::fchdir(&outer_proc).map_err(call("fchdir(/proc)"))?;
@@ -153,11 +160,14 @@ impl Emulator {
             owners,
             root,
             outer_proc,
-            proc: Proc::new().map_err(look("stat(/proc)"))?,
+            proc: Proc::new(outside.is_some()).map_err(look("stat(/proc)"))?,
+            outside,
             umask_varies: AtomicBool::new(false),
             chrooted: AtomicBool::new(false),
         });
         let threads = match families.owners {
+            // Docker's profile allows no unshare(2) at all, so there is one working directory for all threads.
+            true if !std::thread::spawn(|| sys::unshare_files().is_ok()).join().unwrap_or(false) => 1,
             true => std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)),
             false => 1,
         };
@@ -165,7 +175,7 @@ impl Emulator {
             let emulator = emulator.clone();
             let thread = std::thread::Builder::new().name("emulator".into());
             thread
-                .spawn(move || emulator.serve())
+                .spawn(move || emulator.serve(threads == 1))
                 .map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
         }
         Ok(emulator)
@@ -182,7 +192,7 @@ impl Emulator {
 
     /// Answers calls, until nobody is left to make any. A step whose calls are not answered would wait for ever: so if
     /// this ends otherwise, the process ends, and with it the step.
-    fn serve(&self) {
+    fn serve(&self, is_alone: bool) {
         struct EndWithMe;
         impl Drop for EndWithMe {
             fn drop(&mut self) {
@@ -192,8 +202,8 @@ impl Emulator {
             }
         }
         let _end = EndWithMe;
-        // The umask and the working directory are this thread's own from now on.
-        if sys::unshare_files().is_err() {
+        // The umask and the working directory are this thread's own from now on. The first thread of the process needs neither.
+        if sys::unshare_files().is_err() && !is_alone {
             sys::exit(1);
         }
         rustix::process::umask(Mode::empty());

@@ -116,7 +116,7 @@ fn open_existing(call: &Call<'_>, user: &Credentials, at: &At, how: How) -> Repl
 fn open_found(call: &Call<'_>, user: &Credentials, file: &Handle, how: How) -> Reply {
     // Then it is not to be followed, and the kernel says so.
     if file.kind() == FileType::Symlink {
-        return Ok(Answer::Continue);
+        return if call.is_elsewhere(file) { Err(E::LOOP.into()) } else { Ok(Answer::Continue) };
     }
     call.check(user, file, how.want())?;
     if how.has(libc::O_NOATIME) && !how.has(libc::O_PATH) {
@@ -124,6 +124,7 @@ fn open_found(call: &Call<'_>, user: &Credentials, file: &Handle, how: How) -> R
     }
     match call.emulator.owners.of(file).device {
         Some(device) => device::open(call, device, how.flags),
+        None if call.is_elsewhere(file) => call.open_elsewhere(file, how.flags),
         None => Ok(Answer::Continue),
     }
 }

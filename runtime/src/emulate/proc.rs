@@ -29,9 +29,16 @@ pub(super) struct Proc {
 }
 
 impl Proc {
-    /// Looks at both. The working directory must be the outer one.
-    pub(super) fn new() -> Result<Self, Errno> {
-        Ok(Proc { device: stat_of("/proc/.").ok().map(|stat| stat.st_dev), outer: stat_of(".")?.st_dev })
+    /// Looks at both. The working directory must be the outer one. With `shares` the step is shown that one, too.
+    pub(super) fn new(shares: bool) -> Result<Self, Errno> {
+        let outer = stat_of(".")?.st_dev;
+        let inner = stat_of("/proc/.").ok().filter(|stat| stat.st_ino == ROOT_INODE).map(|stat| stat.st_dev);
+        Ok(Proc { device: if shares { Some(outer) } else { inner }, outer })
+    }
+
+    /// Returns whether a directory is the root of one of them.
+    pub(super) fn is_root(&self, dir: &Handle) -> bool {
+        self.has(dir) && dir.stat().st_ino == ROOT_INODE
     }
 
     /// Returns whether a file is in one of them.
@@ -79,6 +86,9 @@ impl Proc {
         if [own_number(&own, "NStgid"), own_number(&own, "NSpid")].contains(&Some(number)) {
             return Some(call.pid());
         }
+        if call.emulator.outside.is_some() {
+            return Pid::from_raw(number).filter(|pid| is_of_step(call, *pid));
+        }
         let number_of = |pid| status_of(pid).ok().and_then(|status| own_number(&status, "NSpid"));
         self.of_step(call).into_iter().find(|pid| number_of(*pid) == Some(number))
     }
@@ -97,6 +107,9 @@ pub(super) fn own_number(status: &str, field: &str) -> Option<i32> {
 }
 
 fn is_of_step(call: &Call<'_>, pid: Pid) -> bool {
+    if let Some(outside) = &call.emulator.outside {
+        return outside.is_of_step(pid);
+    }
     let namespace = |pid: Pid| {
         rustix::fs::stat(format!("{}/ns/pid", pid.as_raw_nonzero())).ok().map(|stat| (stat.st_dev, stat.st_ino))
     };

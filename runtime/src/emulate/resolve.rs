@@ -160,7 +160,8 @@ impl Call<'_> {
                 name
             }
         };
-        (name.len() < PATH_MAX).then(|| CString::new(name).ok()).flatten()
+        let name = (name.len() < PATH_MAX).then(|| CString::new(name).ok()).flatten()?;
+        if self.may_lead_outside(&name) { None } else { Some(name) }
     }
 
     /// The path of a descriptor of the process, or of its working directory.
@@ -305,10 +306,14 @@ impl Walk<'_, '_> {
             match &component[..] {
                 b"." => {}
                 b".." if self.dir.is(&self.root) => {}
+                b".." if self.call.emulator.outside.is_some() && self.call.emulator.proc.is_root(&self.dir) => {
+                    self.dir = self.root.clone();
+                }
                 b".." => self.dir = Rc::new(Handle::open("..", self.dir.fd(), OFlags::DIRECTORY)?),
                 _ => {
                     let is_last = self.rest.is_empty();
-                    let file = match self.dir.child(&component) {
+                    let instead = self.call.instead(&self.root, &self.dir, &component)?;
+                    let file = match instead.map_or_else(|| self.dir.child(&component), Ok) {
                         Err(errno) if is_last && errno.is(E::NOENT) => {
                             let Walk { dir, slash, .. } = self;
                             return Ok(Found { dir, name: Some(component), file: None, slash });

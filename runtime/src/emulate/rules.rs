@@ -3,7 +3,7 @@
 use libc::sock_filter;
 
 use super::call::{Call, Reply};
-use super::{Families, caps, chown, create, dirs, exec, ids, mode, open, remove, signal, socket, stat, xattr};
+use super::{Families, caps, chown, create, dirs, exec, ids, mode, open, places, remove, signal, socket, stat, xattr};
 use crate::seccomp::{self, When};
 
 type Handler = fn(&Call<'_>) -> Reply;
@@ -135,9 +135,17 @@ const DEVICES: &[Row] = &[
     (libc::SYS_mknodat, When::Device(2), create::mknodat),
 ];
 
+/// Besides those of owners: what else may lead to files outside.
+const PLACES: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_readlink, ALWAYS, places::readlink),
+    (libc::SYS_readlinkat, ALWAYS, places::readlinkat),
+];
+
 fn rows(families: Families) -> impl Iterator<Item = &'static Row> {
-    let parts: [&[Row]; 2] = if families.owners { [OWNERS, OWNERS_ONLY_HERE] } else { [DEVICES, &[]] };
-    parts.into_iter().flatten()
+    let owners: [&[Row]; 2] = if families.owners { [OWNERS, OWNERS_ONLY_HERE] } else { [DEVICES, &[]] };
+    let places: &[Row] = if families.places { PLACES } else { &[] };
+    owners.into_iter().chain([places]).flatten()
 }
 
 /// Returns the filter of a step that has these families: what they answer, and what is denied in any case.
@@ -173,7 +181,8 @@ mod tests {
 
     #[test]
     fn every_call_is_there_once_and_has_its_handler() {
-        for families in [Families { owners: true }, Families { owners: false }] {
+        for (owners, places) in [(true, false), (false, false), (true, true)] {
+            let families = Families { owners, places };
             let mut numbers: Vec<_> = rows(families).map(|(nr, ..)| *nr).collect();
             let table = Table::new(families);
             assert!(numbers.iter().all(|nr| table.handler(*nr).is_some()));

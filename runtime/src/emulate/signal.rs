@@ -17,7 +17,8 @@ fn may_signal(user: &Credentials, other: &Credentials) -> bool {
 
 pub(super) fn kill(call: &Call<'_>) -> Reply {
     let user = call.user()?;
-    if user.may(Cap::KILL) {
+    // Without a pid namespace the kernel would let root of a step reach all processes.
+    if user.may(Cap::KILL) && call.emulator.outside.is_none() {
         return Ok(Answer::Continue);
     }
     match call.int(0) {
@@ -41,12 +42,15 @@ pub(super) fn of_second(call: &Call<'_>) -> Reply {
 
 fn checked(call: &Call<'_>, n: usize) -> Reply {
     let user = call.user()?;
-    if user.may(Cap::KILL) { Ok(Answer::Continue) } else { check(call, &user, call.int(n)) }
+    let is_free = user.may(Cap::KILL) && call.emulator.outside.is_none();
+    if is_free { Ok(Answer::Continue) } else { check(call, &user, call.int(n)) }
 }
 
 fn check(call: &Call<'_>, user: &Credentials, number: i32) -> Reply {
-    // What is not there is for the kernel to tell.
-    let Some(pid) = call.emulator.proc.process(call, number) else { return Ok(Answer::Continue) };
+    let Some(pid) = call.emulator.proc.process(call, number) else {
+        // What is not there is for the kernel to tell; what is outside is not there.
+        return if call.emulator.outside.is_some() { Err(E::SRCH.into()) } else { Ok(Answer::Continue) };
+    };
     let Ok(other) = call.emulator.users.of(pid) else { return Ok(Answer::Continue) };
     if may_signal(user, &other) { Ok(Answer::Continue) } else { Err(E::PERM.into()) }
 }

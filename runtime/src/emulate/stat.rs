@@ -94,6 +94,10 @@ fn tell_other(call: &Call<'_>, user: &Credentials, at: &At, last: Last, form: Fo
         true => proc::owner_of_process(call, &at.path),
         false => Some(call.emulator.owners.seen_by(user, &file)),
     };
+    if call.is_elsewhere(&file) {
+        let owner = owner.unwrap_or_else(|| FileOwner::new(file.stat().st_uid, file.stat().st_gid));
+        return write(call, &file.name(), true, form, owner, buffer);
+    }
     match owner {
         Some(owner) if (owner.uid, owner.gid) != (file.stat().st_uid, file.stat().st_gid) || owner.device.is_some() => {
             write(call, &file.name(), true, form, owner, buffer)
@@ -164,11 +168,19 @@ fn may(call: &Call<'_>, at: impl FnOnce() -> Result<At, Errno>, mode: u32, flags
     }
     let user = call.user()?;
     let asked = if flags & libc::AT_EACCESS == 0 { user.real() } else { (*user).clone() };
+    let is_root = asked.may(Cap::DAC_OVERRIDE);
     // For root only the bits of the mode count, which are the real ones.
-    if asked.may(Cap::DAC_OVERRIDE) {
+    if is_root && call.emulator.outside.is_none() {
         return Ok(Answer::Continue);
     }
-    let file = call.find(&asked, &at()?, last(flags))?;
+    let at = at()?;
+    if let Some(reply) = call.access_elsewhere(&asked, &at, last(flags), Want(mode)) {
+        return reply;
+    }
+    if is_root {
+        return Ok(Answer::Continue);
+    }
+    let file = call.find(&asked, &at, last(flags))?;
     call.check(&asked, &file, Want(mode))?;
     Ok(Answer::Continue)
 }

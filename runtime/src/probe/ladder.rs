@@ -47,7 +47,10 @@ pub enum Mode {
     /// In a user namespace with these id maps.
     UserNamespace(IdMaps),
     /// By chroot(2), without namespaces.
-    Chroot,
+    Chroot {
+        /// Whether users, owners and devices are emulated, and with them /proc. Else they are real, and there is no /proc.
+        emulated: bool,
+    },
     /// Not at all, for this reason.
     None(RuntimeError),
 }
@@ -59,6 +62,8 @@ pub struct Attempt {
     pub rung: Rung,
     /// The id maps, for a user namespace, where they are known.
     pub maps: Option<IdMaps>,
+    /// Whether users, owners and devices are emulated in it.
+    pub emulated: bool,
     /// Why it is not there; `None` where it is.
     pub refused: Option<RuntimeError>,
 }
@@ -102,7 +107,12 @@ impl Rung {
             }
             Rung::Chroot => (None, in_a_child(|| by_chroot(dir))),
         };
-        Attempt { rung: self, maps, refused: result.err() }
+        let emulated = match self {
+            Rung::FullMap => false,
+            Rung::SingleId => true,
+            Rung::Chroot => result.is_ok() && in_a_child(|| emulation(dir)).is_ok(),
+        };
+        Attempt { rung: self, maps, emulated, refused: result.err() }
     }
 }
 
@@ -134,7 +144,8 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Mode::UserNamespace(maps) => maps.fmt(f),
-            Mode::Chroot => f.write_str("chroot, no namespaces"),
+            Mode::Chroot { emulated: true } => f.write_str("chroot, no namespaces, owners emulated"),
+            Mode::Chroot { emulated: false } => f.write_str("chroot, no namespaces"),
             Mode::None(_) => f.write_str("none, no step can be run"),
         }
     }
@@ -146,7 +157,7 @@ impl Mode {
         match self {
             Mode::UserNamespace(maps) if maps.kind() == MapKind::Single => Rung::SingleId.name(),
             Mode::UserNamespace(_) => Rung::FullMap.name(),
-            Mode::Chroot => Rung::Chroot.name(),
+            Mode::Chroot { .. } => Rung::Chroot.name(),
             Mode::None(_) => "none",
         }
     }
@@ -162,9 +173,9 @@ impl Choice {
         match &self.mode {
             Mode::UserNamespace(_) if self.wanted == Wanted::ChrootFirst => of(Rung::Chroot),
             Mode::UserNamespace(_) => of(Rung::FullMap),
-            Mode::Chroot if self.wanted != Wanted::Any => None,
+            Mode::Chroot { .. } if self.wanted != Wanted::Any => None,
             // A namespace with one id takes the least.
-            Mode::Chroot | Mode::None(_) => of(Rung::SingleId).or(of(Rung::FullMap)).or(of(Rung::Chroot)),
+            Mode::Chroot { .. } | Mode::None(_) => of(Rung::SingleId).or(of(Rung::FullMap)).or(of(Rung::Chroot)),
         }
     }
 
@@ -173,7 +184,7 @@ impl Choice {
         let taken = wanted.rungs().iter().find_map(works);
         let mode = match taken {
             Some(Attempt { maps: Some(maps), .. }) => Mode::UserNamespace(maps.clone()),
-            Some(Attempt { maps: None, .. }) => Mode::Chroot,
+            Some(Attempt { maps: None, emulated, .. }) => Mode::Chroot { emulated: *emulated },
             None => Mode::None(RuntimeError::NotWanted),
         };
         let mut choice = Choice { mode, attempts, wanted };
@@ -220,7 +231,7 @@ fn attempts(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt> {
         return Vec::new();
     }
     let all_refused = |error: RuntimeError| {
-        rungs.iter().map(|&rung| Attempt { rung, maps: None, refused: Some(error.clone()) }).collect()
+        rungs.iter().map(|&rung| Attempt { rung, maps: None, emulated: false, refused: Some(error.clone()) }).collect()
     };
     match ask(dir, Question::Rungs(rungs.to_vec(), until)) {
         Ok(Answers::Rungs(attempts)) => attempts,
@@ -260,6 +271,11 @@ fn namespaces(maps: &IdMaps, tools: &Tools) -> Result<(), RuntimeError> {
 
 fn single(maps: &IdMaps, tools: &Tools, dir: &Path) -> Result<(), RuntimeError> {
     namespaces(maps, tools)?;
+    emulation(dir)
+}
+
+/// Does what an emulator of users begins with.
+fn emulation(dir: &Path) -> Result<(), RuntimeError> {
     let call = |call: &'static str| move |errno| RuntimeError::call(call, errno);
     if let Some(file) = unnamed_file(dir) {
         rustix::fs::fsetxattr(&file, owner::XATTR, b"0:1", XattrFlags::empty())
@@ -298,7 +314,12 @@ mod tests {
 
     fn attempt(rung: Rung, refused: bool) -> Attempt {
         let maps = (rung != Rung::Chroot).then(IdMaps::single);
-        Attempt { rung, maps, refused: refused.then(|| RuntimeError::call(rung.name(), Errno::from_raw(libc::EPERM))) }
+        Attempt {
+            rung,
+            maps,
+            emulated: false,
+            refused: refused.then(|| RuntimeError::call(rung.name(), Errno::from_raw(libc::EPERM))),
+        }
     }
 
     fn chosen(wanted: Wanted, refused: [bool; 3]) -> (String, Option<Rung>) {

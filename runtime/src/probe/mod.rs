@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
+use crate::around::Host;
 use crate::error::{Errno, RuntimeError};
 use crate::idmap::IdMaps;
 use crate::role::{self, Role};
@@ -60,6 +61,7 @@ struct Request {
     #[serde(with = "wire::raw")]
     dir: PathBuf,
     tools: Tools,
+    host: Host,
     question: Question,
 }
 
@@ -112,7 +114,12 @@ fn check(feature: &Feature, seen: Option<RuntimeError>) -> Check {
 }
 
 fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
-    let (mut child, socket) = Role::Probe.start(&Request { dir: dir.into(), tools: Tools::find(), question })?;
+    let (mut child, socket) = Role::Probe.start(&Request {
+        dir: dir.into(),
+        tools: Tools::find(),
+        host: Host::of_this_process(),
+        question,
+    })?;
     let answers = wire::Receiver::new().wait::<Answers>(&socket);
     drop(socket);
     let status = role::how_child_ended(child.wait());
@@ -125,6 +132,7 @@ fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
 /// The role that tries.
 pub(crate) fn role() -> ! {
     let Ok(begun) = role::begin::<Request>() else { sys::exit(1) };
+    begun.request.host.is_told();
     let answers = answer(&begun.request);
     let sent = wire::send(begun.socket.as_fd(), &answers, &[]);
     sys::exit(i32::from(sent.is_err()))
