@@ -2,7 +2,7 @@
 PREFIX ?= $(HOME)/.local
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
 
 demo: ## build the program, build a .NET image with it, run it, fetch its page
 	scripts/demo
@@ -10,11 +10,17 @@ demo: ## build the program, build a .NET image with it, run it, fetch its page
 test: fixtures ## all tests, as an ordinary user also when root
 	scripts/need test && cargo test --workspace --no-fail-fast
 
+test-environments: fixtures ## only those in simulated containers, pods and logins; needs root. PLACES='k8s-restricted ...'
+	scripts/need test && cargo test --no-fail-fast --test environments --test same_bytes_everywhere --test security --test acid
+
 check: ## format, lints, documentation
 	scripts/check
 
 bench: ## measure against buildah; make bench ARGS='--write' renews docs/benchmarks.md
 	scripts/bench $(ARGS)
+
+bench-modes: ## measure what emulated owners cost
+	scripts/bench-modes $(ARGS)
 
 build: ## target/coracle: one static file
 	scripts/build
@@ -31,4 +37,4 @@ doc: ## the manual of the code
 clean: ## all that is made here
 	cargo clean && rm -rf .fixtures target
 
-.PHONY: help demo test check bench build install fixtures doc clean
+.PHONY: help demo test test-environments check bench bench-modes build install fixtures doc clean

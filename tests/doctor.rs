@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::User;
+use support::{User, schema};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coracle");
 
@@ -22,14 +22,13 @@ fn it_names_the_store_and_every_check() {
 }
 
 #[test]
-fn its_json_has_the_same_fields_whatever_it_finds() {
+fn its_json_is_as_the_document_says_whatever_it_finds() {
+    let schema = schema::of(include_str!("../docs/doctor.md"));
     for user in [User::new(), User::without_subids()] {
         let said = json(&user.coracle(["doctor", "--json"]).run().succeeds().stdout);
-        assert_eq!(said["version"], 2);
+        schema::check(&schema, &said).unwrap_or_else(|error| panic!("{error}: {said}"));
         assert_eq!(said["store"], user.store().to_str().unwrap());
         let mode = said["mode"].as_str().unwrap();
-        assert!(["full-map", "single-id", "chroot", "none"].contains(&mode), "{said}");
-        assert!(said["description"].is_string() && said["run"].is_boolean(), "{said}");
         assert_eq!(said["fix"].is_null(), said["blocker"].is_null(), "{said}");
         let rungs = said["rungs"].as_array().unwrap();
         let names: Vec<_> = rungs.iter().map(|rung| rung["name"].as_str().unwrap()).collect();
@@ -39,17 +38,12 @@ fn its_json_has_the_same_fields_whatever_it_finds() {
             rungs.iter().find(|rung| rung["works"] == true).map_or("none", |rung| rung["name"].as_str().unwrap());
         assert_eq!(works, mode, "{said}");
         for rung in rungs {
-            assert!(rung["description"].is_string(), "{rung}");
             assert_eq!(rung["seen"].is_null(), rung["works"] == true, "{rung}");
         }
         let checks = said["checks"].as_array().unwrap();
         assert!(!checks.is_empty());
         for check in checks {
-            for field in ["name", "since", "used_for", "status"] {
-                assert!(check[field].is_string(), "{field} in {check}");
-            }
             let status = check["status"].as_str().unwrap();
-            assert!(["ok", "fallback", "missing"].contains(&status), "{check}");
             assert_eq!(check["seen"].is_null(), status == "ok", "{check}");
             assert_eq!(check["next"].is_null(), status == "ok", "{check}");
         }
@@ -61,7 +55,7 @@ fn without_subordinate_ids_it_says_what_to_do() {
     let user = User::without_subids();
     let said = user.coracle(["doctor"]).run().succeeds();
     said.stdout_has("\nmode     user namespace, one id, owners emulated\n")
-        .stdout_has("\nblocker  user dev has no range in /etc/subuid\n")
+        .stdout_has("\nbetter   no full id map: user dev has no range in /etc/subuid\n")
         .stdout_has("\nfix      ")
         .stdout_has("refused  full id map: user dev has no range in /etc/subuid\n");
     let said = json(&user.coracle(["doctor", "--json"]).run().succeeds().stdout);

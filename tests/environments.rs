@@ -131,13 +131,13 @@ fn problems(place: Environment, found: &Found) -> Vec<String> {
 /// Returns the mode that doctor tells, as the word in our table.
 fn mode(doctor: &Call) -> Result<&'static str, String> {
     let said: Value = serde_json::from_str(&doctor.stdout).map_err(|error| format!("doctor: {error}: {doctor}"))?;
-    match said["mode"].as_str() {
-        Some("full-map") => Ok("full map"),
-        Some("single-id") => Ok("single uid"),
-        Some("chroot") => Ok("chroot"),
-        Some("none") => Ok("none"),
-        _ => Err(format!("doctor tells no mode: {doctor}")),
-    }
+    Ok(match said["mode"].as_str() {
+        Some("full-map") => "full map",
+        Some("single-id") => "single id",
+        Some("chroot") => "chroot",
+        Some("none") | None => "none",
+        Some(other) => return Err(format!("doctor says {other:?}, which the table does not know")),
+    })
 }
 
 /// Returns docs/environments.md.
@@ -146,7 +146,7 @@ fn document(all: &[(Environment, Found)]) -> String {
         "# What works where\n\n\
          Written by `UPDATE_DOCS=1 cargo test --test environments` from what was found; the test compares. The places are those of\n\
          `tests/environments/in-env`: simulated with the real seccomp profiles, without AppArmor and SELinux.\n\n\
-         - **full map**: a user namespace with many ids. **single uid**: one with the caller's id alone; owners are emulated.\n\
+         - **full map**: a user namespace with many ids. **single id**: one with the caller's id alone; owners are emulated.\n\
          - **chroot**: as root, where namespaces are refused; no boundary around a step (`docs/security.md`).\n\
          - **none**: no RUN. Builds without RUN work everywhere, and so does every verb but `run`.\n\
          - \"no volume\": the store lies on the overlay of the container.\n\n\
@@ -172,10 +172,22 @@ fn document(all: &[(Environment, Found)]) -> String {
             place.title(),
             cell(what),
             place.mode.word(),
-            cell(&said.join("; "))
+            cell(&without_measures(&said.join("; ")))
         );
     }
     text
+}
+
+/// Leaves out what differs from run to run: what a copy of the files costs, and names of temporary folders.
+fn without_measures(text: &str) -> String {
+    let cost = text.find(": 1 MB in ").zip(text.find(" s for this one"));
+    let text = match cost {
+        Some((from, to)) => format!("{}{}", &text[..from], &text[to + " s for this one".len()..]),
+        None => text.to_owned(),
+    };
+    let mut words = text.split("/work/store/tmp/");
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |text, rest| text + "/work/store/tmp/…" + rest.find(['/', '"']).map_or("", |at| &rest[at..]))
 }
 
 fn cell(text: &str) -> String {

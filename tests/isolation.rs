@@ -144,6 +144,27 @@ fn what_keeps_from_a_full_map_is_said_in_the_line_that_names_the_mode() {
         .succeeds();
 }
 
+/// Returns a PATH with a newuidmap that refuses.
+fn path_without_maps(user: &User) -> String {
+    let tools = user.new_dir();
+    let refuse = "#!/bin/sh\necho 'newuidmap: write to uid_map failed: Operation not permitted' >&2\nexit 1\n";
+    fs::write(tools.join("newuidmap"), refuse).unwrap();
+    support::set_mode(&tools.join("newuidmap"), 0o755);
+    format!("{}:/usr/bin:/bin", tools.display())
+}
+
+#[test]
+fn a_tool_that_cannot_write_the_map_is_no_end() {
+    let user = User::with_busybox();
+    let project = Project::of(&user).dockerfile("FROM busybox\nRUN touch /f && chown 5:6 /f");
+    let built = project.built(project.call().env("PATH", &path_without_maps(&user)).run());
+    built
+        .stderr_has("isolation: user namespace, one id, owners emulated (no full id map: newuidmap ")
+        .stderr_has("write to uid_map failed: Operation not permitted")
+        .succeeds()
+        .has_owner("f", "5:6", 0o644);
+}
+
 #[test]
 fn a_wish_that_buildah_knows_is_followed_where_it_can_be() {
     let user = User::with_busybox();
@@ -155,10 +176,28 @@ fn a_wish_that_buildah_knows_is_followed_where_it_can_be() {
 #[test]
 fn one_store_serves_several_modes_in_turn() {
     let user = User::with_busybox();
-    let digests = ["auto", "none", "auto", "none"].map(|isolation| {
-        let project = project(&user, isolation).arg("--no-cache").file("f", "1");
-        project.dockerfile("FROM busybox\nCOPY --chown=5 f /f\nWORKDIR /w").build().succeeds().digest().to_owned()
-    });
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    let refused = path_without_maps(&user);
+    let build = |isolation: &str, path: Option<&str>, text: &str| {
+        let project = project(&user, isolation).arg("--no-cache").file("f", "1").dockerfile(text);
+        let call = path.into_iter().fold(project.call(), |call, path| call.env("PATH", path));
+        project.built(call.run()).succeeds().digest().to_owned()
+    };
+    let copies = "FROM busybox\nCOPY --chown=5 f /f\nWORKDIR /w";
+    let first = build("auto", None, copies);
+    for (isolation, path) in [("none", None), ("auto", Some(refused.as_str())), ("auto", None), ("none", None)] {
+        assert_eq!(build(isolation, path, copies), first, "{isolation} {path:?}");
+    }
+    let runs = "FROM busybox\nRUN mkdir -p /d/e && chown -R 7:8 /d && ln -s x /d/l && chown -h 9 /d/l && chmod 2750 /d\nRUN rm -r /d/e";
+    let first = build("auto", None, runs);
+    assert_eq!(build("auto", Some(&refused), runs), first);
+    // What one mode made is known to the others, as far as its blobs go.
+    let text = "FROM busybox\nRUN echo x >/x && chown 4 /x";
+    let cached = |path: Option<&str>| {
+        let project = Project::of(&user).dockerfile(text);
+        let call = path.into_iter().fold(project.call(), |call, path| call.env("PATH", path));
+        project.built(call.run())
+    };
+    cached(Some(&refused)).cached(0).succeeds();
+    cached(None).cached(1).succeeds();
     user.coracle(["prune", "--all"]).run().succeeds().stderr_has_no("could not be removed");
 }

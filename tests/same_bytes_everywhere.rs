@@ -140,10 +140,7 @@ fn layers(archive: &Path) -> BTreeSet<String> {
 
 /// The places where a RUN step is possible; the first is the reference.
 fn places() -> Vec<Environment> {
-    ENVIRONMENTS
-        .into_iter()
-        .filter(|place| place.mode == support::environment::Mode::FullMap && !place.no_volume)
-        .collect()
+    ENVIRONMENTS.into_iter().filter(|place| place.mode.runs()).collect()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where this process is: a machine of one's own, or which kind of container. Only words for people depend on it.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,7 @@ impl Surroundings {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let says = |path: &str, value: &[u8]| fs::read(path).is_ok_and(|text| text.trim_ascii() == value);
         Surroundings {
-            host: host(&|name| std::env::var_os(name).is_some(), &|path| fs::exists(path).unwrap_or(false)),
+            host: Host::of_this_process(),
             seccomp: status_field(&status, "Seccomp") == Some("2"),
             apparmor: says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", b"1"),
             switched_off: says("/proc/sys/kernel/unprivileged_userns_clone", b"0"),
@@ -58,7 +59,21 @@ impl Surroundings {
     }
 }
 
+/// What a role was told: it has no variables to judge by.
+static TOLD: OnceLock<Host> = OnceLock::new();
+
 impl Host {
+    /// Returns who started this process, or the one that started it.
+    pub(crate) fn of_this_process() -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some();
+        TOLD.get().copied().unwrap_or_else(|| host(&is_set, &|path| fs::exists(path).unwrap_or(false)))
+    }
+
+    /// Takes the word of the process that started this one.
+    pub(crate) fn is_told(self) {
+        let _ = TOLD.set(self);
+    }
+
     /// Returns whether this is a container of some kind.
     pub fn is_container(self) -> bool {
         self != Host::Machine

@@ -22,8 +22,20 @@ const THREADS_END_WITHIN: Duration = Duration::from_millis(50);
 #[derive(Serialize, Deserialize)]
 struct Request {
     maps: IdMaps,
+    tools: Tools,
+}
+
+/// Where the tools are that write a map of subordinate ids: searched by this process, because the roles have no PATH.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Tools {
     newuidmap: Option<PathBuf>,
     newgidmap: Option<PathBuf>,
+}
+
+impl Tools {
+    pub(crate) fn find() -> Self {
+        Tools { newuidmap: find_tool("newuidmap"), newgidmap: find_tool("newgidmap") }
+    }
 }
 
 /// Makes this process root (uid 0, gid 0, all capabilities) in a new user namespace with `maps`, without an exec.
@@ -37,18 +49,24 @@ struct Request {
 /// [`RuntimeError::Threads`], [`RuntimeError::UserNamespace`], and what keeps the maps from being written. The process
 /// must not go on after an error from a call behind the first one: it may be in a namespace without ids.
 pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
+    enter_with(maps, &Tools::find())
+}
+
+/// As [`enter`], with tools that were found already.
+pub(crate) fn enter_with(maps: &IdMaps, tools: &Tools) -> Result<(), RuntimeError> {
     one_thread()?;
     if maps.kind() == MapKind::Single {
         unshare()?;
         // Nobody outside has to help: the kernel lets a process map its own id.
         return write_maps("self", maps).and_then(|()| become_root()).map_err(RuntimeError::or_apparmor);
     }
-    let sub_ids = maps.kind() == MapKind::SubIds;
-    let tool = |name: &str| match (sub_ids, find_tool(name)) {
-        (true, None) => Err(RuntimeError::NoMapTool { tool: name.into() }),
-        (_, found) => Ok(found),
+    let missing = |name: &str, tool: &Option<PathBuf>| match (maps.kind(), tool) {
+        (MapKind::SubIds, None) => Err(RuntimeError::NoMapTool { tool: name.into() }),
+        _ => Ok(()),
     };
-    let request = Request { maps: maps.clone(), newuidmap: tool("newuidmap")?, newgidmap: tool("newgidmap")? };
+    missing("newuidmap", &tools.newuidmap)?;
+    missing("newgidmap", &tools.newgidmap)?;
+    let request = Request { maps: maps.clone(), tools: tools.clone() };
     // It starts before the unshare: it must stay in the user namespace that the outer ids belong to.
     let (mut child, socket) = Role::IdMap.start(&request)?;
     let result = (|| {
@@ -125,7 +143,7 @@ pub(crate) fn idmap_role() -> ! {
 
 fn write_maps_of(pid: i32, request: &Request) -> Result<(), RuntimeError> {
     let maps = &request.maps;
-    match (maps.kind(), &request.newuidmap, &request.newgidmap) {
+    match (maps.kind(), &request.tools.newuidmap, &request.tools.newgidmap) {
         (MapKind::SubIds, Some(newuidmap), Some(newgidmap)) => {
             let users = MapTool::start(newuidmap, pid, maps.uids());
             let groups = MapTool::start(newgidmap, pid, maps.gids());

@@ -13,7 +13,7 @@ use crate::tree::Entry;
 use super::utf8::Utf8Stream;
 use super::work::Work;
 use super::worktree::{Cost, WorkTree};
-use super::{BuildError, Command, in_place, run};
+use super::{BuildError, Command, in_place, run, warnings};
 
 /// Where less than this is free on a disk, in bytes, it is full.
 const FULL: u64 = 64 << 10;
@@ -166,32 +166,7 @@ impl Work<'_> {
     }
 
     fn warn_once(&self, report: &container::Report) {
-        let mut messages = Vec::new();
-        if report.steps_exposed {
-            messages.push(
-                "the kernel refuses a fresh /proc here and has no Landlock, so steps that run at the same time can look into each \
-                 other: --jobs=1 keeps them apart"
-                    .to_owned(),
-            );
-        }
-        if report.chroot {
-            let missing = if report.proc_missing { "they have no /proc and no /sys" } else { "/sys is empty in them" };
-            messages.push(format!(
-                "RUN steps work in a chroot: they share the processes, the network and the files of what is around them, and no \
-                 boundary protects this build or its credentials from them; {missing}"
-            ));
-        }
-        if report.proc_bound {
-            messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
-        }
-        if report.sys_empty {
-            messages.push("/sys cannot be shown read-only here, so it is empty in steps".to_owned());
-        }
-        if !report.devices_missing.is_empty() {
-            messages
-                .push(format!("missing in /dev of steps, because missing here: {}", report.devices_missing.join(", ")));
-        }
-        messages.extend(limits_message(&report.limits));
+        let messages = warnings::of_report(report);
         if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for message in messages {
                 self.sink.emit(Event::Warning { message, line: None });
@@ -203,18 +178,4 @@ impl Work<'_> {
 /// Returns a number of bytes as a person says it.
 fn size(bytes: u64) -> String {
     if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
-}
-
-/// Returns what to say of limits that no control group keeps; `None` where there are none.
-pub(super) fn limits_message(kept: &container::Kept) -> Option<String> {
-    if kept.makeshifts.is_empty() {
-        return None;
-    }
-    let clauses: Vec<String> = kept.makeshifts.iter().map(ToString::to_string).collect();
-    let mut message = clauses.join("; ");
-    if let Some(reason) = &kept.reason {
-        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-        message += &format!(" ({reason}{hint})");
-    }
-    Some(message)
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use coracle_runtime::container::{ContainerSpec, Control, Io};
-use coracle_runtime::probe::{self, Mode, Wanted};
+use coracle_runtime::probe::{self, Choice, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::context::Context;
@@ -15,9 +15,10 @@ use crate::tree::Owners;
 use super::chain::Chain;
 use super::pack::{PackQueue, Packer};
 use super::run_step::StepPlace;
+use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, Running, StageReplay, StageState, Work, at_step};
+use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
 use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
 
@@ -41,8 +42,8 @@ pub enum Isolation {
     /// Not known yet: the best of these that works. What is in the cache can be built without knowing.
     Undecided(Wanted),
     /// In this way, which was tried.
-    Decided(Mode),
-    /// As [`Isolation::Decided`], and this process is in it already.
+    Decided(Choice),
+    /// In this way, and this process is in it already.
     Entered(Mode),
 }
 
@@ -67,8 +68,8 @@ impl std::fmt::Debug for Builder<'_> {
 
 impl Builder<'_> {
     fn place(&self) -> StepPlace {
-        match self.isolation {
-            Isolation::Decided(Mode::Chroot { .. }) | Isolation::Entered(Mode::Chroot { .. }) => StepPlace::Chroot,
+        match self.mode() {
+            Some(Mode::Chroot { .. }) => StepPlace::Chroot,
             _ => StepPlace::Namespaces,
         }
     }
@@ -84,7 +85,7 @@ impl Builder<'_> {
 
     fn on_disk_of_mode(&self) -> OnDisk {
         match &self.isolation {
-            Isolation::Decided(mode) | Isolation::Entered(mode) => on_disk(mode),
+            Isolation::Decided(Choice { mode, .. }) | Isolation::Entered(mode) => on_disk(mode),
             // What is there in other realms does not count before it is known that they are not the one.
             Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
                 on_disk(&Mode::UserNamespace(IdMaps::discover().unwrap_or_else(|_| IdMaps::single())))
@@ -94,37 +95,36 @@ impl Builder<'_> {
         }
     }
 
-    /// Finds out how steps can be run, if that is not known yet, and says so. No other thread may run.
+    /// Finds out how steps can be run, if that is not known yet. No other thread may run.
     fn decide(&mut self) -> &Mode {
         if let Isolation::Undecided(wanted) = self.isolation {
-            let choice = probe::choose(&self.store.tmp(), wanted);
-            let mut mode = choice.mode.to_string();
-            if let Some((rung, obstacle)) = choice.obstacle() {
-                let source = obstacle.errno().map(|errno| format!(": {errno}")).unwrap_or_default();
-                mode.push_str(&format!(" (no {rung}: {obstacle}{source})"));
-            }
-            self.sink.emit(Event::Isolation { mode });
-            self.isolation = Isolation::Decided(choice.mode);
+            self.isolation = Isolation::Decided(probe::choose(&self.store.tmp(), wanted));
         }
+        self.mode().expect("it was just decided")
+    }
+
+    /// Returns how steps are run, if that is known.
+    fn mode(&self) -> Option<&Mode> {
         match &self.isolation {
-            Isolation::Decided(mode) | Isolation::Entered(mode) => mode,
-            Isolation::Undecided(_) => unreachable!("it was just decided"),
+            Isolation::Undecided(_) => None,
+            Isolation::Decided(choice) => Some(&choice.mode),
+            Isolation::Entered(mode) => Some(mode),
         }
     }
 
-    /// Makes this process what its mode wants: root of its user namespace, if there is one. No other thread may run, if it was
-    /// not called before.
+    /// Makes this process what its mode wants: root of its user namespace, if there is one; and says which it is. No other thread may
+    /// run, if it was not called before.
     ///
     /// # Errors
     /// [`BuildError::Runtime`] where the environment does not allow it after all.
     pub fn enter(&mut self) -> Result<(), BuildError> {
-        if let Isolation::Entered(_) = self.isolation {
-            return Ok(());
-        }
-        let mode = self.decide().clone();
+        self.decide();
+        let Isolation::Decided(choice) = &self.isolation else { return Ok(()) };
+        let (mode, line) = (choice.mode.clone(), described(choice));
         if let Mode::UserNamespace(maps) = &mode {
             userns::enter(maps)?;
         }
+        self.sink.emit(Event::Isolation { mode: line });
         self.isolation = Isolation::Entered(mode);
         (self.on_enter)();
         // What killed builds left behind can be removed only from in here.
@@ -134,10 +134,7 @@ impl Builder<'_> {
 
     /// Returns why no step can be run; `None` where one can.
     fn obstacle(&self) -> Option<RuntimeError> {
-        match &self.isolation {
-            Isolation::Decided(mode) | Isolation::Entered(mode) => obstacle(mode),
-            Isolation::Undecided(_) => None,
-        }
+        self.mode().and_then(obstacle)
     }
 
     /// Carries out `plan` and returns the image. `bases` are the images that the plan names; `context` is needed where it copies
@@ -250,7 +247,7 @@ impl Builder<'_> {
             spec.new_session = false;
             let finished = coracle_runtime::container::run(&spec, Io::Inherit, self.control)?;
             let warn = |message| self.sink.emit(Event::Warning { message, line: None });
-            super::run_step::limits_message(&finished.report.limits).into_iter().for_each(warn);
+            super::warnings::of_limits(&finished.report.limits).into_iter().for_each(warn);
             if finished.out_of_memory {
                 warn("a process was killed because the memory limit was reached".into());
             }
@@ -281,6 +278,18 @@ fn on_disk(mode: &Mode) -> OnDisk {
         Mode::Chroot { emulated: false } => OnDisk { realm: "direct".into(), owners: Owners::Native },
         Mode::Chroot { emulated: true } => OnDisk { realm: IdMaps::single().realm(), owners: Owners::Emulated },
         Mode::None(_) => OnDisk { realm: "caller".into(), owners: Owners::Caller },
+    }
+}
+
+/// Returns the line that names the mode, and what keeps from a better one.
+fn described(choice: &Choice) -> String {
+    let mode = &choice.mode;
+    match choice.obstacle() {
+        Some((rung, error)) => {
+            let source = error.errno().map(|errno| format!(": {errno}")).unwrap_or_default();
+            format!("{mode} (no {rung}: {error}{source})")
+        }
+        None => mode.to_string(),
     }
 }
 

@@ -94,6 +94,12 @@ pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
         hosts.push(b'\n');
     }
     hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
+    // Where a step keeps the host name of the machine, sudo and mail look it up.
+    let machine = rustix::system::uname().nodename().to_bytes().to_vec();
+    let is_known = hosts.split(u8::is_ascii_whitespace).any(|word| word == machine);
+    if !is_known && !machine.is_empty() {
+        hosts.extend_from_slice(&[b"127.0.1.1\t", &*machine, b"\n"].concat());
+    }
     [("etc/resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", hosts)]
 }
 

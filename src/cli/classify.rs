@@ -50,7 +50,7 @@ impl Classify for StoreError {
 fn store_hint(error: &io::Error) -> Option<String> {
     Some(match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-            "name a folder that you may write with --root DIR or CORACLE_ROOT".into()
+            "name a folder that you may write with --root DIR, CORACLE_ROOT or XDG_DATA_HOME".into()
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "`coracle prune` removes what no image needs; --root DIR keeps the store elsewhere".into()
@@ -337,10 +337,10 @@ mod tests {
     fn each_error_has_its_code_and_its_next_step() {
         let no_root = Failure::from(UsageError::NoRoot);
         assert_eq!(no_root.status(), ExitStatus::Usage);
-        assert_eq!(no_root.hints(), ["name a folder with --root DIR or CORACLE_ROOT"]);
+        assert_eq!(no_root.hints(), ["name a folder with --root DIR, CORACLE_ROOT or XDG_DATA_HOME"]);
         let denied = io(io::ErrorKind::PermissionDenied);
         assert_eq!(denied.status(), ExitStatus::Store);
-        assert_eq!(denied.hints(), ["name a folder that you may write with --root DIR or CORACLE_ROOT"]);
+        assert_eq!(denied.hints(), ["name a folder that you may write with --root DIR, CORACLE_ROOT or XDG_DATA_HOME"]);
         assert!(io(io::ErrorKind::StorageFull).hints()[0].contains("coracle prune"));
         let bad = StoreError::BadImage { what: "manifest".into(), reason: "no layers".into() };
         assert_eq!(Failure::from(bad).status(), ExitStatus::Input);

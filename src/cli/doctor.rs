@@ -53,7 +53,11 @@ impl Found<'_> {
         };
         text.push_str(&format!("RUN      {run}\n"));
         if let Some(error) = self.blocker() {
-            text.push_str(&format!("blocker  {}\n", visible(&chain(&error))));
+            let line = match self.choice.obstacle() {
+                Some((rung, _)) if build::obstacle(&self.choice.mode).is_none() => format!("better   no {rung}: "),
+                _ => "blocker  ".into(),
+            };
+            text.push_str(&format!("{line}{}\n", visible(&chain(&error))));
             if let Some(fix) = Classify::hint(&error) {
                 text.push_str(&format!("fix      {}\n", visible(&fix)));
             }

@@ -129,6 +129,8 @@ impl Store {
             self.write_json(&record, &SnapshotRecord { stamp: Stamp::now() })?;
         }
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&index));
+        // Whole it is, whatever its stamp says: without a /proc no stamp is trusted.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone());
         Ok(ViewLayer { id, index, dir })
     }
 

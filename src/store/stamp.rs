@@ -32,7 +32,7 @@ impl Stamp {
     }
 }
 
-/// The kernel's random name of this boot; empty where it is hidden, and then nothing is trusted before it is synced.
+/// The kernel's random name of this boot; empty where it is hidden, and then nothing is trusted that an earlier process wrote.
 fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().chars().take(64).collect()
@@ -53,6 +53,10 @@ impl Store {
         let before = Stamp::now();
         let root = File::open(self.root()).map_err(|source| StoreError::io("open", self.root(), source))?;
         rustix::fs::syncfs(&root).map_err(|errno| StoreError::io("sync", self.root(), errno.into()))?;
+        if before.boot.is_empty() {
+            // The next boot could not tell its own time from that of this one.
+            return Ok(());
+        }
         let mut synced = self.synced();
         let until = synced.0.entry(before.boot).or_default();
         *until = before.nanos.max(*until);

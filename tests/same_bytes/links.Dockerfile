@@ -6,5 +6,8 @@ RUN echo two >>/l/b
 RUN chmod 600 /l/a
 RUN rm /l/c
 RUN ln /l/a /l/d && echo three >/l/d
-RUN ln /nodes/first /nodes/third && echo more >>/nodes/second && chown 5:6 /nodes/first
+# Each in a step of its own: within one step a tree in place shows a change through all names (docs/adr/0007-working-trees.md).
+RUN ln /nodes/first /nodes/third
+RUN echo more >>/nodes/second
+RUN chown 5:6 /nodes/first
 RUN mv /l/a /l/z && ln -f /l/z /l/b

@@ -26,7 +26,7 @@ impl Mode {
     pub fn word(self) -> &'static str {
         match self {
             Mode::FullMap => "full map",
-            Mode::SingleUid => "single uid",
+            Mode::SingleUid => "single id",
             Mode::Chroot => "chroot",
             Mode::None { .. } => "none",
         }

@@ -60,7 +60,7 @@ impl Call<'_> {
         if stat.st_mode & (want.0 * 0o111) == want.0 * 0o111 || self.is_exempt(file) {
             return Ok(());
         }
-        let owner = self.emulator.owners.of(file);
+        let owner = self.emulator.owners.seen_by(user, file);
         let mode = owner.device.map_or(stat.st_mode, |device| device.mode);
         if permits(user, owner, mode, want) { Ok(()) } else { Err(E::ACCESS.into()) }
     }
@@ -77,7 +77,7 @@ impl Call<'_> {
 
     /// Checks that `user` owns a file, or may act as if.
     pub(super) fn check_owner(&self, user: &Credentials, file: &Handle) -> Result<FileOwner, Errno> {
-        let owner = self.emulator.owners.of(file);
+        let owner = self.emulator.owners.seen_by(user, file);
         if user.uid.fs == owner.uid || user.may(Cap::FOWNER) { Ok(owner) } else { Err(E::PERM.into()) }
     }
 

@@ -41,11 +41,22 @@ pub(super) struct At {
     pub(super) dir: i32,
     /// Without NUL. Empty: the file `dir` itself.
     pub(super) path: Vec<u8>,
+    /// Whether `dir` is the root of the path, as with RESOLVE_IN_ROOT.
+    pub(super) in_dir: bool,
 }
 
 impl At {
     pub(super) fn fd(fd: i32) -> Self {
-        At { dir: fd, path: vec![] }
+        At { dir: fd, path: vec![], in_dir: false }
+    }
+
+    pub(super) fn cwd(path: Vec<u8>) -> Self {
+        At { dir: libc::AT_FDCWD, path, in_dir: false }
+    }
+
+    /// The same with another path.
+    pub(super) fn with(&self, path: &[u8]) -> Self {
+        At { path: path.to_vec(), ..*self }
     }
 }
 
@@ -192,14 +203,18 @@ impl<'a> Call<'a> {
 
     fn named(&self, dir: i32, n: usize) -> Result<At, Errno> {
         let path = self.path(n)?;
-        if path.is_empty() { Err(E::NOENT.into()) } else { Ok(At { dir, path }) }
+        if path.is_empty() { Err(E::NOENT.into()) } else { Ok(At { dir, path, in_dir: false }) }
     }
 
     /// As [`at`](Self::at), where AT_EMPTY_PATH in `flags` lets the path be empty.
     pub(super) fn at_or_self(&self, n: usize, flags: i32) -> Result<At, Errno> {
         let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
         let path = if may_be_empty && self.long(n) == 0 { vec![] } else { self.path(n)? };
-        if path.is_empty() && !may_be_empty { Err(E::NOENT.into()) } else { Ok(At { dir: self.int(n - 1), path }) }
+        if path.is_empty() && !may_be_empty {
+            Err(E::NOENT.into())
+        } else {
+            Ok(At { dir: self.int(n - 1), path, in_dir: false })
+        }
     }
 
     /// Returns the text of /proc/PID/status.

@@ -36,7 +36,7 @@ pub(super) fn stays_roots(call: &Call<'_>, user: &Credentials, at: &At) -> bool 
         return false;
     }
     let Some((parent, ..)) = split(&at.path) else { return false };
-    let Some(parent) = call.name_here(user, &At { dir: at.dir, path: parent.to_vec() }) else { return false };
+    let Some(parent) = call.name_here(user, &at.with(parent)) else { return false };
     // A missing directory is for the kernel to tell.
     call.emulator.owners.said_by(&parent, true).map_or(true, |said| said.is_none_or(|owner| owner.gid == 0))
 }

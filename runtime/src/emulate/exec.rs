@@ -47,7 +47,7 @@ fn program(call: &Call<'_>, user: &Credentials, file: &Handle, depth: usize) -> 
     if depth > 0
         && let Some(path) = interpreter(file)
     {
-        let at = At { dir: libc::AT_FDCWD, path };
+        let at = At::cwd(path);
         // The kernel will say what is wrong with it.
         let Ok(file) = call.find(user, &at, Last::Follow) else { return Ok(Program::default()) };
         return program(call, user, &file, depth - 1);

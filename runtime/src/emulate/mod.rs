@@ -43,6 +43,7 @@ use rustix::io::Errno as E;
 
 use crate::container::SpecialOwner;
 use crate::error::{Errno, RuntimeError};
+use crate::owner::FileOwner;
 use crate::sys::{self, notify};
 
 use call::{Answer, Call};
@@ -142,11 +143,11 @@ impl Emulator {
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
         rustix::process::fchdir(&outer_proc).map_err(call("fchdir(/proc)"))?;
         let root = Root::open().map_err(look("open(\"/\", O_PATH)"))?;
-        let owners = Owners::new(!families.owners, upper, root.stat().st_dev);
+        let mut owners = Owners::new(!families.owners, upper, root.stat().st_dev);
         for SpecialOwner { path, uid, gid } in special {
             // What the step does not see, it needs no owner of.
             if let Ok(stat) = owners::stat_of(&path) {
-                owners.put(&stat, crate::owner::FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
+                owners.know(&stat, FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
             }
         }
         notify::take_turns(listener.as_fd());
@@ -182,7 +183,7 @@ impl Emulator {
 
     /// Returns the owners of what can not carry them, in the root file system: inode, user, group.
     pub(crate) fn special(&self) -> Vec<(u64, u32, u32)> {
-        self.owners.on_device(self.root.stat().st_dev)
+        self.owners.of_root()
     }
 
     fn listener(&self) -> BorrowedFd<'_> {
@@ -221,7 +222,8 @@ impl Emulator {
                 Err(errno) if errno.is(E::INTR) => {}
                 // The call was taken back, by a signal; or the step is over.
                 Err(errno) if errno.is(E::NOENT) && !self.poll().contains(PollFlags::HUP) => {}
-                Err(_) => return,
+                Err(errno) if errno.is(E::NOENT) => return,
+                Err(_) => sys::exit(1),
             }
         }
     }

@@ -76,7 +76,11 @@ pub(super) fn openat2(call: &Call<'_>) -> Reply {
     let (words, _) = bytes.as_chunks::<8>();
     let [flags, mode, resolve] = [0, 1, 2].map(|at| u64::from_ne_bytes(words[at]));
     let (Ok(flags), Ok(mode)) = (i32::try_from(flags), u32::try_from(mode)) else { return Ok(Answer::Continue) };
-    open_file(call, &call.at(1)?, How { flags, mode, resolve })
+    let mut at = call.at(1)?;
+    if resolve & ResolveFlags::IN_ROOT.bits() != 0 {
+        at.in_dir = true;
+    }
+    open_file(call, &at, How { flags, mode, resolve })
 }
 
 fn open_file(call: &Call<'_>, at: &At, how: How) -> Reply {

@@ -1,7 +1,7 @@
 //! Whom each file belongs to. Regular files and directories carry their owner in an attribute: overlayfs copies it up,
 //! rename and link keep it, and it goes when the file goes. What can not carry one is in a table by device and inode.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Stat, Uid, XattrFlags};
 use rustix::io::Errno as E;
 
+use super::credentials::Credentials;
 use super::resolve::Handle;
 use crate::error::Errno;
 use crate::owner::{FileOwner, XATTR};
@@ -34,6 +35,8 @@ pub(super) struct Owners {
     changing: Mutex<()>,
     /// The upper directory of the overlay that is the root.
     upper: Option<OwnedFd>,
+    /// The inodes below that, which were known from the start. They never get into it, but as copies.
+    lower: HashSet<u64>,
     /// The device of the root.
     device: u64,
 }
@@ -43,6 +46,7 @@ impl Owners {
         Owners {
             real,
             upper,
+            lower: HashSet::new(),
             device,
             special: Mutex::default(),
             count: AtomicUsize::new(0),
@@ -97,6 +101,14 @@ impl Owners {
             None if self.real => real,
             None => self.in_table(stat).unwrap_or(real),
         }
+    }
+
+    /// As [`of`](Self::of), where a file that has no place in the file system belongs to `user`, who most likely made it.
+    pub(super) fn seen_by(&self, user: &Credentials, handle: &Handle) -> FileOwner {
+        if !self.real && handle.is_anonymous() {
+            return FileOwner::new(user.uid.fs, user.gid.fs);
+        }
+        self.of(handle)
     }
 
     /// Writes down the owner of a file, which has been checked, and is not changed by anybody else meanwhile.
@@ -160,15 +172,25 @@ impl Owners {
         Ok(())
     }
 
+    /// Writes down whom a file of the layers belongs to, before the step begins.
+    pub(super) fn know(&mut self, stat: &Stat, owner: FileOwner) -> Result<(), Errno> {
+        if self.upper.is_some() && stat.st_dev == self.device {
+            self.lower.insert(stat.st_ino);
+        }
+        self.put(stat, owner)
+    }
+
     /// Keeps others from changing an owner until the result is dropped.
     pub(super) fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the table for one device: inode, user, group; in order.
-    pub(super) fn on_device(&self, device: u64) -> Vec<(u64, u32, u32)> {
+    /// Returns the table for what the step has made or changed in its root: inode, user, group; in order.
+    pub(super) fn of_root(&self) -> Vec<(u64, u32, u32)> {
+        let is_ours = |key: &Inode| key.0 == self.device && !self.lower.contains(&key.1);
+        let table = self.table();
         let mut list: Vec<_> =
-            self.table().iter().filter(|(key, _)| key.0 == device).map(|(key, ids)| (key.1, ids.0, ids.1)).collect();
+            table.iter().filter(|(key, _)| is_ours(key)).map(|(key, ids)| (key.1, ids.0, ids.1)).collect();
         list.sort_unstable();
         list
     }

@@ -123,7 +123,7 @@ pub(super) fn readlink(call: &Call<'_>) -> Reply {
 }
 
 pub(super) fn readlinkat(call: &Call<'_>) -> Reply {
-    let at = At { dir: call.int(0), path: call.path(1)? };
+    let at = At { dir: call.int(0), path: call.path(1)?, in_dir: false };
     if at.path.is_empty() {
         return Ok(Answer::Continue);
     }

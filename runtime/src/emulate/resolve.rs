@@ -15,12 +15,19 @@ use rustix::io::Errno as E;
 use super::access::Want;
 use super::call::{At, Call, PATH_MAX};
 use super::credentials::{Cap, Credentials};
-use super::owners::stat_fd;
+use super::owners::{stat_fd, stat_of};
 use super::proc;
 use crate::error::Errno;
 
 /// Symbolic links on one path at the most, as in the kernel.
 const MOST_LINKS: u32 = 40;
+
+/// File systems of what has no path (linux/magic.h).
+const PIPEFS: i64 = 0x5049_5045;
+const SOCKFS: i64 = 0x534F_434B;
+const ANON_INODES: i64 = 0x0904_1934;
+/// That of memfd_create(2), among others.
+const TMPFS: i64 = 0x0102_1994;
 
 /// A file, held by O_PATH.
 #[derive(Debug)]
@@ -79,6 +86,18 @@ impl Handle {
         self.by_outside
     }
 
+    /// Returns whether the file has no place in any file system: a pipe, a socket, memory.
+    pub(super) fn is_anonymous(&self) -> bool {
+        if !self.by_magic {
+            return false;
+        }
+        match rustix::fs::fstatfs(&self.fd).map(|fs| fs.f_type) {
+            Ok(PIPEFS | SOCKFS | ANON_INODES) => true,
+            Ok(TMPFS) => self.stat.st_nlink == 0,
+            _ => false,
+        }
+    }
+
     pub(super) fn is(&self, other: &Handle) -> bool {
         (self.stat.st_dev, self.stat.st_ino) == (other.stat.st_dev, other.stat.st_ino)
     }
@@ -133,7 +152,7 @@ impl Call<'_> {
     /// Returns a path by which the kernel finds here what it finds there; `None` where the other way must be gone.
     pub(super) fn name_here(&self, user: &Credentials, at: &At) -> Option<CString> {
         let passes = user.may(Cap::DAC_OVERRIDE);
-        if !passes || proc::is_special(&at.path) || self.has_other_root() {
+        if !passes || at.in_dir || proc::is_special(&at.path) || self.has_other_root() {
             return None;
         }
         let name = match (at.path.first(), at.dir) {
@@ -185,22 +204,32 @@ impl Call<'_> {
         }
         if let Some(name) = self.name_here(user, at) {
             let flags = if last == Last::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
-            return Handle::open(name, CWD, flags).map(Rc::new);
+            return Handle::open(name, CWD, flags).map(Rc::new).map_err(|errno| self.or_bad_start(at, errno));
         }
         self.walk(user, at, last)?.file()
+    }
+
+    /// A path from a descriptor that is none does not lead nowhere: it starts there.
+    fn or_bad_start(&self, at: &At, errno: Errno) -> Errno {
+        let is_relative = at.path.first() != Some(&b'/') && at.dir != libc::AT_FDCWD;
+        if is_relative && errno.is(E::NOENT) && stat_of(self.start_name(at.dir)).is_err() {
+            return E::BADF.into();
+        }
+        errno
     }
 
     /// Returns the directory of the last component of `at`, and what the name in it is. `user` may go there.
     pub(super) fn find_place(&self, user: &Credentials, at: &At, last: Last) -> Result<Found, Errno> {
         let quick = match split(&at.path) {
             Some((parent, name, slash)) if !proc::is_special(&at.path) => {
-                let parent = At { dir: at.dir, path: parent.to_vec() };
+                let parent = at.with(parent);
                 self.name_here(user, &parent).map(|here| (here, name, slash))
             }
             _ => None,
         };
         if let Some((here, name, slash)) = quick {
-            let dir = Rc::new(Handle::open(here, CWD, OFlags::DIRECTORY)?);
+            let dir = Handle::open(here, CWD, OFlags::DIRECTORY).map_err(|errno| self.or_bad_start(at, errno))?;
+            let dir = Rc::new(dir);
             let file = match dir.child(name) {
                 Ok(file) => Some(file),
                 Err(errno) if errno.is(E::NOENT) => None,
@@ -220,12 +249,18 @@ impl Call<'_> {
             true => Rc::new(Handle::open(self.root_name(), CWD, OFlags::DIRECTORY)?),
             false => self.emulator.root.clone_handle()?,
         };
-        let start = if at.path.first() == Some(&b'/') { root.clone() } else { self.opened(at.dir)? };
+        let (root, start) = match at.path.first() {
+            _ if at.in_dir => {
+                let dir = self.opened(at.dir)?;
+                (dir.clone(), dir)
+            }
+            Some(b'/') => (root.clone(), root),
+            _ => (root, self.opened(at.dir)?),
+        };
         let instead = self.instead_of(&start)?;
         let goes_outside = instead.is_some();
-        let start = instead.map_or(start, Rc::new);
-        let mut walk =
-            Walk { call: self, user, root, dir: start, rest: VecDeque::new(), links: 0, slash: false, goes_outside };
+        let dir = instead.map_or(start, Rc::new);
+        let mut walk = Walk { call: self, user, root, dir, rest: VecDeque::new(), links: 0, slash: false, goes_outside };
         walk.follow(&at.path, true);
         walk.run(last)
     }

@@ -39,7 +39,7 @@ fn address(call: &Call<'_>) -> Result<Option<(Vec<u8>, At)>, Errno> {
         return Ok(None);
     }
     let path = bytes[FAMILY..].split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-    Ok(Some((bytes, At { dir: libc::AT_FDCWD, path })))
+    Ok(Some((bytes, At::cwd(path))))
 }
 
 /// Returns a copy of a descriptor of the process.
@@ -104,16 +104,17 @@ pub(super) fn getsockopt(call: &Call<'_>) -> Reply {
     }
     // Without a copy of the socket the kernel answers: pid right, users all root.
     let Ok(socket) = copy_of(call, call.int(0)) else { return Ok(Answer::Continue) };
-    let Ok(peer) = rustix::net::sockopt::socket_peercred(&socket) else { return Ok(Answer::Continue) };
+    // None: a socket without another end, or one whose process is not seen from here.
+    let Some(peer) = crate::sys::peer::peer_of(socket.as_fd()) else { return Ok(Answer::Continue) };
     let mut length = [0; 4];
     call.read(call.long(4), &mut length)?;
     let length = i32::from_ne_bytes(length);
     let Ok(room) = usize::try_from(length) else { return Err(E::INVAL.into()) };
     // One that has ended was whoever it was; the kernel's answer is as good as any.
-    let Ok(user) = call.emulator.users.of(peer.pid) else { return Ok(Answer::Continue) };
+    let Ok(user) = call.emulator.users.of(peer) else { return Ok(Answer::Continue) };
     match call.word(2) {
         SO_PEERCRED => {
-            let number = status_of(peer.pid).ok().and_then(|text| own_number(&text, "NSpid"));
+            let number = status_of(peer).ok().and_then(|text| own_number(&text, "NSpid"));
             let bytes = credentials(number.unwrap_or(0).cast_unsigned(), &user);
             let told = bytes.len().min(room);
             call.write(call.long(3), &bytes[..told])?;

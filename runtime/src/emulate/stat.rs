@@ -92,7 +92,7 @@ fn tell_other(call: &Call<'_>, user: &Credentials, at: &At, last: Last, form: Fo
     };
     let owner = match call.emulator.proc.has(&file) {
         true => proc::owner_of_process(call, &at.path),
-        false => Some(call.emulator.owners.of(&file)),
+        false => Some(call.emulator.owners.seen_by(user, &file)),
     };
     if call.is_elsewhere(&file) {
         let owner = owner.unwrap_or_else(|| FileOwner::new(file.stat().st_uid, file.stat().st_gid));

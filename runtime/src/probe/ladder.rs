@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answers, Question, ask, in_a_child};
 use crate::error::RuntimeError;
 use crate::idmap::{IdMaps, MapKind};
+use crate::userns::Tools;
 use crate::{owner, seccomp, sys, userns};
 
 /// A way to run a step.
@@ -90,18 +91,18 @@ impl Rung {
         }
     }
 
-    fn attempt(self, dir: &Path) -> Attempt {
+    fn attempt(self, dir: &Path, tools: &Tools) -> Attempt {
         let (maps, result) = match self {
             Rung::FullMap => match IdMaps::discover() {
                 Ok(maps) => {
-                    let result = in_a_child(|| namespaces(&maps));
+                    let result = in_a_child(|| namespaces(&maps, tools));
                     (Some(maps), result)
                 }
                 Err(error) => (None, Err(error)),
             },
             Rung::SingleId => {
                 let maps = IdMaps::single();
-                let result = in_a_child(|| single(&maps, dir));
+                let result = in_a_child(|| single(&maps, tools, dir));
                 (Some(maps), result)
             }
             Rung::Chroot => (None, in_a_child(|| by_chroot(dir))),
@@ -242,10 +243,10 @@ fn attempts(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt> {
 }
 
 /// The answer of the process that tries.
-pub(super) fn try_rungs(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt> {
+pub(super) fn try_rungs(dir: &Path, tools: &Tools, rungs: &[Rung], until: Until) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for rung in rungs {
-        let attempt = rung.attempt(dir);
+        let attempt = rung.attempt(dir, tools);
         let works = attempt.refused.is_none();
         attempts.push(attempt);
         if works && until == Until::OneWorks {
@@ -256,8 +257,8 @@ pub(super) fn try_rungs(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt
 }
 
 /// Enters what every step in a user namespace enters.
-fn namespaces(maps: &IdMaps) -> Result<(), RuntimeError> {
-    userns::enter(maps)?;
+fn namespaces(maps: &IdMaps, tools: &Tools) -> Result<(), RuntimeError> {
+    userns::enter_with(maps, tools)?;
     let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let made = sys::unshare(flags).map_err(|errno| {
         RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)", errno)
@@ -268,8 +269,8 @@ fn namespaces(maps: &IdMaps) -> Result<(), RuntimeError> {
     made.and_then(|()| mount()).map_err(RuntimeError::or_apparmor)
 }
 
-fn single(maps: &IdMaps, dir: &Path) -> Result<(), RuntimeError> {
-    namespaces(maps)?;
+fn single(maps: &IdMaps, tools: &Tools, dir: &Path) -> Result<(), RuntimeError> {
+    namespaces(maps, tools)?;
     emulation(dir)
 }
 
@@ -283,7 +284,7 @@ fn emulation(dir: &Path) -> Result<(), RuntimeError> {
     rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     sys::seccomp(&seccomp::filter(&[], seccomp::Foreign::Allowed), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
         .map(drop)
-        .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)", errno))
+        .map_err(|source| RuntimeError::Listener { source })
 }
 
 fn by_chroot(dir: &Path) -> Result<(), RuntimeError> {

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use rustix::process::{WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
+use crate::around::Host;
 use crate::error::{Errno, RuntimeError};
 use crate::idmap::IdMaps;
 use crate::role::{self, Role};
 use crate::sys::{self, Forked};
+use crate::userns::Tools;
 use crate::{userns, wire};
 use features::{FEATURES, Feature, Place};
 use ladder::Until;
@@ -58,6 +60,8 @@ pub enum Status {
 struct Request {
     #[serde(with = "wire::raw")]
     dir: PathBuf,
+    tools: Tools,
+    host: Host,
     question: Question,
 }
 
@@ -110,7 +114,12 @@ fn check(feature: &Feature, seen: Option<RuntimeError>) -> Check {
 }
 
 fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
-    let (mut child, socket) = Role::Probe.start(&Request { dir: dir.into(), question })?;
+    let (mut child, socket) = Role::Probe.start(&Request {
+        dir: dir.into(),
+        tools: Tools::find(),
+        host: Host::of_this_process(),
+        question,
+    })?;
     let answers = wire::Receiver::new().wait::<Answers>(&socket);
     drop(socket);
     let status = role::how_child_ended(child.wait());
@@ -123,6 +132,7 @@ fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
 /// The role that tries.
 pub(crate) fn role() -> ! {
     let Ok(begun) = role::begin::<Request>() else { sys::exit(1) };
+    begun.request.host.is_told();
     let answers = answer(&begun.request);
     let sent = wire::send(begun.socket.as_fd(), &answers, &[]);
     sys::exit(i32::from(sent.is_err()))
@@ -130,12 +140,12 @@ pub(crate) fn role() -> ! {
 
 fn answer(request: &Request) -> Answers {
     match &request.question {
-        Question::Features => Answers::Features(try_features(&request.dir)),
-        Question::Rungs(rungs, until) => Answers::Rungs(ladder::try_rungs(&request.dir, rungs, *until)),
+        Question::Features => Answers::Features(try_features(&request.dir, &request.tools)),
+        Question::Rungs(rungs, until) => Answers::Rungs(ladder::try_rungs(&request.dir, &request.tools, rungs, *until)),
     }
 }
 
-fn try_features(dir: &Path) -> Vec<Option<RuntimeError>> {
+fn try_features(dir: &Path, tools: &Tools) -> Vec<Option<RuntimeError>> {
     let mut answers = Vec::new();
     // Why nothing can be tried inside; at first, because nobody has tried.
     let mut outside = Some(userns::refused(Errno::from_raw(libc::EPERM)));
@@ -143,10 +153,11 @@ fn try_features(dir: &Path) -> Vec<Option<RuntimeError>> {
         let answer = match feature.place {
             Place::Outside(attempt) => in_a_child(|| attempt(dir)),
             Place::Entering => {
-                let full = IdMaps::discover().and_then(|maps| in_a_child(|| userns::enter(&maps)).map(|()| maps));
+                let full =
+                    IdMaps::discover().and_then(|maps| in_a_child(|| userns::enter_with(&maps, tools)).map(|()| maps));
                 let maps = full.as_ref().map_or_else(|_| IdMaps::single(), Clone::clone);
                 // With one id only, the rest can still be tried.
-                outside = userns::enter(&maps).err();
+                outside = userns::enter_with(&maps, tools).err();
                 full.map(drop)
             }
             Place::Inside(attempt) => match &outside {

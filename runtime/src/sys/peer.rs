@@ -62,7 +62,17 @@ pub(crate) fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> Result<(), Errno> 
     check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), length) }.into()).map(drop)
 }
 
-/// Sends `bytes` and the descriptors by sendmmsg(2). It is the one way to send that an emulator does not look at, so that
+/// Returns the process at the other end of a socket; `None` where that is none that this process can see.
+pub(crate) fn peer_of(socket: BorrowedFd<'_>) -> Option<Pid> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    let (value, length) = (ptr::from_mut(&mut peer).cast(), &raw mut length);
+    // SAFETY: the structure has the length that is given, and outlives the call.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, value, length) };
+    (result == 0 && peer.pid > 0).then(|| Pid::from_raw(peer.pid)).flatten()
+}
+
+/// Sends the descriptors by sendmmsg(2). It is the one way to send that an emulator does not look at, so that
 /// a process can give away the listener which it just made.
 pub(crate) fn send_unseen(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>; 2]) -> Result<(), Errno> {
     #[repr(C, align(8))]

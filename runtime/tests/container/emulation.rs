@@ -17,6 +17,7 @@ use crate::place::{Place, Step};
 pub const CASES: &[Case] = &[
     ("the owner of a file lies beside it, that of a link is handed back", left),
     ("owners of the layers below are known", given),
+    ("a link that takes the place of one of a layer below is root's", replaced),
     ("a link of a layer below keeps its owner when it is changed", copied_up),
     ("a device is a file that says so, in every place", devices),
     ("a device is opened where every container has it", open_devices),
@@ -78,6 +79,14 @@ fn given(place: &Place) {
     let step = on_layer(place, "stat -c %u:%g /f /l /sub/p /sub");
     assert_eq!(step.prints(), "1000:50\n1000:50\n1000:50\n0:0");
     assert_eq!(fs::read_dir(step.upper()).expect("a directory").count(), 0, "looking changes nothing");
+}
+
+fn replaced(place: &Place) {
+    if !place.is_single() {
+        return;
+    }
+    let done = on_layer(place, "rm /l; ln -s y /l; stat -c %u:%g /l").run();
+    assert_eq!((done.out().as_str(), done.finished.special), ("0:0", vec![]));
 }
 
 fn copied_up(place: &Place) {

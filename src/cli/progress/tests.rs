@@ -6,6 +6,9 @@ use super::screen::Line;
 use super::*;
 use crate::cli::report::{ExitStatus, Failure};
 
+#[path = "../../../tests/support/schema.rs"]
+mod schema;
+
 fn planned(step: usize, stage: &str, position: (usize, usize), text: &str) -> Event {
     Event::Planned { step: StepId(step), stage: stage.into(), position, text: text.into(), line: step + 1 }
 }
@@ -252,57 +255,9 @@ fn a_terminal_is_left_as_it_was_even_after_a_panic() {
     assert!(text.ends_with("\r\x1b[2A stopped  [a 1/1] RUN sleep 100\x1b[K\r\n\x1b[J\x1b[?7h"), "{text:?}");
 }
 
-/// Checks a value against a schema, as far as that of docs/progress.md goes.
-fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    if let Some(cases) = schema["oneOf"].as_array() {
-        let fitting = cases.iter().filter(|case| check(case, value).is_ok()).count();
-        return if fitting == 1 { Ok(()) } else { Err(format!("{value} fits {fitting} cases of {schema}")) };
-    }
-    if let Some(constant) = schema.get("const") {
-        return if constant == value { Ok(()) } else { Err(format!("{value} is not {constant}")) };
-    }
-    if let Some(words) = schema["enum"].as_array() {
-        return if words.contains(value) { Ok(()) } else { Err(format!("{value} is none of {words:?}")) };
-    }
-    let types = match &schema["type"] {
-        Value::Array(types) => types.clone(),
-        one => vec![one.clone()],
-    };
-    let fits = |kind: &Value| match kind.as_str().expect("a type") {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_u64(),
-        "number" => value.is_number(),
-        "null" => value.is_null(),
-        other => panic!("the type {other} is not for this schema"),
-    };
-    if !types.iter().any(fits) {
-        return Err(format!("{value} is not {types:?}"));
-    }
-    for item in value.as_array().into_iter().flatten() {
-        check(&schema["items"], item)?;
-    }
-    if let Some(object) = value.as_object() {
-        let known = schema["properties"].as_object().expect("properties");
-        for key in schema["required"].as_array().expect("required") {
-            object.get(key.as_str().expect("a key")).ok_or(format!("{value} has no {key}"))?;
-        }
-        for (key, value) in object {
-            check(known.get(key).ok_or(format!("{key} is not in the schema"))?, value)?;
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn json_lines_are_as_the_document_says() {
-    let document = include_str!("../../../docs/progress.md");
-    let (_, schema) = document.split_once("```json schema\n").expect("a schema");
-    let (schema, _) = schema.split_once("```").expect("an end of the schema");
-    let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
-
+    let schema = schema::of(include_str!("../../../docs/progress.md"));
     let (progress, written) = progress(Mode::Json);
     play(&progress, 10_000);
     progress.emit(Event::Warning { message: "without a line".into(), line: None });
@@ -313,7 +268,7 @@ fn json_lines_are_as_the_document_says() {
     let mut seen = std::collections::BTreeSet::new();
     for line in text.lines() {
         let value: Value = serde_json::from_str(line).expect(line);
-        check(&schema, &value).unwrap_or_else(|error| panic!("{line}: {error}"));
+        schema::check(&schema, &value).unwrap_or_else(|error| panic!("{line}: {error}"));
         value["time"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok()).expect("a time");
         seen.insert(value["event"].to_string());
     }

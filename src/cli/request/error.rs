@@ -87,7 +87,7 @@ impl UsageError {
     /// Returns what to do next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            UsageError::NoRoot => "name a folder with --root DIR or CORACLE_ROOT".into(),
+            UsageError::NoRoot => "name a folder with --root DIR, CORACLE_ROOT or XDG_DATA_HOME".into(),
             UsageError::NoContext => "name the folder that COPY copies from, as in `coracle build .`".into(),
             UsageError::UnbuiltContext { .. } => "name a folder".into(),
             UsageError::ArchiveToTerminal => "name a file with dest=FILE, or redirect the output".into(),

@@ -1,6 +1,7 @@
 //! Who may do what.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -49,6 +50,7 @@ fn access() {
             }
         });
     }
+    own();
     effective_and_real();
     ways();
     changes();
@@ -59,6 +61,23 @@ fn access() {
     as_user(1000, 50, &[], || {
         assert_eq!(UnixStream::connect("closed-socket").expect_err("closed").raw_os_error(), Some(DENIED));
         UnixStream::connect("open-socket").expect("open");
+    });
+}
+
+/// What a process makes for itself alone belongs to it.
+fn own() {
+    as_user(1000, 50, &[], || {
+        let memory = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        let (pipe, _end) = rustix::pipe::pipe().expect("pipe");
+        let (socket, _other) = UnixStream::pair().expect("socketpair");
+        for file in [memory.as_fd(), pipe.as_fd(), socket.as_fd()] {
+            let stat = rustix::fs::fstat(file).expect("fstat");
+            assert_eq!((stat.st_uid, stat.st_gid), (1000, 50));
+        }
+        rustix::fs::fchmod(&memory, rustix::fs::Mode::from(0o600)).expect("fchmod");
+        let path = |fd: &rustix::fd::OwnedFd| format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
+        assert_eq!(opens(&path(&memory), RW), 0);
+        assert_eq!(opens(&path(&pipe), R | libc::O_NONBLOCK), 0);
     });
 }
 

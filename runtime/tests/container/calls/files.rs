@@ -90,6 +90,8 @@ fn owners() {
     // SAFETY: numbers and strings that end with NUL.
     unsafe {
         assert_eq!(errno(libc::fchown(99, 0, 0)), libc::EBADF);
+        assert_eq!(errno(libc::fchownat(99, c("g").as_ptr(), 0, 0, 0)), libc::EBADF);
+        assert_eq!(errno(libc::fchownat(99, c("/tmp/missing").as_ptr(), 0, 0, 0)), libc::ENOENT);
         assert_eq!(errno(libc::fchownat(libc::AT_FDCWD, c("g").as_ptr(), 0, 0, 0x40)), libc::EINVAL);
         assert_eq!(errno(libc::fchownat(open.as_raw_fd(), c("").as_ptr(), 11, 12, libc::AT_EMPTY_PATH)), 0);
     }
@@ -145,6 +147,15 @@ fn creation() {
             ResolveFlags::BENEATH,
         );
         drop(within.expect("openat2"));
+        let in_root = |path: &str, flags: OFlags| {
+            let dir = fs::File::open("shared").expect("opens");
+            let mode = if flags.contains(OFlags::CREATE) { Mode::from(0o644) } else { Mode::empty() };
+            rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, mode, ResolveFlags::IN_ROOT).map(drop)
+        };
+        assert_eq!(in_root("/../../sub/inside", OFlags::CREATE | OFlags::WRONLY), Ok(()));
+        assert_eq!(owner("shared/sub/inside"), (1000, 1001));
+        assert_eq!(in_root("/sub/inside", OFlags::RDONLY), Ok(()));
+        assert_eq!(in_root("/etc/passwd", OFlags::RDONLY), Err(rustix::io::Errno::NOENT));
         assert_eq!((owner("resolved"), mode("resolved")), ((1000, 1001), 0o600));
         // It is open as asked for.
         let made =
