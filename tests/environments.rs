@@ -151,9 +151,10 @@ fn document(all: &[(Environment, Found)]) -> String {
          - **none**: no RUN. Builds without RUN work everywhere, and so does every verb but `run`.\n\
          - \"no volume\": the store lies on the overlay of the container.\n\n\
          Where a RUN works the image is the same, to the byte.\n\n\
-         | environment | what it stands for | mode | RUN | what a build says |\n| --- | --- | --- | --- | --- |\n",
+         | environment | what it stands for | mode | RUN | warnings, or what would help |\n| --- | --- | --- | --- | --- |\n",
     );
     let about = about();
+    let mut notes: Vec<String> = Vec::new();
     for (place, found) in all {
         let run = &found["run"];
         let can = match place.mode {
@@ -165,17 +166,25 @@ fn document(all: &[(Environment, Found)]) -> String {
         } else {
             run.stderr.lines().filter_map(|line| line.split_once("hint: ").map(|(_, hint)| hint)).collect()
         };
-        let what = about.get(place.name).map_or("", String::as_str);
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {can} | {} |",
-            place.title(),
-            cell(what),
-            place.mode.word(),
-            cell(&without_measures(&said.join("; ")))
-        );
+        let numbers = said.into_iter().map(|note| number_of(without_measures(note), &mut notes).to_string());
+        let numbers = numbers.collect::<Vec<_>>().join(", ");
+        let what = cell(about.get(place.name).map_or("", String::as_str));
+        let _ = writeln!(text, "| {} | {what} | {} | {can} | {numbers} |", place.title(), place.mode.word());
+    }
+    text.push_str("\nIn their own words:\n\n");
+    for (at, note) in notes.iter().enumerate() {
+        let _ = writeln!(text, "{}. {note}", at + 1);
     }
     text
+}
+
+/// Returns the number of a note, which is added where it is new.
+fn number_of(note: String, notes: &mut Vec<String>) -> usize {
+    let at = notes.iter().position(|known| *known == note).unwrap_or_else(|| {
+        notes.push(note);
+        notes.len() - 1
+    });
+    at + 1
 }
 
 /// Leaves out what differs from run to run: what a copy of the files costs, and names of temporary folders.

@@ -14,10 +14,14 @@ pub(super) fn of_report(report: &Report) -> Vec<String> {
     }
     if report.chroot {
         let missing = if report.proc_missing { "they have no /proc and no /sys" } else { "/sys is empty in them" };
-        messages.push(format!(
-            "RUN steps work in a chroot: they share the processes, the network and the files of what is around them, and no \
-             boundary protects this build or its credentials from them; {missing}"
-        ));
+        let wall = if report.unfenced {
+            "they share the processes, the network and the files of what is around them, and no boundary protects this \
+             build or its credentials from them"
+        } else {
+            "they share processes and network with what is around them, and Landlock alone keeps them from its memory and \
+             its files"
+        };
+        messages.push(format!("RUN steps work in a chroot: {wall}; {missing}"));
     }
     if report.proc_bound {
         messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());

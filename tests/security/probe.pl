@@ -93,4 +93,19 @@ call("setns", 308, fileno($null), 0);
 call("clone3", 435, $buffer, 88);
 call("init_module", 175, $buffer, 256, "");
 call("tiocsti", 16, fileno($null), 0x5412, "x");
+
+# The old way out of a chroot: a new root below the working directory, which then is outside of it.
+mkdir("/below");
+chdir("/");
+if (chroot("/below")) {
+    my $up = '../' x 60;
+    for my $file ("work/secret-of-the-user", "work/home/secret-of-the-user", "work/home/.docker/config.json") {
+        look(slurp("$up$file"), "chroot");
+        look(slurp("/$up$file"), "chroot");
+    }
+    chdir("..") for 1 .. 60;
+    look(slurp("work/secret-of-the-user"), "chroot");
+    chroot(".");
+    look(slurp("/work/secret-of-the-user"), "chroot");
+}
 print "end\n";

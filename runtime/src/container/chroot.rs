@@ -275,18 +275,20 @@ fn prepare(
     }
     rustix::process::umask(Mode::empty());
     report.devices_missing = fill_dev(&root, spec.ids.are_emulated())?;
+    // Of this the step is given files where its calls are answered.
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
     let mark = Some(*mark);
     setrlimit(Resource::Locks, Rlimit { current: mark, maximum: mark }).map_err(call("setrlimit(RLIMIT_LOCKS)"))?;
     rustix::process::fchdir(&root).map_err(call("fchdir(root)"))?;
     rustix::process::chroot(".").map_err(call("chroot(root)"))?;
-    drop(root);
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     if spec.ids.are_emulated() {
         rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     }
-    // Allowed where no_new_privs is set already, as in a pod without privilege escalation.
-    let _ = fence::raise();
+    // Allowed under no_new_privs, which a pod without privilege escalation has too.
+    report.unfenced = fence::raise_around(root.as_fd(), proc.as_ref().map(AsFd::as_fd)).is_err();
+    drop((root, proc));
     keep.raise()?;
     drop_privileges(spec, supervisor)?;
     report.limits = keep.finish();

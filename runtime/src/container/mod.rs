@@ -255,6 +255,9 @@ pub struct Report {
     pub limits: Kept,
     /// The command was in a directory only ([`Place::Chroot`]): among the processes of the caller, with an empty /sys.
     pub chroot: bool,
+    /// The command could look into the processes of the caller and leave the directory: the kernel has no Landlock (5.19), or
+    /// did not allow it.
+    pub unfenced: bool,
     /// There was no /proc either, because nobody answered for it: that takes emulated ids.
     pub proc_missing: bool,
 }
