@@ -260,7 +260,8 @@ impl Call<'_> {
         let instead = self.instead_of(&start)?;
         let goes_outside = instead.is_some();
         let dir = instead.map_or(start, Rc::new);
-        let mut walk = Walk { call: self, user, root, dir, rest: VecDeque::new(), links: 0, slash: false, goes_outside };
+        let mut walk =
+            Walk { call: self, user, root, dir, rest: VecDeque::new(), links: 0, slash: false, goes_outside };
         walk.follow(&at.path, true);
         walk.run(last)
     }
