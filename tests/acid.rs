@@ -15,6 +15,7 @@ use support::{base, root, set_mode};
 const MAY_FAIL: &[(&str, &[(&str, &str)])] = &[
     ("host-subuid", &[("mknod-null", "the kernel makes no device here, and what stands for it shows as a file")]),
     ("host-nosubuid", &[]),
+    ("k8s-nonroot-nnp-unconfined", &[]),
     ("docker-default", &[]),
     ("k8s-hostusers-false", &[]),
 ];

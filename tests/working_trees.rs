@@ -287,6 +287,9 @@ fn what_outlives_everybody_is_ended_by_the_next_build() {
     let mut build = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
     let mut output = BufReader::new(build.stderr.take().expect("a pipe")).lines();
     assert!(output.any(|line| line.is_ok_and(|line| line.ends_with(" ready"))), "the step began");
+    while processes_with(&mark) < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let outer = first_child(i32::try_from(build.id()).expect("a process"));
     let inner = first_child(outer);
     // All of them stand still before the first one dies, so none can see to the others.
@@ -315,8 +318,8 @@ USER www-data
 RUN id >/tmp/id
 ";
 
-/// Builds in a container like those of Docker and Kubernetes, and checks what is said there. Returns the digest.
-fn build_in(environment: &str, options: &[&str], said: &str) -> Option<String> {
+/// Builds in a container like those of Docker and Kubernetes, and checks what is said there, once. Returns the digest.
+fn build_in(environment: &str, options: &[&str], dockerfile: &str, said: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if !is_root() {
         return None;
@@ -326,7 +329,7 @@ fn build_in(environment: &str, options: &[&str], said: &str) -> Option<String> {
         assert!(std::env::var_os("CI").is_none(), "CI has runc");
         return None;
     }
-    let dir = context(MIXED);
+    let dir = context(dockerfile);
     let bind = |from: &Path, to: &str| format!("{}:{to}:ro", from.display());
     let script = "coracle pull oci:/base >/dev/null && coracle build --progress plain /context; \
                   echo \"status $?, left: $(ls -A /work/store/tmp | wc -l)\" >&2";
@@ -361,8 +364,30 @@ fn containers_without_namespaces_or_volumes_make_the_same_image() {
     ];
     let mut expected = None;
     for (environment, options, said) in places {
-        let Some(digest) = build_in(environment, options, said) else { return };
+        let Some(digest) = build_in(environment, options, MIXED, said) else { return };
         let expected = expected.get_or_insert_with(|| Root::new(false).build(context(MIXED).path()));
         assert_eq!(digest, *expected, "{environment} {options:?}");
+    }
+}
+
+/// What a step finds that has no mounts, and does not reach.
+const PLACES: &str = r#"
+FROM busybox
+RUN test "$(readlink /proc/self/exe)" = /bin/busybox && grep -q ^Pid: /proc/self/status && ls /proc/$$/fd/ >/dev/null && test -d /proc/self/task
+RUN echo out >/dev/stdout && echo in | cat /dev/stdin /proc/self/fd/0 && echo x >/dev/null && test ! -s /dev/null && ln -s /proc/mounts /m && cat /m >/dev/null
+RUN test "$(head -c 3 /dev/zero | wc -c)" = 3 && ! echo x >/dev/full && head -c 3 /dev/urandom >/dev/null && cd /proc && ! ls 1 && ls self/../../bin >/dev/null
+RUN cat /../proc/./self/../version >/dev/null && mkdir -p /a/b && cd /a/b && cat ../../proc/uptime >/dev/null && test ! -e /sys/kernel
+RUN test -r /proc/self/stat -a ! -x /proc/self/stat && stat -c %F /dev/null | grep -q character && test "$(stat -c %F /proc)" = directory
+RUN su -s /bin/sh www-data -c 'echo x >/dev/null && grep -q "^Uid:.33" /proc/self/status && ! kill -0 1 && readlink /proc/self/cwd'
+RUN for p in $(cd /proc && ls -d [0-9]*); do test ! -e /proc/$p/environ || echo $p; done | wc -l | grep -qx '[1-6]' && ! kill -0 1 && (kill -9 -1; true)
+RUN rm /m && echo done >/done
+"#;
+
+#[test]
+fn a_step_without_mounts_has_proc_and_devices_and_does_not_reach_what_is_around_it() {
+    let mut first = None;
+    for environment in ["docker-default", "k8s-hostusers-false"] {
+        let Some(digest) = build_in(environment, &[], PLACES, "no boundary protects this build") else { return };
+        assert_eq!(digest, *first.get_or_insert(digest.clone()), "{environment}");
     }
 }

@@ -45,11 +45,8 @@ impl Call<'_> {
     /// Returns what `name` in `dir` is instead of what lies there, if there is such a thing.
     pub(super) fn instead(&self, root: &Handle, dir: &Handle, name: &[u8]) -> Result<Option<Handle>, Errno> {
         let Some(outside) = &self.emulator.outside else { return Ok(None) };
-        let is_root = dir.is(root) && !self.has_other_root();
-        if is_root && name == b"proc" {
-            let proc =
-                rustix::fs::openat(&self.emulator.outer_proc, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            return Handle::adopt(proc).map(Some);
+        if dir.is(root) && name == b"proc" && !self.has_other_root() {
+            return self.outer_proc().map(Some);
         }
         if self.emulator.proc.is_root(dir)
             && let Some(pid) = std::str::from_utf8(name).ok().and_then(|text| text.parse().ok()).and_then(Pid::from_raw)
@@ -60,16 +57,31 @@ impl Call<'_> {
         Ok(None)
     }
 
+    /// Returns the root of the procfs for the directory that stands for it, and for any other one nothing.
+    pub(super) fn instead_of(&self, dir: &Handle) -> Result<Option<Handle>, Errno> {
+        if self.emulator.proc.is_stand_in(dir.stat()) { self.outer_proc().map(Some) } else { Ok(None) }
+    }
+
+    fn outer_proc(&self) -> Result<Handle, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Handle::adopt(rustix::fs::openat(&self.emulator.outer_proc, ".", flags, Mode::empty())?)
+    }
+
     /// Returns whether the process can not reach a file by the path by which it was found.
     pub(super) fn is_elsewhere(&self, file: &Handle) -> bool {
         // Nothing is mounted in the root; but parts of the /proc outside may be covered.
         let is_mounted = file.stat().st_dev != self.emulator.root.stat().st_dev;
-        self.emulator.outside.is_some() && (is_mounted || self.emulator.proc.has(file) || file.by_magic())
+        self.emulator.outside.is_some()
+            && (is_mounted || self.emulator.proc.has(file) || file.by_magic() || file.by_outside())
     }
 
     /// Returns whether a path that the kernel knows nothing of may lead out of the root of the step.
     pub(super) fn may_lead_outside(&self, name: &std::ffi::CStr) -> bool {
-        self.emulator.outside.is_some() && rustix::fs::stat(name).is_err_and(|errno| errno == E::NOENT)
+        self.emulator.outside.is_some()
+            && match rustix::fs::stat(name) {
+                Ok(stat) => self.emulator.proc.is_stand_in(&stat),
+                Err(errno) => errno == E::NOENT,
+            }
     }
 
     /// Opens a file for the process that it can not reach itself.

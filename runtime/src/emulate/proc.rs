@@ -26,6 +26,8 @@ pub(super) struct Proc {
     device: Option<u64>,
     /// Of the one that this process uses.
     outer: u64,
+    /// The directory in the root of the step that stands for it, where it cannot be mounted: device and inode.
+    stand_in: Option<(u64, u64)>,
 }
 
 impl Proc {
@@ -33,7 +35,13 @@ impl Proc {
     pub(super) fn new(shares: bool) -> Result<Self, Errno> {
         let outer = stat_of(".")?.st_dev;
         let inner = stat_of("/proc/.").ok().filter(|stat| stat.st_ino == ROOT_INODE).map(|stat| stat.st_dev);
-        Ok(Proc { device: if shares { Some(outer) } else { inner }, outer })
+        let stand_in = stat_of("/proc/.").ok().filter(|_| shares).map(|stat| (stat.st_dev, stat.st_ino));
+        Ok(Proc { device: if shares { Some(outer) } else { inner }, outer, stand_in })
+    }
+
+    /// Returns whether this is the directory that only stands for the root of a procfs.
+    pub(super) fn is_stand_in(&self, stat: &rustix::fs::Stat) -> bool {
+        self.stand_in == Some((stat.st_dev, stat.st_ino))
     }
 
     /// Returns whether a directory is the root of one of them.

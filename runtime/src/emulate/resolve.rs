@@ -36,12 +36,14 @@ pub(super) struct Handle {
     stat: Stat,
     /// Whether it was found by a link of /proc, which leads to files that have no path.
     by_magic: bool,
+    /// Whether the way to it leads through something that is not in the root of the step.
+    by_outside: bool,
 }
 
 impl Handle {
     fn of(fd: OwnedFd) -> Result<Self, Errno> {
         let stat = stat_fd(&fd)?;
-        Ok(Handle { fd, stat, by_magic: false })
+        Ok(Handle { fd, stat, by_magic: false, by_outside: false })
     }
 
     fn open(name: impl rustix::path::Arg, dir: BorrowedFd<'_>, flags: OFlags) -> Result<Self, Errno> {
@@ -78,6 +80,10 @@ impl Handle {
 
     pub(super) fn by_magic(&self) -> bool {
         self.by_magic
+    }
+
+    pub(super) fn by_outside(&self) -> bool {
+        self.by_outside
     }
 
     /// Returns whether the file has no place in any file system: a pipe, a socket, memory.
@@ -251,7 +257,11 @@ impl Call<'_> {
             Some(b'/') => (root.clone(), root),
             _ => (root, self.opened(at.dir)?),
         };
-        let mut walk = Walk { call: self, user, root, dir: start, rest: VecDeque::new(), links: 0, slash: false };
+        let instead = self.instead_of(&start)?;
+        let goes_outside = instead.is_some();
+        let dir = instead.map_or(start, Rc::new);
+        let mut walk =
+            Walk { call: self, user, root, dir, rest: VecDeque::new(), links: 0, slash: false, goes_outside };
         walk.follow(&at.path, true);
         walk.run(last)
     }
@@ -272,7 +282,7 @@ impl Root {
 
     fn clone_handle(&self) -> Result<Rc<Handle>, Errno> {
         let fd = self.0.fd.try_clone().map_err(Errno::from)?;
-        Ok(Rc::new(Handle { fd, stat: self.0.stat, by_magic: false }))
+        Ok(Rc::new(Handle { fd, stat: self.0.stat, by_magic: false, by_outside: false }))
     }
 }
 
@@ -286,6 +296,8 @@ struct Walk<'c, 'e> {
     links: u32,
     /// Whether the last component has to be a directory.
     slash: bool,
+    /// Whether the way has left the root of the step.
+    goes_outside: bool,
 }
 
 impl Walk<'_, '_> {
@@ -313,12 +325,13 @@ impl Walk<'_, '_> {
                 _ => {
                     let is_last = self.rest.is_empty();
                     let instead = self.call.instead(&self.root, &self.dir, &component)?;
+                    self.goes_outside |= instead.is_some();
                     let file = match instead.map_or_else(|| self.dir.child(&component), Ok) {
                         Err(errno) if is_last && errno.is(E::NOENT) => {
                             let Walk { dir, slash, .. } = self;
                             return Ok(Found { dir, name: Some(component), file: None, slash });
                         }
-                        file => file?,
+                        file => Handle { by_outside: self.goes_outside, ..file? },
                     };
                     let follows = !is_last || last == Last::Follow || self.slash;
                     if file.kind() == FileType::Symlink && follows {
@@ -333,8 +346,9 @@ impl Walk<'_, '_> {
                 }
             }
         }
-        let Walk { dir, slash, .. } = self;
-        Ok(Found { file: Some(dir.clone()), dir, name: None, slash })
+        let Walk { dir, slash, goes_outside, .. } = self;
+        let file = if goes_outside { Rc::new(Handle { by_outside: true, ..dir.again()? }) } else { dir.clone() };
+        Ok(Found { file: Some(file), dir, name: None, slash })
     }
 
     /// Goes on where a link leads.
