@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -201,14 +201,24 @@ fn sockets_and_whiteouts_that_a_step_makes_are_gone_afterwards() {
     in_place.build(dir.path());
 }
 
-/// The processes with `mark` in their command line.
-fn processes_with(mark: &str) -> usize {
-    let dirs = fs::read_dir("/proc").expect("/proc").flatten();
+/// The folders in /proc of the processes with `mark` in their command line.
+fn marked(mark: &str) -> Vec<PathBuf> {
+    let dirs = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
     dirs.filter(|dir| {
-        let line = fs::read(dir.path().join("cmdline")).unwrap_or_default();
+        let line = fs::read(dir.join("cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
     })
-    .count()
+    .collect()
+}
+
+fn processes_with(mark: &str) -> usize {
+    marked(mark).len()
+}
+
+/// Those that sleep, and have no answer to wait for.
+fn sleepers_with(mark: &str) -> usize {
+    let sleeps = |dir: &PathBuf| fs::read_to_string(dir.join("wchan")).is_ok_and(|wait| wait.contains("nanosleep"));
+    marked(mark).iter().filter(|dir| sleeps(dir)).count()
 }
 
 fn gone(mark: &str) {
@@ -287,7 +297,7 @@ fn what_outlives_everybody_is_ended_by_the_next_build() {
     let mut build = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
     let mut output = BufReader::new(build.stderr.take().expect("a pipe")).lines();
     assert!(output.any(|line| line.is_ok_and(|line| line.ends_with(" ready"))), "the step began");
-    while processes_with(&mark) < 2 {
+    while sleepers_with(&mark) < 2 {
         std::thread::sleep(Duration::from_millis(10));
     }
     let outer = first_child(i32::try_from(build.id()).expect("a process"));
