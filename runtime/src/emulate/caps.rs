@@ -12,6 +12,7 @@ const VERSIONS: [(u32, usize); 3] = [(0x1998_0330, 1), (0x2007_1026, 2), (0x2008
 
 const PR_GET_KEEPCAPS: u32 = 7;
 const PR_SET_KEEPCAPS: u32 = 8;
+const PR_SET_DUMPABLE: u32 = 4;
 const PR_CAPBSET_READ: u32 = 23;
 const PR_CAPBSET_DROP: u32 = 24;
 const PR_GET_SECUREBITS: u32 = 27;
@@ -28,6 +29,7 @@ const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
 pub(super) const OPTIONS: &[u32] = &[
     PR_GET_KEEPCAPS,
     PR_SET_KEEPCAPS,
+    PR_SET_DUMPABLE,
     PR_CAPBSET_READ,
     PR_CAPBSET_DROP,
     PR_GET_SECUREBITS,
@@ -101,6 +103,9 @@ pub(super) fn prctl(call: &Call<'_>) -> Reply {
     match call.word(0) {
         PR_GET_KEEPCAPS => told(u32::from(call.user()?.securebits & KEEP_CAPS != 0)),
         PR_SET_KEEPCAPS => change(call, |user| user.set_keep_caps(argument)),
+        // Into who can not be dumped the supervisor of a chroot could not look, because it lacks CAP_SYS_PTRACE: no call of
+        // such a process could be answered. It stays as it is; its secrets are no safer from others of the step.
+        PR_SET_DUMPABLE if argument == 0 && call.emulator.outside.is_some() => Ok(Answer::Value(0)),
         PR_CAPBSET_READ if cap.0 > Cap::LAST => Err(E::INVAL.into()),
         PR_CAPBSET_READ => told(u32::from(call.user()?.caps.bounding & cap.bit() != 0)),
         PR_CAPBSET_DROP => change(call, |user| user.drop_bound(cap)),

@@ -109,15 +109,28 @@ fn tell_other(call: &Call<'_>, user: &Credentials, at: &At, last: Last, form: Fo
 /// Writes what the kernel knows of the file at `name`, but for owner and device, to the memory of the process.
 fn write(call: &Call<'_>, name: &CStr, follow: bool, form: Form, owner: FileOwner, buffer: u64) -> Reply {
     let keep = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+    // Who opens such a file gets another one, and may compare (install, cp: "was replaced while being copied").
+    let opened = call.emulator.outside.as_ref().zip(owner.device).filter(|(_, device)| !device.is_block());
+    let opened = opened.and_then(|(outside, device)| outside.device((device.major, device.minor)).ok());
+    let identity = opened.map(|file| (file.stat().st_dev, file.stat().st_ino));
     match form {
         Form::Stat => {
             let mut bytes = peer::stat_bytes(CWD, name, keep)?;
             change_stat(&mut bytes, owner);
+            if let Some((device, inode)) = identity {
+                put(&mut bytes, offset_of!(libc::stat, st_dev), device.to_ne_bytes());
+                put(&mut bytes, offset_of!(libc::stat, st_ino), inode.to_ne_bytes());
+            }
             call.write(buffer, &bytes)?;
         }
         Form::Statx { flags, mask } => {
             let mut bytes = peer::statx_bytes(CWD, name, keep | flags & SYNC, mask)?;
             change_statx(&mut bytes, owner);
+            if let Some((device, inode)) = identity {
+                put(&mut bytes, offset_of!(libc::statx, stx_dev_major), rustix::fs::major(device).to_ne_bytes());
+                put(&mut bytes, offset_of!(libc::statx, stx_dev_minor), rustix::fs::minor(device).to_ne_bytes());
+                put(&mut bytes, offset_of!(libc::statx, stx_ino), inode.to_ne_bytes());
+            }
             call.write(buffer, &bytes)?;
         }
     }

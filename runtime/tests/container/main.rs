@@ -6,6 +6,7 @@
 
 mod basics;
 mod calls;
+mod chroot;
 mod emulation;
 mod isolation;
 mod lifetime;
@@ -134,9 +135,17 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
     println!("container, {place}: {maps}, realm {}", maps.realm());
     let mut failed = Vec::new();
-    let cases =
-        [basics::CASES, isolation::CASES, links::CASES, lifetime::CASES, probes::CASES, calls::CASES, emulation::CASES]
-            .concat();
+    let cases = [
+        basics::CASES,
+        isolation::CASES,
+        links::CASES,
+        lifetime::CASES,
+        probes::CASES,
+        calls::CASES,
+        emulation::CASES,
+        chroot::CASES,
+    ]
+    .concat();
     for (name, case) in cases.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
         let result = std::panic::catch_unwind(|| case(&here));
         println!("test {place}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });

@@ -1,0 +1,99 @@
+//! A command in a directory, without namespaces of its own: users real or emulated.
+
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use coracle_runtime::container::{Control, Exit, Ids, Io, Place as Around, RootfsSource, end_marked, run};
+
+use crate::Case;
+use crate::place::{Place, Step};
+
+pub const CASES: &[Case] = &[
+    ("a command without namespaces works in a directory", works),
+    ("it is who it should be, and finds /proc where users are emulated", who),
+    ("what it leaves behind ends with it", left_behind),
+    ("what outlived everybody is found by its mark", marked),
+];
+
+/// Marks that no other test uses.
+fn mark() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    (1 << 60) | (u64::from(std::process::id()) << 20) | NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// `script` in a copy of the small root file system.
+fn step(here: &Place, script: &str, ids: Ids) -> Step {
+    let mut step = here.shell(script);
+    let RootfsSource::Overlay { lower, .. } = &step.spec.rootfs else { unreachable!("steps are on an overlay") };
+    let dir = here.dir("tree");
+    let copied = Command::new("cp").arg("-a").arg(lower[0].join(".")).arg(&dir).status().expect("cp runs");
+    assert!(copied.success());
+    step.spec.rootfs = RootfsSource::Dir(dir);
+    (step.spec.place, step.spec.ids) = (Around::Chroot { mark: mark() }, ids);
+    step
+}
+
+/// Both ways, where there are other users to become.
+fn ways(here: &Place) -> Vec<Ids> {
+    let emulated = Ids::Emulated { special: vec![] };
+    if here.is_single() { vec![emulated] } else { vec![Ids::Real, emulated] }
+}
+
+fn output(step: &Step) -> (Exit, String, coracle_runtime::container::Report) {
+    let mut text = Vec::new();
+    let mut on_output = |_, bytes: &[u8]| text.extend_from_slice(bytes);
+    let io = Io::Capture { on_output: &mut on_output, another: false };
+    let finished = run(&step.spec, io, &Control::new()).expect("runs");
+    (finished.exit, String::from_utf8_lossy(&text).into_owned(), finished.report)
+}
+
+fn works(here: &Place) {
+    for ids in ways(here) {
+        let step = step(here, "pwd; ls /; echo text >/tmp/file; exit 7", ids);
+        let (exit, text, report) = output(&step);
+        assert_eq!((exit, text.as_str()), (Exit::Code(7), "/\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n"));
+        assert!(report.chroot && report.hostname_kept, "{report:?}");
+        assert_eq!(fs::read_to_string(step.upper().join("tmp/file")).expect("is there"), "text\n");
+    }
+}
+
+fn who(here: &Place) {
+    for ids in ways(here) {
+        let emulated = ids != Ids::Real;
+        let script = "id -u; id -g; id -G; readlink /proc/self/exe; echo x >/dev/null && echo null";
+        let (_, text, report) = output(&step(here, script, ids).user(7, 8, &[9]));
+        let proc = if emulated { "/bin/busybox\nnull\n" } else { "" };
+        let expected = format!("7\n8\n8 9\n{proc}");
+        assert!(text.starts_with(&expected), "{text}");
+        assert_eq!(report.proc_missing, !emulated);
+    }
+}
+
+fn left_behind(here: &Place) {
+    for ids in ways(here) {
+        let step =
+            step(here, "setsid sleep 7654 & (sleep 7654 &) ; setsid sh -c 'sleep 7654 & sleep 7654' & true", ids);
+        assert_eq!(output(&step).0, Exit::Code(0));
+        let Around::Chroot { mark } = step.spec.place else { unreachable!("it was just set") };
+        assert_eq!(end_marked(mark), 0, "nobody is left");
+    }
+}
+
+fn marked(_: &Place) {
+    let mark = mark();
+    let limit = format!("ulimit -x {mark} 2>/dev/null || exit 3; exec sleep 7654");
+    let mut stray = Command::new("bash").args(["-c", &limit]).spawn().expect("bash runs");
+    let begin = Instant::now();
+    while end_marked(mark) == 0 {
+        let ended = stray.try_wait().expect("a child").and_then(|status| status.code());
+        if ended == Some(3) {
+            println!("not tested: this shell sets no limit of file locks");
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "it was not found");
+    }
+    assert!(!stray.wait().expect("a child").success());
+    assert_eq!(end_marked(mark), 0);
+}
