@@ -16,6 +16,7 @@ pub mod rootfs;
 pub mod userns;
 
 mod around;
+mod capability;
 mod cgroup;
 mod emulate;
 mod error;
@@ -28,6 +29,7 @@ mod sys;
 mod wire;
 
 pub use around::{Host, Surroundings};
+pub use capability::{Capabilities, Capability};
 pub use cgroup::NoGroup;
 pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod landlock;
+pub(crate) mod net;
 pub(crate) mod notify;
 pub(crate) mod peer;
 

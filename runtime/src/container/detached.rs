@@ -138,7 +138,7 @@ fn clone_flags(recursive: bool) -> OpenTreeFlags {
     flags
 }
 
-fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, E> {
+pub(super) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, E> {
     open_tree(CWD, path, clone_flags(recursive))
 }
 

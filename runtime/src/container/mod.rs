@@ -1,5 +1,5 @@
 //! Hop 2: runs one command in a root file system of its own, with its own processes, mounts, host name and IPC. The
-//! network is that of the caller. Knows no images: what is mounted, who runs and with which environment is all in the
+//! network is that of the caller, or none. Knows no images: what is mounted, who runs and with which environment is all in the
 //! [`ContainerSpec`].
 //!
 //! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0 makes the namespaces and
@@ -13,6 +13,7 @@ mod control;
 mod detached;
 pub(crate) mod fence;
 mod limits;
+mod mounts;
 mod process;
 mod root;
 mod run;
@@ -25,12 +26,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capabilities;
 use crate::error::{Errno, RuntimeError};
 use crate::wire;
 
 pub use chroot::end_marked;
 pub use control::Control;
 pub use limits::{DEFAULT_SHM, Kept, LEAST_CPUS, LEAST_MEMORY, Limits, Makeshift, Swap, Ulimit, UlimitKind};
+pub use mounts::{Hidden, Mount, MountSource, RawPath};
 pub use run::run;
 pub(crate) use step::step_role;
 
@@ -52,6 +55,13 @@ pub struct ContainerSpec {
     /// the image lacks it, a topmost lower directory has to provide it, so that nothing of it gets into `upper`. The
     /// same holds for /proc, /sys and /dev.
     pub binds: Vec<Bind>,
+    /// What else is mounted, in order, after `binds`. A target that is missing is made where it lies in something that is
+    /// mounted; where it lies in the image, the same holds as for `binds`.
+    pub mounts: Vec<Mount>,
+    /// Which network the command has.
+    pub network: Network,
+    /// What root may do.
+    pub capabilities: Capabilities,
     /// Program and arguments, at least one. A program without a slash is searched in the PATH of `env`, inside.
     #[serde(with = "wire::raw_list")]
     pub args: Vec<OsString>,
@@ -77,6 +87,16 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// What ids and owners are to the command.
     pub ids: Ids,
+}
+
+/// Which network a command has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// That of the caller.
+    #[default]
+    Caller,
+    /// One of its own, in which there is nothing but the loopback interface.
+    None,
 }
 
 /// What users, groups and owners are in a container.
@@ -348,9 +368,18 @@ impl ContainerSpec {
             if !self.binds.is_empty() {
                 return bad("binds", "nothing can be mounted without namespaces");
             }
+            if !self.mounts.is_empty() {
+                return bad("mounts", "nothing can be mounted without namespaces");
+            }
+            if self.network == Network::None {
+                return bad("network", "there is none of its own without namespaces");
+            }
         }
         if self.binds.iter().any(|bind| !bind.source.is_absolute() || !bind.target.is_absolute()) {
             return bad("binds", "a path that is not absolute");
+        }
+        if let Some(reason) = self.mounts.iter().find_map(Mount::problem) {
+            return bad("mounts", reason);
         }
         if !self.scratch.is_absolute() {
             return bad("scratch", "a path that is not absolute");

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::limits::Keep;
 use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
 use crate::error::{Errno, RuntimeError};
-use crate::oci::CAPABILITIES;
 use crate::{emulate, limits, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
@@ -96,10 +95,11 @@ pub(super) fn give_pipes_away(spec: &ContainerSpec) {
 /// Takes away what a command must not have, and becomes its user.
 pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
     let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
+    let allowed = spec.capabilities.set();
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         // Who has none of the others need not be able to take them away.
-        if CAPABILITIES.contains(one) || rustix::thread::capability_is_in_bounding_set(one) == Ok(false) {
+        if allowed.contains(one) || rustix::thread::capability_is_in_bounding_set(one) == Ok(false) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(one) {
@@ -113,7 +113,7 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
     if families.owners {
         // Who the command is, the supervisor knows. It is the last thing that is done here for real.
         emulate::become_first()?;
-        set_capabilities(supervise::REAL_CAPABILITIES & own)?;
+        set_capabilities(supervise::real(allowed) & own)?;
         rustix::thread::set_no_new_privs(true)
             .map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
         return supervise::watch(families, supervisor);
@@ -123,7 +123,8 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
     if spec.place == Place::Namespaces || own.contains(CapabilitySet::SYS_ADMIN) {
         supervise::watch(families, supervisor)?;
     }
-    set_capabilities(CAPABILITIES & own)?;
+    let change = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    set_capabilities((allowed | change) & own)?;
     let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     rustix::thread::set_thread_groups(&groups)
         .map_err(|errno| RuntimeError::call(format!("setgroups({:?})", spec.groups), errno))?;
@@ -132,7 +133,11 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
         .map_err(|errno| RuntimeError::call(format!("setresgid({gid}, {gid}, {gid})", gid = spec.gid), errno))?;
     // Of a user that is not root, the kernel clears the capabilities here.
     rustix::thread::set_thread_res_uid(uid, uid, uid)
-        .map_err(|errno| RuntimeError::call(format!("setresuid({uid}, {uid}, {uid})", uid = spec.uid), errno))
+        .map_err(|errno| RuntimeError::call(format!("setresuid({uid}, {uid}, {uid})", uid = spec.uid), errno))?;
+    if spec.uid == 0 && !allowed.contains(change) {
+        set_capabilities(allowed & own)?;
+    }
+    Ok(())
 }
 
 fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {

@@ -12,7 +12,7 @@ use rustix::io::Errno as E;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount};
 
 use super::detached::{self, Outside, clone_of, failed, put, read_only, shown};
-use super::{ContainerSpec, Report, RootfsSource};
+use super::{ContainerSpec, Report, RootfsSource, mounts};
 use crate::error::RuntimeError;
 use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
@@ -26,6 +26,7 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
     let root = Rootfs::of(mount_root(spec)?);
     let old_root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
     let Outside { proc, sys, dev, binds, empty } = detached::take(spec, &mut report)?;
+    let more = mounts::take(spec)?;
     rustix::process::fchdir(root.dir()).map_err(failed("fchdir(root)"))?;
     enter(&old_root)?;
     drop(old_root);
@@ -44,6 +45,9 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
     for (tree, target) in &binds {
         attach_bind(&root, tree, target)?;
     }
+    for (tree, target) in &more {
+        mounts::attach(&root, tree, target)?;
+    }
     // Whatever was mounted, the root is the one that it was.
     arrived(&root)?;
     Ok(report)
@@ -53,12 +57,12 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
 fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
     let scratch = &spec.scratch;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("tmpfs", scratch, "tmpfs", flags, c"mode=700,size=4m")
+    mount("tmpfs", scratch, "tmpfs", flags, c"mode=700,size=64m")
         .map_err(failed(format!("mount(tmpfs, {})", shown(scratch))))?;
     rustix::process::chdir(scratch).map_err(failed(format!("chdir({})", shown(scratch))))?;
     rustix::fs::mkdir("root", Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/root)"))?;
     match &spec.rootfs {
-        RootfsSource::Overlay { lower, upper, work } => mount_overlay(lower, upper, work)?,
+        RootfsSource::Overlay { lower, upper, work } => stack(lower, upper, work)?,
         RootfsSource::Dir(dir) => {
             rustix::mount::mount_bind_recursive(dir, "root")
                 .map_err(failed(format!("mount({}, root, MS_BIND | MS_REC)", shown(dir))))?;
@@ -67,9 +71,9 @@ fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
     detached::open_path(Path::new("root"), OFlags::DIRECTORY)
 }
 
-/// Mounts the layers on "root". Links with short names stand for the directories: that way 500 of them fit the page
-/// that mount(2) reads, and no character in a path means anything.
-fn mount_overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), RuntimeError> {
+/// Mounts layers on "root" in the working directory. Links with short names stand for the directories: that way 500 of them
+/// fit the page that mount(2) reads, and no character in a path means anything.
+pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), RuntimeError> {
     let link = |target: &Path, name: &str| {
         rustix::fs::symlink(target, name).map_err(failed(format!("symlink({}, scratch/{name})", shown(target))))
     };

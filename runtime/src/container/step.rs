@@ -14,7 +14,7 @@ use rustix::process::{
 };
 
 use super::process::{self, Word};
-use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
+use super::{ContainerSpec, Exit, Message, Network, Place, Request, Stdin, Usage, chroot, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::role;
 use crate::sys::{self, Forked};
@@ -50,6 +50,10 @@ fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<Ow
     }
     sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
         .map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)", errno))?;
+    if request.spec.network == Network::None {
+        sys::unshare(libc::CLONE_NEWNET).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNET)", errno))?;
+        sys::net::loopback_up().map_err(|errno| RuntimeError::call("ioctl(SIOCSIFFLAGS, lo up)", errno))?;
+    }
     let this = own_pidfd()?;
     let setup = supervise::prepare(&request.spec)?;
     let (ours, theirs) = role::pair()?;

@@ -11,7 +11,7 @@ use rustix::thread::CapabilitySet;
 use super::{ContainerSpec, Ids, Place, RootfsSource};
 use crate::emulate::{self, Emulator, Families, Outside, Setup};
 use crate::error::{Errno, RuntimeError};
-use crate::oci::{CAPABILITIES, DEVICES};
+use crate::oci::DEVICES;
 use crate::{sys, wire};
 
 /// Returns what is emulated in a step.
@@ -42,7 +42,7 @@ pub(super) fn prepare(spec: &ContainerSpec) -> Result<Setup, RuntimeError> {
         uid: spec.uid,
         gid: spec.gid,
         groups: spec.groups.clone(),
-        capabilities: CAPABILITIES.bits(),
+        capabilities: spec.capabilities.set().bits(),
         special,
         proc: emulate::open_proc()?,
         upper,
@@ -81,9 +81,11 @@ pub(super) fn start(setup: Setup, socket: &UnixStream) -> Result<Option<Arc<Emul
     Emulator::start(setup, listener, &root).map(Some)
 }
 
-/// What the command really may do while its users are emulated. All files are its own, and who it is never changes.
-pub(super) const REAL_CAPABILITIES: CapabilitySet =
-    CAPABILITIES.difference(CapabilitySet::SETUID).difference(CapabilitySet::SETGID).difference(CapabilitySet::SETPCAP);
+/// Returns what the command really may do while its users are emulated, of what it is `allowed`. All files are its own, and who
+/// it is never changes.
+pub(super) fn real(allowed: CapabilitySet) -> CapabilitySet {
+    allowed.difference(CapabilitySet::SETUID).difference(CapabilitySet::SETGID).difference(CapabilitySet::SETPCAP)
+}
 
 /// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`.
 pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<(), RuntimeError> {

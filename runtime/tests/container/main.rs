@@ -11,6 +11,7 @@ mod emulation;
 mod isolation;
 mod lifetime;
 mod links;
+mod mounts;
 mod place;
 mod probes;
 
@@ -139,6 +140,7 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
         basics::CASES,
         isolation::CASES,
         links::CASES,
+        mounts::CASES,
         lifetime::CASES,
         probes::CASES,
         calls::CASES,

@@ -3,10 +3,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Place as Around, RootfsSource, Stdin, Stream, run,
+    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Network, Place as Around, RootfsSource, Stdin,
+    Stream, run,
 };
+use coracle_runtime::{Capabilities, RuntimeError};
 
 const APPLETS: &[&str] = &[
     "sh", "true", "false", "cat", "ls", "id", "sleep", "kill", "echo", "grep", "hostname", "mkdir", "mount", "unshare",
@@ -72,6 +73,9 @@ impl Place {
                 rootfs,
                 scratch: self.dir.path().join("scratch"),
                 binds: vec![],
+                mounts: vec![],
+                network: Network::Caller,
+                capabilities: Capabilities::default(),
                 args: args.iter().map(Into::into).collect(),
                 env: vec!["PATH=/bin:/usr/bin".into()],
                 cwd: "/".into(),
