@@ -4,7 +4,7 @@
 //!
 //! | floor | rooms |
 //! | --- | --- |
-//! | 0 | [`source`] text with places · [`progress`] what happens, as values · [`oci`] nouns of the specifications · [`tree`] what a file in an image is · [`address`] what lies elsewhere |
+//! | 0 | [`source`] text with places · [`progress`] what happens, as values · [`oci`] nouns of the specifications · [`tree`] what a file in an image is · [`address`] what lies elsewhere · [`net`] HTTP |
 //! | 1 | [`dockerfile`] text → instructions · [`plan`] instructions → steps; both pure |
 //! | 2 | [`context`] what COPY reads · [`store`] content on disk · [`layer`] tree ⇄ tar |
 //! | 3 | [`build`] runs a plan · [`output`] images in and out |
@@ -13,6 +13,7 @@
 //! `coracle_runtime`, a crate of its own, holds what talks to the kernel about isolation: id maps, mounts, processes.
 
 pub mod address;
+pub mod net;
 pub mod oci;
 pub mod progress;
 pub mod source;
