@@ -206,6 +206,9 @@ impl Classify for OutputError {
             OutputError::Store(error) => error.exit_status(),
             OutputError::Layer(error) => error.exit_status(),
             OutputError::Tree(_) => ExitStatus::Store,
+            OutputError::NoRegistry { .. } | OutputError::OneImage { .. } | OutputError::OneOnly { .. } => {
+                ExitStatus::Usage
+            }
             error if system_error(error).is_some() => ExitStatus::Store,
             _ => ExitStatus::Input,
         }

@@ -2,14 +2,13 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::parts::MAX_ENTRIES;
 use super::{ConfigError, Digest, DigestError, ImageConfig, Platform, media_type};
 
 /// The largest manifest, index or configuration that is read, in bytes.
 pub const MAX_DOCUMENT: u64 = 8 << 20;
 /// The most layers that an image may have.
 pub const MAX_LAYERS: usize = 1000;
-/// The most entries that an index may have.
-const MAX_ENTRIES: usize = 10_000;
 
 /// What a descriptor of an image leads to.
 #[derive(Debug, Clone)]
@@ -178,7 +177,7 @@ pub fn check_manifest(manifest: &ImageManifest, what: &str) -> Result<(), ImageE
 ///
 /// # Errors
 /// [`ImageError::Config`].
-pub(super) fn parse_config(bytes: &[u8], manifest: &ImageManifest) -> Result<ImageConfig, ImageError> {
+pub fn parse_config(bytes: &[u8], manifest: &ImageManifest) -> Result<ImageConfig, ImageError> {
     let digest = digest_of(manifest.config())?;
     let config = ImageConfig::from_json(bytes).and_then(|config| {
         config.check_layers(manifest.layers().len())?;
@@ -225,7 +224,7 @@ struct Shape {
     manifests: Option<IgnoredAny>,
 }
 
-fn check_descriptor(descriptor: &Descriptor, what: &str) -> Result<(), ImageError> {
+pub(super) fn check_descriptor(descriptor: &Descriptor, what: &str) -> Result<(), ImageError> {
     digest_of(descriptor).map_err(|error| match error {
         ImageError::Digest { source, .. } => ImageError::Digest { what: what.into(), source },
         other => other,
@@ -242,14 +241,14 @@ fn check_descriptor(descriptor: &Descriptor, what: &str) -> Result<(), ImageErro
     }
 }
 
-fn limit(what: &str, unit: &'static str, found: usize, limit: usize) -> Result<(), ImageError> {
+pub(super) fn limit(what: &str, unit: &'static str, found: usize, limit: usize) -> Result<(), ImageError> {
     if found <= limit {
         return Ok(());
     }
     Err(ImageError::TooLarge { what: what.into(), found: found as u64, unit, limit: limit as u64 })
 }
 
-fn printable(error: &serde_json::Error) -> String {
+pub(super) fn printable(error: &serde_json::Error) -> String {
     escape(&error.to_string())
 }
 

@@ -7,13 +7,17 @@
 mod config;
 mod digest;
 mod document;
+mod parts;
 mod platform;
 mod reference;
 mod select;
 
 pub use config::{ConfigError, ExecConfig, History, ImageConfig, RootFs};
 pub use digest::{ChainId, DiffId, Digest, DigestError, DigestReader, DigestWriter};
-pub use document::{Document, ImageError, MAX_DOCUMENT, MAX_LAYERS, check_manifest, digest_of, os_platform};
+pub use document::{
+    Document, ImageError, MAX_DOCUMENT, MAX_LAYERS, check_manifest, digest_of, os_platform, parse_config,
+};
+pub use parts::Parts;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use select::{Fetch, Selected, select};

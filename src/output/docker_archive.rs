@@ -1,19 +1,22 @@
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 
+use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::OutputError;
 use super::archive::{Archive, compression};
+use super::content::{Blob, Content, Origin, Top, stream};
 use super::error::printable;
-use super::source::{Failure, Meter, Source, copy, copy_in, read_file};
+use super::source::{Failure, Meter, Source, copy_bytes, read_file};
 use super::tarball::Tarball;
-use super::{Imported, OutputError};
 use crate::oci::{
-    DiffId, Digest, DigestReader, DigestWriter, ImageConfig, ImageError, MAX_LAYERS, Reference, media_type,
+    DiffId, Digest, DigestReader, DigestWriter, ImageConfig, ImageError, MAX_LAYERS, Reference, digest_of, media_type,
 };
 use crate::progress::Sink;
-use crate::store::{Image, ImageLayer, Store, StoreError};
+use crate::store::{Image, ImageLayer};
 
 /// One image in the manifest.json of an archive.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,49 +29,103 @@ struct Entry {
     layers: Option<Vec<String>>,
 }
 
-/// Brings an image of an archive of `docker save` into the store. Its manifest is made here.
-pub(super) fn import(
-    archive: &Archive,
-    reference: Option<&str>,
-    store: &Store,
-    sink: &dyn Sink,
-) -> Result<Imported, OutputError> {
-    let (entry, name) = choose(read_manifest(archive)?, reference, archive)?;
-    let config_bytes = read_config(archive, &entry.config)?;
-    let digest = Digest::of(&config_bytes);
-    let layers = entry.layers.unwrap_or_default();
-    if layers.len() > MAX_LAYERS {
-        let what = format!("manifest.json in {}", archive.path().display());
-        let (found, limit) = (layers.len() as u64, MAX_LAYERS as u64);
-        return Err(ImageError::TooLarge { what, found, unit: "layers", limit }.into());
+/// An image in an archive of `docker save`. Its manifest is made here: there is none in the archive.
+pub(super) struct DockerOrigin<'a> {
+    archive: &'a Archive,
+    names: Vec<String>,
+    image: Image,
+    /// Which file holds a layer.
+    files: BTreeMap<Digest, String>,
+}
+
+impl<'a> DockerOrigin<'a> {
+    /// Finds the image that `reference` means. Compressed layers are read once, to know their digests.
+    pub(super) fn open(archive: &'a Archive, reference: Option<&str>) -> Result<Self, OutputError> {
+        let (entry, names) = choose(read_manifest(archive)?, reference, archive)?;
+        let config_bytes = read_config(archive, &entry.config)?;
+        let digest = Digest::of(&config_bytes);
+        let layers = entry.layers.unwrap_or_default();
+        if layers.len() > MAX_LAYERS {
+            let what = format!("manifest.json in {}", archive.path().display());
+            let (found, limit) = (layers.len() as u64, MAX_LAYERS as u64);
+            return Err(ImageError::TooLarge { what, found, unit: "layers", limit }.into());
+        }
+        let config = ImageConfig::from_json(&config_bytes).and_then(|config| {
+            config.check_layers(layers.len())?;
+            Ok(config)
+        });
+        let config = config.map_err(|source| ImageError::Config { digest, source })?;
+        let mut files: BTreeMap<Digest, String> = BTreeMap::new();
+        let mut known: BTreeMap<DiffId, Value> = BTreeMap::new();
+        let mut described: Vec<Value> = Vec::with_capacity(layers.len());
+        for (path, diff_id) in layers.iter().zip(&config.rootfs.diff_ids) {
+            let descriptor = match known.get(diff_id) {
+                Some(descriptor) => descriptor.clone(),
+                None => {
+                    let (kind, digest, size) = examine(archive, path, diff_id)?;
+                    files.insert(digest, path.clone());
+                    describe(kind, &digest, size)
+                }
+            };
+            known.insert(*diff_id, descriptor.clone());
+            described.push(descriptor);
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::MANIFEST,
+            "config": describe(media_type::CONFIG, &digest, config_bytes.len() as u64),
+            "layers": described,
+        });
+        let manifest = serde_json::to_vec(&manifest).expect("JSON values always serialise");
+        let image = Image::new(media_type::MANIFEST, manifest, config_bytes)?;
+        Ok(DockerOrigin { archive, names, image, files })
     }
-    let config = ImageConfig::from_json(&config_bytes).and_then(|config| {
-        config.check_layers(layers.len())?;
-        Ok(config)
-    });
-    let config = config.map_err(|source| ImageError::Config { digest, source })?;
-    let mut meter = Meter::new(sink, archive.path().display().to_string(), None);
-    let mut known: BTreeMap<DiffId, Value> = BTreeMap::new();
-    let mut described: Vec<Value> = Vec::with_capacity(layers.len());
-    for (path, diff_id) in layers.iter().zip(&config.rootfs.diff_ids) {
-        let descriptor = match known.get(diff_id) {
-            Some(descriptor) => descriptor.clone(),
-            None => import_layer(archive, path, diff_id, store, &mut meter)?,
-        };
-        known.insert(*diff_id, descriptor.clone());
-        described.push(descriptor);
+}
+
+impl Origin for DockerOrigin<'_> {
+    fn place(&self) -> String {
+        self.archive.path().display().to_string()
     }
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::MANIFEST,
-        "config": describe(media_type::CONFIG, &digest, config_bytes.len() as u64),
-        "layers": described,
-    });
-    let manifest = serde_json::to_vec(&manifest).expect("JSON values always serialise");
-    let image = Image::new(media_type::MANIFEST, manifest, config_bytes)?;
-    store.put_blob(&image.config_bytes)?;
-    store.put_blob(&image.manifest_bytes)?;
-    Ok(Imported { name, descriptor: image.descriptor() })
+
+    fn top(&self) -> Result<Top, OutputError> {
+        Ok(Top { starts: vec![self.image.descriptor()], names: self.names.clone() })
+    }
+
+    fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
+        match digest_of(descriptor)? {
+            digest if digest == self.image.digest => Ok(self.image.manifest_bytes.clone()),
+            digest if digest == self.image.config_digest() => Ok(self.image.config_bytes.clone()),
+            _ => Err(OutputError::Missing { what: what.into(), path: self.archive.path().to_path_buf() }),
+        }
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
+        let digest = digest_of(descriptor)?;
+        let what = self.blob_name(&digest);
+        let missing = || OutputError::Missing { what, path: self.archive.path().to_path_buf() };
+        match self.files.get(&digest) {
+            Some(file) => self.archive.open(file)?.ok_or_else(missing),
+            None => Err(missing()),
+        }
+    }
+
+    fn blob_name(&self, digest: &Digest) -> String {
+        match self.files.get(digest) {
+            Some(file) => format!("layer {file:?}"),
+            None => format!("blob {digest} in {}", self.place()),
+        }
+    }
+}
+
+/// Returns what is in the archive: for each image what to ask for, and its names in full.
+pub(super) fn list(archive: &Archive) -> Result<Vec<(String, Vec<String>)>, OutputError> {
+    let entries = read_manifest(archive)?;
+    let named = |(at, entry): (usize, &Entry)| {
+        let tags = entry.repo_tags.iter().flatten();
+        let names = tags.filter_map(|tag| Some(Reference::parse(tag).ok()?.to_string())).collect();
+        (format!("@{at}"), names)
+    };
+    Ok(entries.iter().enumerate().map(named).collect())
 }
 
 fn read_manifest(archive: &Archive) -> Result<Vec<Entry>, OutputError> {
@@ -87,23 +144,29 @@ fn read_manifest(archive: &Archive) -> Result<Vec<Entry>, OutputError> {
         .map_err(|error| OutputError::damaged(path, format!("manifest.json: {}", error.to_string().escape_debug())))
 }
 
-/// Returns the entry that `reference` means, and its name in full; without one, the only entry.
+/// Returns the entry that `reference` means, and its names in full; without one, the only entry.
 fn choose(
     mut entries: Vec<Entry>,
     reference: Option<&str>,
     archive: &Archive,
-) -> Result<(Entry, Option<String>), OutputError> {
+) -> Result<(Entry, Vec<String>), OutputError> {
     let path = archive.path().to_path_buf();
     let tags = |entry: &Entry| entry.repo_tags.clone().unwrap_or_default();
     let full = |tag: &str| Reference::parse(tag).ok().map(|name| name.to_string());
     let all: Vec<String> = entries.iter().flat_map(&tags).collect();
     let names = || printable(all.iter().map(String::as_str));
     if let Some(wanted) = reference {
+        let at = wanted.strip_prefix('@').and_then(|number| number.parse::<usize>().ok());
+        if let Some(at) = at.filter(|at| *at < entries.len()) {
+            let entry = entries.swap_remove(at);
+            let names = tags(&entry).iter().filter_map(|tag| full(tag)).collect();
+            return Ok((entry, names));
+        }
         let named = full(wanted);
         let same = |tag: &String| tag == wanted || (named.is_some() && full(tag) == named);
         let found = entries.into_iter().find(|entry| tags(entry).iter().any(same));
         return match found {
-            Some(entry) => Ok((entry, named)),
+            Some(entry) => Ok((entry, named.into_iter().collect())),
             None => Err(OutputError::NoSuchImage { path, wanted: wanted.into(), names: names() }),
         };
     }
@@ -111,8 +174,8 @@ fn choose(
         (None, _) => Err(OutputError::Empty { path }),
         (Some(_), false) => Err(OutputError::Several { path, names: names() }),
         (Some(entry), true) => {
-            let name = tags(&entry).iter().find_map(|tag| full(tag));
-            Ok((entry, name))
+            let names = tags(&entry).iter().filter_map(|tag| full(tag)).collect();
+            Ok((entry, names))
         }
     }
 }
@@ -132,14 +195,9 @@ fn read_config(archive: &Archive, name: &str) -> Result<Vec<u8>, OutputError> {
     Ok(bytes)
 }
 
-/// Brings the layer `name` into the store as it is, and returns its descriptor. Its tar must be `diff_id`.
-fn import_layer(
-    archive: &Archive,
-    name: &str,
-    diff_id: &DiffId,
-    store: &Store,
-    meter: &mut Meter<'_>,
-) -> Result<Value, OutputError> {
+/// Returns media type, digest and length of the layer `name`, whose tar must be `diff_id`. A plain tar is not read here: whoever
+/// reads it verifies it.
+fn examine(archive: &Archive, name: &str, diff_id: &DiffId) -> Result<(&'static str, Digest, u64), OutputError> {
     let what = || format!("layer {name:?}");
     let reading = |source| OutputError::io("read", archive.path(), source);
     let open = || {
@@ -149,28 +207,20 @@ fn import_layer(
     let (start, size) = open()?;
     let mut magic = Vec::new();
     start.take(4).read_to_end(&mut magic).map_err(reading)?;
-    let Some(method) = compression(&magic) else {
-        if !store.blob_is_sound(&diff_id.0, size) {
-            copy_in(archive, open()?, (&diff_id.0, size), store, meter).map_err(|error| match error {
-                OutputError::Digest { expected, found, .. } => OutputError::Digest { what: what(), expected, found },
-                other => other,
-            })?;
-        }
-        return Ok(describe(media_type::LAYER, &diff_id.0, size));
+    // A compressed layer stays as it is; its name is another digest than the one in the configuration.
+    let kind = match compression(&magic) {
+        None => return Ok((media_type::LAYER, diff_id.0, size)),
+        Some("gzip") => media_type::LAYER_GZIP,
+        Some(_) => media_type::LAYER_ZSTD,
     };
-    // A compressed layer stays as it is; its name in the store is another digest than the one in the configuration.
     let found = measure(open()?.0).map_err(reading)?.0;
     if found != diff_id.0 {
         return Err(OutputError::Digest { what: what(), expected: diff_id.0, found });
     }
-    let mut writer = store.blob_writer()?;
-    copy(&mut open()?.0, &mut writer, size, meter).map_err(|failure| match failure {
-        Failure::Read(source) => reading(source),
-        Failure::Write(source) => writer.error(source).into(),
-    })?;
-    let (digest, size) = writer.finish()?;
-    let kind = if method == "gzip" { media_type::LAYER_GZIP } else { media_type::LAYER_ZSTD };
-    Ok(describe(kind, &digest, size))
+    let mut hash = DigestWriter::new(io::sink());
+    io::copy(&mut open()?.0, &mut hash).map_err(reading)?;
+    let (_, digest, size) = hash.finish();
+    Ok((kind, digest, size))
 }
 
 fn describe(media_type: &str, digest: &Digest, size: u64) -> Value {
@@ -194,59 +244,93 @@ fn measure(reader: impl Read + Send) -> io::Result<(Digest, u64)> {
     Ok((digest, size))
 }
 
-/// Writes an archive as `docker save` does, with `image` under `names`: layers as plain tars, named by their digests.
+/// Writes an archive as `docker save` does, with images under their names: layers as plain tars, named by their digests. In
+/// `scratch` lie unpacked layers of an origin that can be read only once.
 pub(super) fn write_archive(
-    image: &Image,
-    store: &Store,
-    names: &[String],
+    contents: &[(&Content, Vec<String>)],
+    from: &dyn Origin,
+    scratch: Option<&Path>,
     out: &mut dyn Write,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
-    let repo_tags = repo_tags(names)?;
-    let config = format!("{}.json", image.config_digest().hex());
     let file = |diff_id: &DiffId| format!("{}.tar", diff_id.0.hex());
-    let paths: Vec<String> = image.config.rootfs.diff_ids.iter().map(file).collect();
-    let mut meter = Meter::new(sink, "docker-archive".into(), None);
+    let mut images: Vec<(Image, Vec<String>)> = Vec::with_capacity(contents.len());
+    for (content, names) in contents {
+        let one = |content: &Content| OutputError::OneImage { digest: content.digest() };
+        images.push((content.image()?.ok_or_else(|| one(content))?, repo_tags(names)?));
+    }
+    let meter = Meter::new(sink, "docker-archive".into(), None);
     let mut tar = Tarball::new(out);
-    let mut layers: BTreeMap<String, ImageLayer<'_>> = BTreeMap::new();
-    layers.extend(image.layers().into_iter().map(|layer| (file(&layer.diff_id), layer)));
-    let mut config_written = false;
-    for (name, layer) in &layers {
-        if !config_written && config < *name {
-            tar.file(&config, &image.config_bytes).map_err(OutputError::Stream)?;
-            config_written = true;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut files: BTreeMap<String, Part<'_>> = BTreeMap::new();
+    for (image, repo_tags) in &images {
+        let config = format!("{}.json", image.config_digest().hex());
+        let paths: Vec<String> = image.config.rootfs.diff_ids.iter().map(file).collect();
+        files.insert(config.clone(), Part::Config(&image.config_bytes));
+        files.extend(image.layers().into_iter().map(|layer| (file(&layer.diff_id), Part::Layer(layer))));
+        entries.push(Entry { config, repo_tags: Some(repo_tags.clone()), layers: Some(paths) });
+    }
+    for (name, part) in &files {
+        match part {
+            Part::Config(bytes) => tar.file(name, bytes).map_err(OutputError::Stream)?,
+            Part::Layer(layer) => write_layer(&mut tar, name, layer, from, scratch, &meter)?,
         }
-        write_layer(&mut tar, name, layer, store, &mut meter)?;
     }
-    if !config_written {
-        tar.file(&config, &image.config_bytes).map_err(OutputError::Stream)?;
-    }
-    let entry = Entry { config, repo_tags: Some(repo_tags), layers: Some(paths) };
-    let manifest = serde_json::to_vec(&[entry]).expect("strings and lists always serialise");
+    let manifest = serde_json::to_vec(&entries).expect("strings and lists always serialise");
     tar.file("manifest.json", &manifest).map_err(OutputError::Stream)?;
     tar.finish().map_err(OutputError::Stream)?;
     Ok(())
 }
 
-/// The length must be in front of the content, so a compressed layer is read twice: to measure it, and to write it.
+enum Part<'a> {
+    Config(&'a [u8]),
+    Layer(ImageLayer<'a>),
+}
+
+/// The length must be in front of the content. A plain tar has it in its descriptor; a compressed layer is read twice, to measure it
+/// and to write it, or where it can be read only once, unpacked into a file without a name.
 fn write_layer(
     tar: &mut Tarball<&mut dyn Write>,
     name: &str,
     layer: &ImageLayer<'_>,
-    store: &Store,
-    meter: &mut Meter<'_>,
+    from: &dyn Origin,
+    scratch: Option<&Path>,
+    meter: &Meter<'_>,
 ) -> Result<(), OutputError> {
-    let path = store.blob_path(&layer.digest);
-    let reading = |source| OutputError::from(StoreError::Io { call: "read", path: path.clone(), source });
     let what = || format!("layer {}", layer.digest);
-    let (found, size) = measure(store.open_blob(&layer.digest)?).map_err(reading)?;
+    let reading = |source| OutputError::Read { what: from.blob_name(&layer.digest), source };
+    let is_tar = matches!(
+        layer.descriptor.media_type().as_ref(),
+        media_type::LAYER | media_type::DOCKER_LAYER | media_type::LAYER_FOREIGN
+    );
+    if is_tar && layer.digest == layer.diff_id.0 {
+        tar.begin(name, layer.size).map_err(OutputError::Stream)?;
+        stream(from, layer.descriptor, tar.out(), meter, &OutputError::Stream)?;
+        return tar.end(layer.size).map_err(OutputError::Stream);
+    }
+    let once = scratch.filter(|_| from.is_remote());
+    let mut unpacked = None;
+    let (found, size) = match once {
+        Some(dir) => {
+            let failed = |source| OutputError::io("write", dir, source);
+            let mut file = tempfile::tempfile_in(dir).map_err(failed)?;
+            let measured = unpack(from, layer, &mut file)?;
+            file.rewind().map_err(failed)?;
+            unpacked = Some(file);
+            measured
+        }
+        None => unpack(from, layer, &mut io::sink())?,
+    };
     if found != layer.diff_id.0 {
         return Err(OutputError::Digest { what: what(), expected: layer.diff_id.0, found });
     }
-    let reader = crate::layer::decompress(store.open_blob(&layer.digest)?).map_err(reading)?;
+    let reader: Box<dyn Read + Send + '_> = match unpacked {
+        Some(file) => Box::new(file),
+        None => Box::new(crate::layer::decompress(from.blob(layer.descriptor)?.0).map_err(reading)?),
+    };
     let mut reader = DigestReader::new(reader);
     tar.begin(name, size).map_err(OutputError::Stream)?;
-    let copied = copy(&mut reader, tar.out(), size, meter).map_err(|failure| match failure {
+    let copied = copy_bytes(&mut reader, tar.out(), size, meter).map_err(|failure| match failure {
         Failure::Read(source) => reading(source),
         Failure::Write(source) => OutputError::Stream(source),
     })?;
@@ -256,6 +340,28 @@ fn write_layer(
         return Err(OutputError::Digest { what: what(), expected: found, found: again });
     }
     tar.end(size).map_err(OutputError::Stream)
+}
+
+/// Unpacks the layer into `out`, and returns digest and length of its tar. The blob itself is verified too.
+fn unpack(from: &dyn Origin, layer: &ImageLayer<'_>, out: &mut dyn Write) -> Result<(Digest, u64), OutputError> {
+    let reading = |source| OutputError::Read { what: from.blob_name(&layer.digest), source };
+    let (reader, length) = from.blob(layer.descriptor)?;
+    if length != layer.size {
+        return Err(from.wrong((layer.digest, layer.size), (layer.digest, length)));
+    }
+    let mut tar = crate::layer::decompress(reader).map_err(reading)?;
+    let mut hash = DigestWriter::new(out);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match tar.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => hash.write_all(&buffer[..n]).map_err(OutputError::Stream)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(reading(error)),
+        }
+    }
+    let (_, digest, size) = hash.finish();
+    Ok((digest, size))
 }
 
 /// Returns `names` as docker writes them. A name with a digest but no tag cannot be in an archive and is left out.

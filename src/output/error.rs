@@ -25,6 +25,47 @@ pub enum OutputError {
         #[source]
         source: io::Error,
     },
+    /// Content could not be read, or not be decompressed.
+    #[error("cannot read {what}")]
+    Read {
+        /// What was read.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A registry is named where only files are read and written.
+    #[error("{place}: registries are not supported yet")]
+    NoRegistry {
+        /// The image.
+        place: String,
+    },
+    /// Something has no form in the other kind of manifests.
+    #[error("{what} has {kind:?}, for which docker's form has no word")]
+    NoForm {
+        /// The manifest.
+        what: String,
+        /// The media type.
+        kind: String,
+    },
+    /// An index, or an artifact, where one image is needed.
+    #[error("{digest} is not a single image: an archive of docker holds no index")]
+    OneImage {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Several images for a place that holds one.
+    #[error("{place} holds one image, not several")]
+    OneOnly {
+        /// The place.
+        place: String,
+    },
+    /// A folder has files, but none of `dir:`.
+    #[error("{path} is neither an empty folder nor one that dir: has written", path = path.display())]
+    NotADir {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A stream could not be written to.
     #[error("cannot write the archive")]
     Stream(#[source] io::Error),

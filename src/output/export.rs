@@ -4,9 +4,10 @@ use std::path::Path;
 
 use oci_spec::image::Descriptor;
 
+use super::content::{self, Content, Destination, Origin, StoreOrigin, check_names};
 use super::temp::TempFile;
 use super::{Location, OutputError, docker_archive, oci_layout};
-use crate::progress::{Event, Sink};
+use crate::progress::Sink;
 use crate::store::{Image, Store};
 
 /// The form of an archive.
@@ -33,21 +34,10 @@ pub fn export(
     names: &[String],
     sink: &dyn Sink,
 ) -> Result<Descriptor, OutputError> {
-    let own = location.reference().map(|reference| [reference.to_owned()]);
-    let names = own.as_ref().map_or(names, |name| name.as_slice());
-    match location {
-        Location::OciDir { path, .. } => {
-            check_names(names)?;
-            oci_layout::export_dir(image, store, path, names, sink)?;
-        }
-        Location::OciArchive { path, .. } => {
-            to_file(path, &mut |out| write_archive(image, store, ArchiveFormat::Oci, names, out, sink))?;
-        }
-        Location::DockerArchive { path, .. } => {
-            to_file(path, &mut |out| write_archive(image, store, ArchiveFormat::Docker, names, out, sink))?;
-        }
-    }
-    sink.emit(Event::Exported { what: location.to_string(), digest: Some(image.digest.to_string()) });
+    let content = Content::of_image(image);
+    // The store can be read as often as need be, so nothing is unpacked on the way.
+    let to = Destination::Place { location, scratch: Path::new("/") };
+    content::write(&content, &StoreOrigin(store), to, names, sink)?;
     Ok(image.descriptor())
 }
 
@@ -63,18 +53,31 @@ pub fn write_archive(
     out: &mut dyn Write,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
+    let content = Content::of_image(image);
+    write_archives(&[(&content, names.to_vec())], &StoreOrigin(store), format, None, out, sink)
+}
+
+/// Writes an archive with several images, each under its names.
+pub(super) fn write_archives(
+    contents: &[(&Content, Vec<String>)],
+    from: &dyn Origin,
+    format: ArchiveFormat,
+    scratch: Option<&Path>,
+    out: &mut dyn Write,
+    sink: &dyn Sink,
+) -> Result<(), OutputError> {
     match format {
         ArchiveFormat::Oci => {
-            check_names(names)?;
-            oci_layout::write_archive(image, store, names, out, sink)
+            contents.iter().try_for_each(|(_, names)| check_names(names))?;
+            oci_layout::write_archive(contents, from, out, sink)
         }
-        ArchiveFormat::Docker => docker_archive::write_archive(image, store, names, out, sink),
+        ArchiveFormat::Docker => docker_archive::write_archive(contents, from, scratch, out, sink),
     }
 }
 
-type WriteTo<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<(), OutputError>;
+pub(super) type WriteTo<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<(), OutputError>;
 
-fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError> {
+pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError> {
     let failed = |error| match error {
         OutputError::Stream(source) => OutputError::io("write", path, source),
         other => other,
@@ -96,12 +99,4 @@ fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError> {
     out.flush().map_err(|source| OutputError::io("write", path, source))?;
     drop(out);
     temp.place(path)
-}
-
-/// Refuses names that no tool could read again.
-fn check_names(names: &[String]) -> Result<(), OutputError> {
-    match names.iter().find(|name| name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic())) {
-        Some(name) => Err(OutputError::LayoutName { name: name.clone() }),
-        None => Ok(()),
-    }
 }

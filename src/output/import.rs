@@ -1,8 +1,8 @@
 use oci_spec::image::Descriptor;
 
-use super::archive::Archive;
-use super::source::Dir;
-use super::{Location, OutputError, docker_archive, oci_layout};
+use super::content::{Destination, Selection, copy};
+use super::{Location, OutputError, Place};
+use crate::oci::Platform;
 use crate::progress::Sink;
 use crate::store::Store;
 
@@ -24,12 +24,21 @@ pub struct Imported {
 /// # Errors
 /// [`OutputError`] names the file, digest or name that is wrong. Blobs that were complete by then stay in the store.
 pub fn import(location: &Location, store: &Store, sink: &dyn Sink) -> Result<Imported, OutputError> {
-    let (path, reference) = (location.path(), location.reference());
-    match location {
-        Location::OciDir { .. } => oci_layout::import(&Dir::open(path)?, reference, store, sink),
-        Location::OciArchive { .. } => oci_layout::import(&Archive::open(path, &store.tmp())?, reference, store, sink),
-        Location::DockerArchive { .. } => {
-            docker_archive::import(&Archive::open(path, &store.tmp())?, reference, store, sink)
-        }
-    }
+    import_for(location, &Selection::Platform(Platform::host()), store, sink)
+}
+
+/// As [`import`], for another platform, or all of an index.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_for(
+    location: &Location,
+    selection: &Selection,
+    store: &Store,
+    sink: &dyn Sink,
+) -> Result<Imported, OutputError> {
+    let place = Place::open(location, &store.tmp())?;
+    let origin = place.origin(None)?;
+    let (content, top) = copy(origin.as_ref(), selection, None, Destination::Store(store), &[], sink)?;
+    Ok(Imported { name: top.names.into_iter().next(), descriptor: content.top })
 }

@@ -1,18 +1,22 @@
-//! Images in and out: OCI layouts in folders and archives, and docker's archives.
+//! Images in and out: OCI layouts in folders and archives, docker's archives, and folders of `dir:`.
 //!
-//! This room knows no registry, unpacks no layer and runs nothing. What comes in is verified, length first and digest
+//! This room unpacks no layer and runs nothing. What comes in is verified, length first and digest
 //! second, before it is in the store; what goes out is verified as it is read, and is there in whole or not at all.
 //!
-//! [`Location`] names such a place; [`import`] and [`export`] move an image between it and the store, and
-//! [`write_archive`] writes it to any stream.
+//! [`Location`] names such a place; [`content`] takes images and indexes from any place to any other as they are; [`import`] and
+//! [`export`] move one image between a place and the store, and [`write_archive`] writes it to any stream.
 
 mod archive;
+pub mod content;
+mod dir;
 mod docker_archive;
 mod error;
 mod export;
 pub mod files;
 mod import;
+pub mod index;
 mod oci_layout;
+mod place;
 mod source;
 mod tarball;
 mod temp;
@@ -20,7 +24,8 @@ mod transport;
 
 pub use error::OutputError;
 pub use export::{ArchiveFormat, export, write_archive};
-pub use import::{Imported, import};
+pub use import::{Imported, import, import_for};
+pub use place::{Listed, Place};
 pub use transport::{Location, LocationError};
 
 #[cfg(test)]

@@ -5,49 +5,73 @@ use std::path::Path;
 
 use oci_spec::image::Descriptor;
 
+use super::OutputError;
+use super::content::{Blob, Content, Origin, Top, each, stream};
 use super::error::printable;
-use super::source::{Meter, Source, blob_name, copy_in, copy_out, read_document, read_file};
+use super::source::{Meter, Source, blob_name, read_file};
 use super::tarball::Tarball;
 use super::temp::TempFile;
-use super::{Imported, OutputError};
-use crate::oci::{Digest, Document, ImageError, Platform, Reference, digest_of, media_type, select};
+use crate::oci::{Digest, Document, ImageError, Reference, digest_of, media_type};
 use crate::progress::Sink;
-use crate::store::{Image, Layout, Store, index_json, reference_name};
+use crate::store::{Layout, index_json, reference_name};
 
 /// The annotations that name an image, the general one first.
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Brings an image of an OCI layout into the store.
-pub(super) fn import(
-    source: &dyn Source,
-    reference: Option<&str>,
-    store: &Store,
-    sink: &dyn Sink,
-) -> Result<Imported, OutputError> {
-    let entries = read_index(source)?;
-    let starts = choose(&entries, reference, source.path())?;
-    let what = source.path().display().to_string();
-    let mut fetch = |descriptor: &Descriptor, what: &str| read_document(source, descriptor, what);
-    let image: Image = select(&starts, &Platform::host(), &what, &mut fetch)?.into();
-    let mut layers: Vec<(Digest, u64)> = Vec::new();
-    for layer in image.layers() {
-        let listed = layers.iter().any(|(digest, _)| *digest == layer.digest);
-        if !listed && !store.blob_is_sound(&layer.digest, layer.size) {
-            layers.push((layer.digest, layer.size));
+/// An image in an OCI layout.
+pub(super) struct LayoutOrigin<'a> {
+    /// The files of the layout.
+    pub(super) source: &'a dyn Source,
+    /// Which image in it.
+    pub(super) reference: Option<String>,
+}
+
+impl Origin for LayoutOrigin<'_> {
+    fn place(&self) -> String {
+        self.source.path().display().to_string()
+    }
+
+    fn top(&self) -> Result<Top, OutputError> {
+        let entries = read_index(self.source)?;
+        let starts = choose(&entries, self.reference.as_deref(), self.source.path())?;
+        let mut names: Vec<String> = Vec::new();
+        for name in starts.iter().filter_map(reference_name).map(|name| name.to_string()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        // Their names and annotations belong to this layout, not to the image.
+        let starts = starts.into_iter().map(|mut start| {
+            start.set_annotations(None);
+            start
+        });
+        Ok(Top { starts: starts.collect(), names })
+    }
+
+    fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
+        let missing = || OutputError::Missing { what: what.into(), path: self.source.path().to_path_buf() };
+        read_file(self.source, &blob_name(&digest_of(descriptor)?))?.ok_or_else(missing)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
+        let digest = digest_of(descriptor)?;
+        let missing =
+            || OutputError::Missing { what: format!("blob {digest}"), path: self.source.path().to_path_buf() };
+        self.source.open(&blob_name(&digest))?.ok_or_else(missing)
+    }
+}
+
+/// Returns what is in the layout: for each entry what to ask for, and its names in full.
+pub(super) fn list(source: &dyn Source) -> Result<Vec<(String, Vec<String>)>, OutputError> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for entry in read_index(source)? {
+        let reference = names_of(&entry).next().map_or_else(|| entry.digest().to_string(), str::to_owned);
+        if !found.iter().any(|(known, _)| *known == reference) {
+            found.push((reference, reference_name(&entry).iter().map(ToString::to_string).collect()));
         }
     }
-    let total = layers.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
-    let mut meter = Meter::new(sink, what, Some(total));
-    for (digest, size) in &layers {
-        let missing = || OutputError::Missing { what: format!("blob {digest}"), path: source.path().to_path_buf() };
-        let opened = source.open(&blob_name(digest))?.ok_or_else(missing)?;
-        copy_in(source, opened, (digest, *size), store, &mut meter)?;
-    }
-    store.put_blob(&image.config_bytes)?;
-    store.put_blob(&image.manifest_bytes)?;
-    let name = starts.iter().find_map(reference_name).map(|name| name.to_string());
-    Ok(Imported { name, descriptor: image.descriptor() })
+    Ok(found)
 }
 
 /// Returns the entries of a layout's index.json.
@@ -118,10 +142,10 @@ fn names_of(entry: &Descriptor) -> impl Iterator<Item = &str> {
     NAMES.iter().filter_map(|key| Some(entry.annotations().as_ref()?.get(*key)?.as_str()))
 }
 
-/// Writes `image` into the layout in the folder `dir`, which is made where it is missing: blobs first, the index last.
+/// Writes `content` into the layout in the folder `dir`, which is made where it is missing: blobs first, the index last.
 pub(super) fn export_dir(
-    image: &Image,
-    store: &Store,
+    content: &Content,
+    from: &dyn Origin,
     dir: &Path,
     names: &[String],
     sink: &dyn Sink,
@@ -129,28 +153,22 @@ pub(super) fn export_dir(
     check_dir(dir)?;
     let layout = Layout::at(dir);
     layout.prepare()?;
-    let blobs: Vec<(Digest, u64)> = blobs(image)
+    let blobs: Vec<Piece<'_>> = pieces(&[content])
         .into_iter()
-        .filter(|(digest, size)| {
-            let there = fs::symlink_metadata(dir.join(blob_name(digest)));
-            !there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == *size)
+        .filter(|piece| {
+            let there = fs::symlink_metadata(dir.join(blob_name(&piece.digest)));
+            !there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == piece.size())
         })
         .collect();
-    let mut meter = Meter::new(sink, dir.display().to_string(), Some(blobs.iter().map(|(_, size)| size).sum()));
-    for (digest, size) in &blobs {
+    let meter = Meter::new(sink, dir.display().to_string(), Some(total(&blobs)));
+    each(&blobs, from.is_remote(), &|piece| {
         let temp = TempFile::create(dir)?;
         let path = temp.path().to_path_buf();
         let failed = |source| OutputError::io("write", &path, source);
-        match inline(image, digest) {
-            Some(bytes) => {
-                temp.file().write_all(bytes).map_err(failed)?;
-                meter.advance(*size);
-            }
-            None => copy_out(store, (digest, *size), &mut temp.file(), &mut meter, &failed)?,
-        }
-        temp.place(&dir.join(blob_name(digest)))?;
-    }
-    layout.add(names, &image.descriptor())?;
+        piece.write(from, &mut temp.file(), &meter, &failed)?;
+        temp.place(&dir.join(blob_name(&piece.digest)))
+    })?;
+    layout.add(names, &content.top)?;
     Ok(())
 }
 
@@ -182,53 +200,82 @@ fn check_dir(dir: &Path) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// Writes an archive of a layout with `image` alone: sorted, so that the same image and names give the same bytes.
+/// Writes an archive of a layout with `contents` alone: sorted, so that the same images and names give the same bytes.
 pub(super) fn write_archive(
-    image: &Image,
-    store: &Store,
-    names: &[String],
+    contents: &[(&Content, Vec<String>)],
+    from: &dyn Origin,
     out: &mut dyn Write,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
-    let blobs = blobs(image);
-    let mut meter = Meter::new(sink, "oci-archive".into(), Some(blobs.iter().map(|(_, size)| size).sum()));
+    let all: Vec<&Content> = contents.iter().map(|(content, _)| *content).collect();
+    let blobs = pieces(&all);
+    let meter = Meter::new(sink, "oci-archive".into(), Some(total(&blobs)));
     let mut tar = Tarball::new(out);
     for dir in ["blobs", "blobs/sha256"] {
         tar.dir(dir).map_err(OutputError::Stream)?;
     }
-    for (digest, size) in &blobs {
-        match inline(image, digest) {
-            Some(bytes) => {
-                tar.file(&blob_name(digest), bytes).map_err(OutputError::Stream)?;
-                meter.advance(*size);
-            }
-            None => {
-                tar.begin(&blob_name(digest), *size).map_err(OutputError::Stream)?;
-                copy_out(store, (digest, *size), tar.out(), &mut meter, &OutputError::Stream)?;
-                tar.end(*size).map_err(OutputError::Stream)?;
-            }
-        }
+    for piece in &blobs {
+        tar.begin(&blob_name(&piece.digest), piece.size()).map_err(OutputError::Stream)?;
+        piece.write(from, tar.out(), &meter, &OutputError::Stream)?;
+        tar.end(piece.size()).map_err(OutputError::Stream)?;
     }
-    let index = index_json(names, &image.descriptor());
-    tar.file("index.json", &index).map_err(OutputError::Stream)?;
+    let entries: Vec<(&[String], &Descriptor)> =
+        contents.iter().map(|(content, names)| (names.as_slice(), &content.top)).collect();
+    tar.file("index.json", &index_json(&entries)).map_err(OutputError::Stream)?;
     tar.file("oci-layout", LAYOUT_FILE).map_err(OutputError::Stream)?;
     tar.finish().map_err(OutputError::Stream)?;
     Ok(())
 }
 
-/// Returns the blobs of `image` and their lengths, each once, by digest.
-fn blobs(image: &Image) -> Vec<(Digest, u64)> {
-    let mut blobs: BTreeMap<Digest, u64> = image.layers().iter().map(|layer| (layer.digest, layer.size)).collect();
-    blobs.insert(image.config_digest(), image.config_bytes.len() as u64);
-    blobs.insert(image.digest, image.manifest_bytes.len() as u64);
-    blobs.into_iter().collect()
+/// A blob of a layout.
+pub(super) struct Piece<'a> {
+    pub(super) digest: Digest,
+    descriptor: &'a Descriptor,
+    /// Its content, where it is in memory already.
+    bytes: Option<&'a [u8]>,
 }
 
-/// Returns the content of a blob that is in memory already.
-fn inline<'a>(image: &'a Image, digest: &Digest) -> Option<&'a [u8]> {
-    match digest {
-        digest if *digest == image.digest => Some(&image.manifest_bytes),
-        digest if *digest == image.config_digest() => Some(&image.config_bytes),
-        _ => None,
+impl Piece<'_> {
+    /// Returns its length in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.descriptor.size()
     }
+
+    /// Writes it to `out`, verified.
+    pub(super) fn write(
+        &self,
+        from: &dyn Origin,
+        out: &mut dyn Write,
+        meter: &Meter<'_>,
+        write_error: &dyn Fn(io::Error) -> OutputError,
+    ) -> Result<(), OutputError> {
+        match self.bytes {
+            Some(bytes) => {
+                out.write_all(bytes).map_err(write_error)?;
+                meter.advance(bytes.len() as u64);
+                Ok(())
+            }
+            None => stream(from, self.descriptor, out, meter, write_error),
+        }
+    }
+}
+
+/// Returns all documents and blobs of `contents`, each once, by digest.
+pub(super) fn pieces<'a>(contents: &[&'a Content]) -> Vec<Piece<'a>> {
+    let mut found: BTreeMap<Digest, Piece<'a>> = BTreeMap::new();
+    for content in contents {
+        for (digest, descriptor) in &content.blobs {
+            let bytes = content.configs.get(digest).map(Vec::as_slice);
+            found.insert(*digest, Piece { digest: *digest, descriptor, bytes });
+        }
+        for (descriptor, bytes) in &content.documents {
+            let digest = digest_of(descriptor).expect("checked when it was read");
+            found.insert(digest, Piece { digest, descriptor, bytes: Some(bytes) });
+        }
+    }
+    found.into_values().collect()
+}
+
+fn total(pieces: &[Piece<'_>]) -> u64 {
+    pieces.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.size()))
 }

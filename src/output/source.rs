@@ -2,15 +2,15 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use oci_spec::image::Descriptor;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::OutputError;
-use crate::oci::{Digest, DigestReader, ImageError, MAX_DOCUMENT, digest_of};
+use super::content::Blob;
+use crate::oci::{Digest, ImageError, MAX_DOCUMENT};
 use crate::progress::{Event, Sink};
-use crate::store::{Store, StoreError};
 
 /// How many bytes are copied at once.
 const CHUNK: usize = 256 << 10;
@@ -18,10 +18,10 @@ const CHUNK: usize = 256 << 10;
 const REPORT: u64 = 8 << 20;
 
 /// A file that was opened in a [`Source`], and its length in bytes.
-pub(super) type Opened<'a> = (Box<dyn Read + Send + 'a>, u64);
+pub(super) type Opened<'a> = Blob<'a>;
 
 /// Files of a layout: in a folder or in an archive.
-pub(super) trait Source {
+pub(super) trait Source: Sync {
     /// Returns the folder or archive, for errors.
     fn path(&self) -> &Path;
 
@@ -97,71 +97,6 @@ pub(super) fn read_file(source: &dyn Source, name: &str) -> Result<Option<Vec<u8
     Ok(Some(bytes))
 }
 
-/// Returns the manifest, index or configuration that `descriptor` leads to, verified. `what` names it in errors.
-pub(super) fn read_document(source: &dyn Source, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
-    let digest = digest_of(descriptor)?;
-    let missing = || OutputError::Missing { what: what.into(), path: source.path().to_path_buf() };
-    if descriptor.size() > MAX_DOCUMENT {
-        let (found, limit) = (descriptor.size(), MAX_DOCUMENT);
-        return Err(ImageError::TooLarge { what: what.into(), found, unit: "bytes", limit }.into());
-    }
-    let bytes = read_file(source, &blob_name(&digest))?.ok_or_else(missing)?;
-    check_length(what, descriptor.size(), bytes.len() as u64)?;
-    let found = Digest::of(&bytes);
-    if found != digest {
-        return Err(OutputError::Digest { what: what.into(), expected: digest, found });
-    }
-    Ok(bytes)
-}
-
-/// Copies the blob of `size` bytes that `opened` gives into the store as `digest`, verified; length first.
-pub(super) fn copy_in(
-    source: &dyn Source,
-    (mut reader, length): Opened<'_>,
-    (digest, size): (&Digest, u64),
-    store: &Store,
-    meter: &mut Meter<'_>,
-) -> Result<(), OutputError> {
-    let what = format!("blob {digest} in {}", source.path().display());
-    check_length(&what, size, length)?;
-    let mut writer = store.blob_writer()?;
-    let read = |error| OutputError::io("read", source.path(), error);
-    let copied = copy(&mut reader, &mut writer, size, meter);
-    let copied = copied.map_err(|failure| match failure {
-        Failure::Read(error) => read(error),
-        Failure::Write(error) => writer.error(error).into(),
-    })?;
-    check_length(&what, size, copied)?;
-    match writer.finish_as(digest, size) {
-        Err(StoreError::Mismatch { expected, found, .. }) => Err(OutputError::Digest { what, expected, found }),
-        other => Ok(other?),
-    }
-}
-
-/// Copies a blob of the store to `out`, verified. `size` is its length.
-pub(super) fn copy_out(
-    store: &Store,
-    (digest, size): (&Digest, u64),
-    out: &mut dyn Write,
-    meter: &mut Meter<'_>,
-    write_error: &dyn Fn(io::Error) -> OutputError,
-) -> Result<(), OutputError> {
-    let mut reader = DigestReader::new(store.open_blob(digest)?);
-    let failed = |failure| match failure {
-        Failure::Read(source) => StoreError::Io { call: "read", path: store.blob_path(digest), source }.into(),
-        Failure::Write(source) => write_error(source),
-    };
-    copy(&mut reader, out, size, meter).map_err(failed)?;
-    let (mut rest, found, found_size) = reader.finish();
-    // One byte more would not be read by the copy.
-    let longer = rest.read(&mut [0]).is_ok_and(|n| n > 0);
-    if found == *digest && found_size == size && !longer {
-        return Ok(());
-    }
-    let what = format!("blob {digest} of the store");
-    Err(StoreError::Mismatch { what, expected: *digest, expected_size: size, found, found_size }.into())
-}
-
 /// Which side of a copy failed.
 pub(super) enum Failure {
     Read(io::Error),
@@ -169,11 +104,11 @@ pub(super) enum Failure {
 }
 
 /// Copies at most `limit` bytes and returns how many they were.
-pub(super) fn copy(
+pub(super) fn copy_bytes(
     reader: &mut dyn Read,
     writer: &mut dyn Write,
     limit: u64,
-    meter: &mut Meter<'_>,
+    meter: &Meter<'_>,
 ) -> Result<u64, Failure> {
     let mut buffer = vec![0; CHUNK.min(limit.max(1) as usize)];
     let mut copied = 0;
@@ -199,25 +134,26 @@ pub(super) fn check_length(what: &str, expected: u64, found: u64) -> Result<(), 
     Err(OutputError::Length { what: what.into(), expected, found })
 }
 
-/// Counts bytes and reports them, not too often.
+/// Counts bytes and reports them, not too often. Several threads may count.
 pub(super) struct Meter<'a> {
     sink: &'a dyn Sink,
     what: String,
-    done: u64,
+    done: AtomicU64,
     total: Option<u64>,
-    reported: u64,
+    reported: AtomicU64,
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn new(sink: &'a dyn Sink, what: String, total: Option<u64>) -> Self {
-        Meter { sink, what, done: 0, total, reported: 0 }
+        Meter { sink, what, done: AtomicU64::new(0), total, reported: AtomicU64::new(0) }
     }
 
-    pub(super) fn advance(&mut self, bytes: u64) {
-        self.done += bytes;
-        if self.done - self.reported >= REPORT || (self.total == Some(self.done) && self.done > self.reported) {
-            self.reported = self.done;
-            self.sink.emit(Event::Transfer { what: self.what.clone(), done: self.done, total: self.total });
+    pub(super) fn advance(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let reported = self.reported.load(Ordering::Relaxed);
+        if done.saturating_sub(reported) >= REPORT || (self.total == Some(done) && done > reported) {
+            self.reported.store(done, Ordering::Relaxed);
+            self.sink.emit(Event::Transfer { what: self.what.clone(), done, total: self.total });
         }
     }
 }

@@ -1,5 +1,6 @@
 mod hostile;
 mod judges;
+mod places;
 
 use std::fs;
 use std::path::Path;

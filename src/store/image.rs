@@ -5,7 +5,8 @@ use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, MediaType, S
 
 use super::{Store, StoreError};
 use crate::oci::{
-    DiffId, Digest, Document, ImageConfig, ImageError, MAX_DOCUMENT, Platform, Reference, Selected, digest_of, select,
+    DiffId, Digest, Document, ImageConfig, ImageError, MAX_DOCUMENT, Parts, Platform, Reference, Selected, digest_of,
+    select,
 };
 
 /// The fewest digits of a digest by which an image is found.
@@ -115,12 +116,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoBlob`], [`StoreError::Mismatch`] and [`StoreError::Image`] with what is wrong with its documents.
     pub fn image(&self, descriptor: &Descriptor) -> Result<Image, StoreError> {
+        self.image_for(descriptor, &Platform::host())
+    }
+
+    /// As [`Store::image`], for another platform.
+    ///
+    /// # Errors
+    /// As [`Store::image`].
+    pub fn image_for(&self, descriptor: &Descriptor, platform: &Platform) -> Result<Image, StoreError> {
         let what = match digest_of(descriptor) {
             Ok(digest) => format!("index {digest}"),
             Err(error) => return Err(error.into()),
         };
         let mut fetch = |descriptor: &Descriptor, what: &str| self.read_document(descriptor, what);
-        Ok(select(std::slice::from_ref(descriptor), &Platform::host(), &what, &mut fetch)?.into())
+        Ok(select(std::slice::from_ref(descriptor), platform, &what, &mut fetch)?.into())
     }
 
     /// As [`Store::image`], by the digest of a manifest or an index.
@@ -221,10 +230,13 @@ impl Store {
     }
 
     /// Returns a descriptor of the manifest or index `digest` in the store.
-    fn describe(&self, digest: &Digest) -> Result<Descriptor, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::NoBlob`], and [`StoreError::Image`] where it is no manifest.
+    pub fn describe(&self, digest: &Digest) -> Result<Descriptor, StoreError> {
         let bytes = self.read_blob(digest, MAX_DOCUMENT)?;
-        let (_, media_type) = Document::parse(&bytes, None, &format!("blob {digest}"))?;
-        Ok(descriptor(&media_type, digest, bytes.len() as u64))
+        let parts = Parts::parse(&bytes, None, &format!("blob {digest}"))?;
+        Ok(descriptor(&parts.media_type, digest, bytes.len() as u64))
     }
 
     fn read_document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, StoreError> {
@@ -237,6 +249,11 @@ impl Store {
         }
         Ok(bytes)
     }
+}
+
+/// Returns a descriptor with these members and no others.
+pub fn describe(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
+    descriptor(media_type, digest, size)
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {

@@ -271,12 +271,15 @@ pub fn reference_name(descriptor: &Descriptor) -> Option<Reference> {
     containerd.or_else(|| annotations.get(REF_NAME).filter(|name| name.contains([':', '/'])).and_then(full))
 }
 
-/// Returns the index.json of a layout in which the image of `descriptor` has each of `names`, or none.
-pub fn index_json(names: &[String], descriptor: &Descriptor) -> Vec<u8> {
-    let entries: Vec<Value> = match names {
-        [] => vec![entry(None, descriptor)],
-        names => names.iter().map(|name| entry(Some(name), descriptor)).collect(),
-    };
+/// Returns the index.json of a layout in which each image has each of its names, or none.
+pub fn index_json(images: &[(&[String], &Descriptor)]) -> Vec<u8> {
+    let mut entries: Vec<Value> = Vec::new();
+    for (names, descriptor) in images {
+        match names {
+            [] => entries.push(entry(None, descriptor)),
+            names => entries.extend(names.iter().map(|name| entry(Some(name), descriptor))),
+        }
+    }
     let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries});
     serde_json::to_vec(&index).expect("JSON values always serialise")
 }

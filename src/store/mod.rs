@@ -24,7 +24,7 @@ pub use blob::BlobWriter;
 pub use cache::CachedStep;
 pub use error::StoreError;
 pub use gc::{Collected, Keep};
-pub use image::{Image, ImageLayer};
+pub use image::{Image, ImageLayer, describe};
 pub use index::{Index, LayerId};
 pub use layers::Packed;
 pub use layout::{Layout, TaggedImage, index_json, reference_name};

@@ -171,8 +171,9 @@ impl Request {
     pub fn new(cli: Cli, environment: &Environment) -> Result<Self, UsageError> {
         let root = environment.root(cli.root.as_deref());
         let located = |mut location: Location| {
-            let path = environment.absolute(location.path())?;
-            *location.path_mut() = path;
+            if let Some(path) = location.path_mut() {
+                *path = environment.absolute(path)?;
+            }
             Ok(location)
         };
         Ok(match cli.verb {
