@@ -48,7 +48,7 @@ impl Selection {
     pub fn plan(&self, destination: &dyn Tree, owner: Option<(u32, u32)>) -> Result<CopyPlan, CopyError> {
         let (uid, gid) = owner.unwrap_or_default();
         let parent_meta = Meta {
-            mode: self.chmod.unwrap_or(PARENT_MODE),
+            mode: self.chmod.as_ref().map_or(PARENT_MODE, |chmod| chmod.apply(PARENT_MODE, true)),
             uid,
             gid,
             mtime: Mtime::default(),
@@ -182,8 +182,8 @@ impl Planner<'_> {
         if let Some((uid, gid)) = self.owner {
             (node.meta.uid, node.meta.gid) = (uid, gid);
         }
-        if let Some(mode) = self.selection.chmod.filter(|_| !matches!(node.kind, Kind::Symlink { .. })) {
-            node.meta.mode = mode;
+        if let Some(chmod) = self.selection.chmod.as_ref().filter(|_| !matches!(node.kind, Kind::Symlink { .. })) {
+            node.meta.mode = chmod.apply(node.meta.mode, node.kind.is_dir());
         }
         self.image.made.insert(target.clone(), (node.clone(), self.items.len()));
         self.items.push(CopyItem { source, target, node, hardlink: None });

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::context::{Glob, PatternError};
-use crate::plan;
+use crate::plan::{self, Chmod, CopySource};
 use crate::tree::{self, FileDigest, Kind, Node, PathError, Tree, TreePath, resolve};
 
 /// The extended attributes that COPY keeps. BuildKit drops `user.*`.
@@ -14,7 +14,7 @@ const KEPT_XATTR: &[u8] = b"security.capability";
 pub struct Selection {
     pub(super) sources: Vec<Source>,
     pub(super) destination: String,
-    pub(super) chmod: Option<u32>,
+    pub(super) chmod: Option<Chmod>,
     warnings: Vec<String>,
     has_chown: bool,
 }
@@ -124,11 +124,16 @@ pub fn select(copy: &plan::Copy, source: &dyn Tree) -> Result<Selection, CopyErr
     let mut selection = Selection {
         sources: Vec::new(),
         destination: copy.destination.clone(),
-        chmod: copy.chmod,
+        chmod: copy.chmod.clone(),
         warnings: Vec::new(),
         has_chown: copy.chown.is_some(),
     };
-    for written in &copy.sources {
+    // What is no path is refused before (`unbuilt`).
+    let paths = copy.sources.iter().filter_map(|source| match source {
+        CopySource::Path(path) => Some(path),
+        _ => None,
+    });
+    for written in paths {
         let places = expand(source, written)?;
         if let Some([]) = places.as_deref() {
             selection.warnings.push(format!("{written:?} matches no file; nothing is copied for it"));

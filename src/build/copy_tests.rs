@@ -1,5 +1,5 @@
 use crate::build::copy_select::select;
-use crate::plan::{Copy, CopyFrom};
+use crate::plan::{Chmod, Copy, CopyFrom, CopySource};
 use crate::tree::memory::MemoryTree;
 
 use super::*;
@@ -11,10 +11,14 @@ fn path(text: &str) -> TreePath {
 fn copy(sources: &[&str], destination: &str) -> Copy {
     Copy {
         from: CopyFrom::Context,
-        sources: sources.iter().map(|&source| source.to_owned()).collect(),
+        sources: sources.iter().map(|&source| CopySource::Path(source.to_owned())).collect(),
         destination: destination.to_owned(),
         chown: None,
         chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+        add: None,
     }
 }
 
@@ -219,7 +223,7 @@ fn rule_10_owners_of_a_stage_are_kept() {
 #[test]
 fn rules_11_and_12_chown_and_chmod_apply_to_all_but_the_mode_of_links() {
     let source = MemoryTree::new().file("d/f", "").owner(1, 2).dir("d/e").link("d/l", "f");
-    let all = Copy { chown: Some("5:6".into()), chmod: Some(0o4750), ..copy(&["d"], "/a/b") };
+    let all = Copy { chown: Some("5:6".into()), chmod: Some(Chmod::Octal(0o4750)), ..copy(&["d"], "/a/b") };
     let plan = select(&all, &source).expect("selected").plan(&empty(), Some((5, 6))).expect("planned");
     assert_eq!((plan.parent_meta.uid, plan.parent_meta.gid, plan.parent_meta.mode), (5, 6, 0o4750));
     for item in &plan.items {

@@ -18,6 +18,12 @@ pub enum BuildError {
         #[source]
         source: Box<BuildError>,
     },
+    /// What an instruction asks for cannot be done yet.
+    #[error("{what} is not supported yet")]
+    Unbuilt {
+        /// What it asks for.
+        what: &'static str,
+    },
     /// A command would have to be run, and this environment allows that in no way.
     #[error("no command can be run here")]
     CannotRun {

@@ -22,6 +22,7 @@ mod run_step;
 mod running;
 mod schedule;
 mod stubs;
+mod unbuilt;
 mod unpack;
 mod users;
 mod utf8;

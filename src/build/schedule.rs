@@ -20,7 +20,7 @@ use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, assemble, in_place, run};
+use super::{BuildError, BuildOptions, Command, assemble, in_place, run, unbuilt};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -149,6 +149,7 @@ impl Builder<'_> {
         context: Option<&Context>,
         options: &BuildOptions,
     ) -> Result<Built, BuildError> {
+        unbuilt::check(plan)?;
         let states = vec![StageState::Running; plan.stages.len()];
         let mut work = Work {
             store: self.store,

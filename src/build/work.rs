@@ -357,6 +357,7 @@ impl Work<'_> {
             CopyFrom::Context => Ok(None),
             CopyFrom::Stage(at) => self.wait_for(*at).map(|progress| Some(progress.chain)),
             CopyFrom::Image(name) => Ok(Some(Chain::of_image(self.image(name), self.store))),
+            CopyFrom::Named(_) => Err(BuildError::Unbuilt { what: "a named context" }),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse, Isolation
 use crate::context::{Context, ContextOptions};
 use crate::dockerfile;
 use crate::output::{self, Location};
-use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, Op, Plan};
+use crate::plan::{BaseImage, Graph, GraphOptions, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
 use crate::store::{Image, Store};
@@ -195,8 +195,7 @@ fn context(
     dockerfile: Option<&Path>,
     store: &Store,
 ) -> Result<Option<Context>, Failure> {
-    let reads = |op: &Op| matches!(op, Op::Copy(copy) if copy.from == CopyFrom::Context);
-    let needed = plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op));
+    let needed = plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| step.op.reads_context());
     if !needed {
         return Ok(None);
     }

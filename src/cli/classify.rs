@@ -79,6 +79,7 @@ impl Classify for BuildError {
                 ExitStatus::Input
             }
             BuildError::DiskFull { .. } => ExitStatus::Store,
+            BuildError::Unbuilt { .. } => ExitStatus::Input,
             BuildError::Store(error) => error.exit_status(),
             BuildError::Layer(error) => error.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,

@@ -16,19 +16,44 @@ pub(super) struct Command<'a> {
     pub rest: Range<usize>,
 }
 
-/// What a flag means to us.
+/// What a flag takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FlagKind {
-    /// It has a value.
+    /// A value.
     Value,
-    /// BuildKit knows it, we do not yet.
-    Unsupported,
+    /// A value, and it may come several times.
+    Values,
+    /// `true`, `false`, or nothing, which is `true`.
+    Bool,
+    /// It is known, and refused for this reason.
+    Refused(&'static str),
 }
 
 impl<'a> Command<'a> {
     pub fn new(line: &'a Logical) -> Self {
-        let (keyword, rest) = split::keyword(&line.text);
+        Self::within(line, 0..line.text.len())
+    }
+
+    /// Returns the instruction that is the rest of this one, as in ONBUILD.
+    pub fn inner(&self) -> Self {
+        Self::within(self.line, self.rest.clone())
+    }
+
+    /// Returns the rest, which begins with a word of its own and has no flags, as in HEALTHCHECK.
+    pub fn inner_plain(&self) -> Self {
+        let (keyword, rest) = split::keyword(&self.line.text, self.rest.clone());
+        Command { line: self.line, keyword, flags: Vec::new(), rest }
+    }
+
+    fn within(line: &'a Logical, range: Range<usize>) -> Self {
+        let (keyword, rest) = split::keyword(&line.text, range);
         let (flags, rest) = split::flags(&line.text, rest);
         Command { line, keyword, flags, rest }
+    }
+
+    /// Returns all of it, from the keyword on.
+    pub fn whole(&self) -> Range<usize> {
+        split::trim(&self.line.text, self.keyword.start..self.line.text.len())
     }
 
     /// Returns the keyword as written.
@@ -126,47 +151,80 @@ impl<'a> Command<'a> {
         Ok(CommandLine::Shell(rest.into()))
     }
 
-    /// Checks all flags against what `kind` says of their names (`None`: unknown), and that none comes twice.
-    pub fn check_flags(&self, kind: impl Fn(&str) -> Option<FlagKind>, known: &[&str], found: &mut Vec<Diagnostic>) {
+    /// Checks all flags against those that the instruction has: `known`.
+    pub fn check_flags(&self, known: &[(&str, FlagKind)], found: &mut Vec<Diagnostic>) {
         let keyword = self.keyword().to_ascii_uppercase();
         for (index, flag) in self.flags.iter().enumerate() {
             let span = self.line.place(flag.range.clone());
             let name = &flag.name;
-            match kind(name) {
-                None => {
-                    let hint = match super::suggest::closest(name, known.iter().copied()) {
+            let kind = known.iter().find(|(other, _)| other == name).map(|(_, kind)| *kind);
+            let twice = || self.flags[..index].iter().any(|before| before.name == *name);
+            match (kind, flag.value.as_deref()) {
+                (None, _) => {
+                    let names = || known.iter().map(|(name, _)| *name);
+                    let hint = match super::suggest::closest(name, names()) {
                         Some(name) => format!("did you mean `--{name}`?"),
                         None if known.is_empty() => format!("{keyword} has no flags"),
-                        None => format!("the flags of {keyword} are: --{}", known.join(", --")),
+                        None => {
+                            let names: Vec<&str> = names().collect();
+                            format!("the flags of {keyword} are: --{}", names.join(", --"))
+                        }
                     };
                     found.push(Diagnostic::error(format!("unknown flag `--{name}` of {keyword}")).at(span).hint(hint));
                 }
-                Some(FlagKind::Unsupported) => {
-                    found.push(Diagnostic::error(format!("`{keyword} --{name}` is not supported yet")).at(span));
+                (Some(FlagKind::Refused(why)), _) => {
+                    found.push(Diagnostic::error(format!("`{keyword} --{name}` is not allowed")).at(span).hint(why));
                 }
-                Some(FlagKind::Value) if self.flags[..index].iter().any(|before| before.name == *name) => {
+                (Some(FlagKind::Value | FlagKind::Bool), _) if twice() => {
                     found.push(Diagnostic::error(format!("the flag `--{name}` is given twice")).at(span));
                 }
-                Some(FlagKind::Value) if flag.value.as_ref().is_none_or(String::is_empty) => {
+                (Some(FlagKind::Value | FlagKind::Values), None) => {
                     found.push(
                         Diagnostic::error(format!("the flag `--{name}` needs a value"))
                             .at(span)
                             .hint(format!("write `--{name}=…`")),
                     );
                 }
-                Some(FlagKind::Value) => {}
+                (Some(FlagKind::Bool), Some(value)) if switch(value).is_none() => {
+                    let message = format!("the flag `--{name}` is true or false, not `{value}`");
+                    found.push(Diagnostic::error(message).at(span));
+                }
+                (Some(_), _) => {}
             }
         }
     }
 
-    /// Returns the value of the flag `name`.
+    /// Returns the value of the flag `name`; `None` where that is empty.
     pub fn flag(&self, name: &str) -> Option<Word> {
+        self.flag_values(name).next().filter(|word| !word.text.is_empty())
+    }
+
+    /// Returns the values of the flag `name`, in order.
+    pub fn flag_values(&self, name: &str) -> impl Iterator<Item = Word> {
+        let flags = self.flags.iter().filter(move |flag| flag.name == name);
+        flags.filter_map(|flag| {
+            Some(Word { text: flag.value.clone()?, span: self.line.place(flag.value_range.clone()) })
+        })
+    }
+
+    /// Returns "true" or "false" for the flag `name`.
+    pub fn flag_switch(&self, name: &str) -> Option<Word> {
         let flag = self.flags.iter().find(|flag| flag.name == name)?;
-        Some(Word { text: flag.value.clone()?, span: self.line.place(flag.value_range.clone()) })
+        let on = switch(flag.value.as_deref().unwrap_or("true"))?;
+        Some(Word { text: on.to_string(), span: self.line.place(flag.range.clone()) })
     }
 
     /// Returns the error that something is missing.
     pub fn needs(&self, what: &str) -> Diagnostic {
         Diagnostic::error(format!("{} needs {what}", self.keyword().to_ascii_uppercase())).at(self.rest_span())
+    }
+}
+
+/// Returns what the value of a flag says that is on or off.
+fn switch(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
     }
 }

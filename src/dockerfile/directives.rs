@@ -10,6 +10,11 @@ pub(super) struct DirectiveReader {
 }
 
 impl DirectiveReader {
+    /// Returns a reader that finds no directives.
+    pub fn none() -> Self {
+        DirectiveReader { done: true, ..DirectiveReader::default() }
+    }
+
     pub fn escape(&self) -> char {
         self.directives.escape
     }
@@ -44,20 +49,16 @@ impl DirectiveReader {
                 ),
             },
             "syntax" => {
-                if !is_known_frontend(value) {
-                    found.push(
-                        Diagnostic::warning(format!("the frontend `{value}` is not fetched"))
-                            .at(value_span)
-                            .hint("the file is read as an ordinary Dockerfile"),
-                    );
+                if let Some((message, hint)) = unlike_ours(value) {
+                    found.push(Diagnostic::warning(message).at(value_span).hint(hint));
                 }
-                self.directives.syntax = Some(Spanned { value: value.into(), span, text: line.trim_end().into() });
+                self.directives.syntax =
+                    Some(Spanned { value: value.into(), span: value_span, text: line.trim_end().into() });
             }
-            _ => found.push(
-                Diagnostic::error("`# check=` is not supported yet")
-                    .at(span)
-                    .hint("remove the line: no checks are made"),
-            ),
+            _ => {
+                self.directives.check =
+                    Some(Spanned { value: value.into(), span: value_span, text: line.trim_end().into() });
+            }
         }
     }
 }
@@ -73,10 +74,25 @@ fn directive(line: &str) -> Option<(&'static str, &str, usize)> {
     (!value.is_empty()).then(|| (name, value.trim_end(), start))
 }
 
-/// Whether `image` is the ordinary frontend, whose language this parser reads.
-fn is_known_frontend(image: &str) -> bool {
-    let image = image.split([' ', '@']).next().unwrap_or_default();
-    let name = image.strip_prefix("docker.io/").unwrap_or(image);
-    let name = name.split(':').next().unwrap_or_default();
-    matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
+/// The newest version of the ordinary frontend whose language this parser reads.
+const NEWEST: (u32, u32) = (1, 24);
+
+/// Returns what to say of the frontend `image`, and a hint, if it may read another language than this parser.
+fn unlike_ours(image: &str) -> Option<(String, String)> {
+    // Options for the frontend may follow.
+    let image = image.split_whitespace().next().unwrap_or_default();
+    let name = image.split('@').next().unwrap_or_default();
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let (name, tag) = name.split_once(':').unwrap_or((name, ""));
+    if !matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream") {
+        let message = format!("the frontend `{image}` is not fetched");
+        return Some((message, "the file is read as an ordinary Dockerfile".into()));
+    }
+    let mut numbers = tag.split('-').next().unwrap_or_default().split('.').map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = (numbers.next()?, numbers.next().unwrap_or(0));
+    (major > NEWEST.0 || (major == NEWEST.0 && minor > NEWEST.1)).then(|| {
+        let (newest_major, newest_minor) = NEWEST;
+        let message = format!("the Dockerfile is written for version {major}.{minor} of its language");
+        (message, format!("it is read as version {newest_major}.{newest_minor}; the frontend is not fetched"))
+    })
 }

@@ -1,24 +1,61 @@
-use super::word::{split_raw, unquoted};
+use super::Heredoc;
+use super::command::Command;
+use super::lines::Lines;
+use super::word::{Unquoted, split_raw, unquoted};
+use crate::source::Diagnostic;
 
 /// `<<NAME` on a line: what follows the line, up to a line that is `NAME`, belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Heredoc {
+pub(super) struct Opening {
     /// The line that ends it.
     pub name: String,
+    /// Whether no part of the name is quoted.
+    pub expand: bool,
     /// `<<-`: tabs at the start of its lines do not count.
     pub chomp: bool,
 }
 
+/// Returns the bodies of the here-documents that `command` opens, in order. Errors go to `found`.
+pub(super) fn bodies(lines: &mut Lines<'_>, command: &Command<'_>, found: &mut Vec<Diagnostic>) -> Vec<Heredoc> {
+    let owner = if command.keyword().eq_ignore_ascii_case("ONBUILD") { &command.inner() } else { command };
+    let opens = ["RUN", "COPY", "ADD"].iter().any(|keyword| owner.keyword().eq_ignore_ascii_case(keyword));
+    if !opens || !command.line.text.contains("<<") || matches!(owner.json(), Ok(Some(_))) {
+        return Vec::new();
+    }
+    let mut bodies = Vec::new();
+    for Opening { name, expand, chomp } in openings(&command.line.text) {
+        let Some((body, span)) = lines.body(&name, chomp) else {
+            let start = command.line.text.find("<<").unwrap_or(owner.rest.start);
+            let length = command.line.text[start..].find(char::is_whitespace);
+            let place = start..length.map_or(command.line.text.len(), |length| start + length);
+            found.push(
+                Diagnostic::error(format!("the here-document `{name}` does not end"))
+                    .at(command.line.place(place))
+                    .hint(format!("the line that ends it is `{name}` and nothing else")),
+            );
+            break;
+        };
+        bodies.push(Heredoc { name, expand, chomp, body: body.into(), span });
+    }
+    bodies
+}
+
 /// Returns the here-documents that `line` opens, in order.
-pub(super) fn heredocs(line: &str) -> Vec<Heredoc> {
+pub(super) fn openings(line: &str) -> Vec<Opening> {
     if !line.contains("<<") {
         return Vec::new();
     }
     // A line that cannot be split (a lone quote: the shell will complain) has none.
-    split_raw(line).unwrap_or_default().iter().filter_map(|word| heredoc(word)).collect()
+    split_raw(line).unwrap_or_default().iter().filter_map(|word| opening(word)).collect()
 }
 
-fn heredoc(word: &str) -> Option<Heredoc> {
+/// Returns whether `text` opens a here-document and is nothing but that.
+pub(crate) fn is_opening(text: &str) -> bool {
+    opening(text).is_some()
+}
+
+/// Returns the here-document that `word` opens, if it is nothing but that.
+pub(super) fn opening(word: &str) -> Option<Opening> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
     let (chomp, rest) = match rest.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -28,8 +65,12 @@ fn heredoc(word: &str) -> Option<Heredoc> {
     if rest.is_empty() || rest.contains('<') {
         return None;
     }
-    let mut words = unquoted(rest, false).ok()?;
-    (words.len() == 1).then(|| Heredoc { name: words.remove(0), chomp })
+    let plain = unquoted(rest, Unquoted::All).ok()?;
+    let written = unquoted(rest, Unquoted::Nothing).ok()?;
+    match (&plain[..], &written[..]) {
+        ([name], [written]) => Some(Opening { name: name.clone(), expand: name == written, chomp }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -57,7 +98,7 @@ mod tests {
             ("RUN echo 'it", &[]),
         ];
         for (line, names) in cases {
-            let found: Vec<String> = heredocs(line).into_iter().map(|heredoc| heredoc.name).collect();
+            let found: Vec<String> = openings(line).into_iter().map(|opening| opening.name).collect();
             assert_eq!(&found, names, "{line}");
         }
     }

@@ -10,11 +10,16 @@ pub(super) struct Logical {
     pub text: String,
     /// For each part: where it starts in `text`, and where in the source.
     parts: Vec<(usize, usize)>,
+    /// Where all of it is said to be: the text comes from elsewhere.
+    elsewhere: Option<Span>,
 }
 
 impl Logical {
     /// Returns where the bytes `range` of the text are written.
     pub fn place(&self, range: Range<usize>) -> Span {
+        if let Some(span) = self.elsewhere {
+            return span;
+        }
         let start = self.position(range.start, false);
         // The end belongs to the part of the last byte, not to the one that begins behind it.
         let end = if range.is_empty() { start } else { self.position(range.end, true) };
@@ -47,13 +52,19 @@ impl Logical {
 pub(super) struct Lines<'a> {
     text: &'a str,
     at: usize,
+    elsewhere: Option<Span>,
     pub directives: DirectiveReader,
 }
 
 impl<'a> Lines<'a> {
     pub fn new(text: &'a str) -> Self {
         let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        Lines { text, at, directives: DirectiveReader::default() }
+        Lines { text, at, elsewhere: None, directives: DirectiveReader::default() }
+    }
+
+    /// Returns the lines of a text that is no part of the file and has no directives. All of it is said to be at `span`.
+    pub fn of_trigger(text: &'a str, span: Span) -> Self {
+        Lines { elsewhere: Some(span), directives: DirectiveReader::none(), ..Lines::new(text) }
     }
 
     /// Returns the next line and where it starts.
@@ -87,7 +98,7 @@ impl<'a> Lines<'a> {
             if trimmed.starts_with('#') {
                 continue;
             }
-            let mut logical = Logical::default();
+            let mut logical = Logical { elsewhere: self.elsewhere, ..Logical::default() };
             let (text, mut goes_on) = self.continued(trimmed);
             if text.is_empty() && !goes_on {
                 continue;
@@ -111,7 +122,7 @@ impl<'a> Lines<'a> {
             if let Some(at) = empty_line {
                 found.push(
                     Diagnostic::warning("empty line inside an instruction")
-                        .at(at..at)
+                        .at(self.elsewhere.unwrap_or(Span::new(at, at)))
                         .hint("remove the line, or the continuation character before it"),
                 );
             }
@@ -130,15 +141,18 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Skips the body of a here-document up to its `terminator`; with `tabs`, that may be indented by tabs. Returns
-    /// whether there is one: if not, all is skipped.
-    pub fn skip_body(&mut self, terminator: &str, tabs: bool) -> bool {
+    /// Returns the body of a here-document and where it is written, up to its `terminator`, which with `tabs` may be indented by
+    /// tabs. `None`, and nothing is left, where it does not end.
+    pub fn body(&mut self, terminator: &str, tabs: bool) -> Option<(&'a str, Span)> {
+        let start = self.at;
+        let mut end = start;
         while let Some((line, _)) = self.physical() {
             let line = if tabs { line.trim_start_matches('\t') } else { line };
             if line == terminator {
-                return true;
+                return Some((&self.text[start..end], self.elsewhere.unwrap_or(Span::new(start, end))));
             }
+            end = self.at;
         }
-        false
+        None
     }
 }

@@ -7,6 +7,7 @@
 mod ast;
 mod command;
 mod directives;
+mod duration;
 mod heredoc;
 mod instruction;
 mod lines;
@@ -16,9 +17,13 @@ mod split;
 pub(crate) mod suggest;
 mod word;
 
-pub use ast::{Arg, CommandLine, Copy, Directives, Dockerfile, Instruction, Pair, Spanned, Stage, Word};
-pub use parse::parse;
-pub use word::{ExpandError, LONGEST_WORD, expand, expand_words};
+pub use ast::{
+    AddFlags, Arg, CommandLine, Copy, CopySource, Directives, Dockerfile, Healthcheck, Heredoc, Instruction, OnBuild,
+    Pair, Run, Spanned, Stage, Word,
+};
+pub(crate) use heredoc::is_opening;
+pub use parse::{parse, parse_trigger};
+pub use word::{ExpandError, LONGEST_HEREDOC, LONGEST_WORD, expand, expand_heredoc, expand_words};
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,8 @@
 use std::collections::HashSet;
 
 use super::command::Command;
-use super::heredoc::heredocs;
 use super::lines::Lines;
-use super::{Dockerfile, Spanned, Stage, instruction};
+use super::{Dockerfile, Instruction, Spanned, Stage, heredoc, instruction};
 use crate::source::{Diagnostic, Severity, Source, Span};
 
 /// A Dockerfile of more bytes is refused.
@@ -40,9 +39,7 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
         let escape = lines.directives.escape();
         let command = Command::new(&line);
         let keyword = command.keyword().to_ascii_uppercase();
-        if skip_heredoc(&mut lines, &command, &keyword, &mut found) {
-            continue;
-        }
+        let heredocs = heredoc::bodies(&mut lines, &command, &mut found);
         if keyword == "FROM" {
             let stage = instruction::from(&command, &mut found);
             warn_of_duplicate(&stage, &mut names, &mut found);
@@ -51,18 +48,18 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
         }
         let Some(stage) = stages.last_mut() else {
             if keyword == "ARG" {
-                command.check_flags(|_| None, &[], &mut found);
+                command.check_flags(&[], &mut found);
                 match instruction::args(&command, escape) {
                     Ok(args) => global_args.extend(args),
                     Err(error) => found.push(error),
                 }
-            } else if let Some(value) = instruction::read(&command, escape, &mut found) {
+            } else if let Some(value) = instruction::read(&command, heredocs, escape, &mut found) {
                 // One error is enough: the first FROM is missing, not one for each line.
                 misplaced.get_or_insert((value.keyword(), command.keyword_span(), found.len()));
             }
             continue;
         };
-        if let Some(value) = instruction::read(&command, escape, &mut found) {
+        if let Some(value) = instruction::read(&command, heredocs, escape, &mut found) {
             let text = line.text.trim().to_owned();
             stage.instructions.push(Spanned { value, span: line.whole(), text });
         }
@@ -82,33 +79,35 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
     Ok(Dockerfile { directives: lines.directives.finish(), global_args, stages, warnings: found })
 }
 
-fn is_error(diagnostic: &Diagnostic) -> bool {
-    diagnostic.severity == Severity::Error
+/// Returns the instruction in `text`, a trigger (ONBUILD) of a stage or an image. All of it is said to be at `span`: the text is not
+/// the file that is built.
+///
+/// # Errors
+/// All errors of the text.
+pub fn parse_trigger(text: &str, span: Span) -> Result<Spanned<Instruction>, Vec<Diagnostic>> {
+    let mut lines = Lines::of_trigger(text, span);
+    let mut found = Vec::new();
+    let mut trigger = None;
+    while let Some(line) = lines.instruction(&mut found) {
+        if trigger.is_some() {
+            found.push(Diagnostic::error("a trigger is one instruction, not several").at(span));
+            break;
+        }
+        let command = Command::new(&line);
+        let heredocs = heredoc::bodies(&mut lines, &command, &mut found);
+        let value = instruction::read_trigger(&command, heredocs, &mut found);
+        trigger = value.map(|value| Spanned { value, span, text: line.text.trim().to_owned() });
+    }
+    found.retain(is_error);
+    match trigger {
+        Some(trigger) if found.is_empty() => Ok(trigger),
+        None if found.is_empty() => Err(vec![Diagnostic::error("a trigger has no instruction").at(span)]),
+        _ => Err(found),
+    }
 }
 
-/// Refuses a here-document and skips its body. Returns whether there was one.
-fn skip_heredoc(lines: &mut Lines<'_>, command: &Command<'_>, keyword: &str, found: &mut Vec<Diagnostic>) -> bool {
-    let owner = match keyword {
-        // ONBUILD holds an instruction of its own.
-        "ONBUILD" => command.rest().split_whitespace().next().unwrap_or_default().to_ascii_uppercase(),
-        keyword => keyword.into(),
-    };
-    if !matches!(owner.as_str(), "RUN" | "COPY" | "ADD") || matches!(command.json(), Ok(Some(_))) {
-        return false;
-    }
-    let heredocs = heredocs(&command.line.text);
-    let Some(first) = heredocs.first() else { return false };
-    let start = command.line.text.find("<<").unwrap_or(command.rest.start);
-    let length = command.line.text[start..].find(char::is_whitespace).unwrap_or(command.line.text.len() - start);
-    let error = if matches!(keyword, "ONBUILD" | "ADD") {
-        Diagnostic::error(format!("{keyword} is not supported yet")).at(command.keyword_span())
-    } else {
-        let span = command.line.place(start..start + length);
-        Diagnostic::error("a here-document (`<<`) is not supported yet").at(span)
-    };
-    let ended = heredocs.iter().all(|heredoc| lines.skip_body(&heredoc.name, heredoc.chomp));
-    found.push(if ended { error } else { error.hint(format!("and no line `{}` ends it", first.name)) });
-    true
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.severity == Severity::Error
 }
 
 fn warn_of_duplicate(stage: &Stage, names: &mut HashSet<String>, found: &mut Vec<Diagnostic>) {

@@ -27,9 +27,9 @@ pub(super) fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     start..start + part.trim().len()
 }
 
-/// Returns where the keyword is, and where the rest.
-pub(super) fn keyword(text: &str) -> (Range<usize>, Range<usize>) {
-    let all = trim(text, 0..text.len());
+/// Returns where the keyword of what is in `range` is, and where the rest.
+pub(super) fn keyword(text: &str, range: Range<usize>) -> (Range<usize>, Range<usize>) {
+    let all = trim(text, range);
     let length = text[all.clone()].find(is_blank).unwrap_or(all.len());
     let keyword = all.start..all.start + length;
     (keyword.clone(), trim(text, keyword.end..all.end))
@@ -174,8 +174,9 @@ mod tests {
 
     #[test]
     fn the_keyword_ends_at_white_space() {
-        let (word, rest) = keyword("  RUN\t a b ");
+        let (word, rest) = keyword("  RUN\t a b ", 0..11);
         assert_eq!((word, rest), (2..5, 7..10));
-        assert_eq!(keyword("RUN"), (0..3, 3..3));
+        assert_eq!(keyword("RUN", 0..3), (0..3, 3..3));
+        assert_eq!(keyword("ONBUILD RUN a", 8..13), (8..11, 12..13));
     }
 }

@@ -6,6 +6,9 @@ use super::pattern::{Pattern, Reach};
 /// The longest text that a word may become, in bytes.
 pub const LONGEST_WORD: usize = 1 << 20;
 
+/// The longest text that a here-document may become, in bytes.
+pub const LONGEST_HEREDOC: usize = 16 << 20;
+
 /// How many bytes of values one word may look at, so that `${a+$big}` a million times ends soon.
 const MOST_WORK: usize = 16 << 20;
 
@@ -55,9 +58,12 @@ pub enum ExpandError {
         /// Why.
         reason: String,
     },
-    /// Longer than [`LONGEST_WORD`].
-    #[error("more than {} bytes after expansion", LONGEST_WORD)]
-    TooLong,
+    /// Longer than [`LONGEST_WORD`], or [`LONGEST_HEREDOC`].
+    #[error("more than {most} bytes after expansion")]
+    TooLong {
+        /// How long it may be.
+        most: usize,
+    },
     /// Nested too deep.
     #[error("`${{` nested more than {} deep", DEEPEST)]
     TooDeep,
@@ -90,15 +96,40 @@ pub fn expand_words(
     Ok(Lexer::new(&word.text, lookup, escape, Raw::default()).all()?.1)
 }
 
+/// Returns the text of a here-document with its variables replaced. Quotes stay; a backslash, whatever the escape character of the
+/// file is, stands for the character behind it.
+///
+/// ```
+/// use coracle::dockerfile::expand_heredoc;
+/// let lookup = |name: &str| (name == "a").then(|| "1".into());
+/// assert_eq!(expand_heredoc("\"$a\" '${b:-2}' \\$a\n", &lookup).unwrap(), "\"1\" '2' $a\n");
+/// ```
+///
+/// # Errors
+/// [`ExpandError`].
+pub fn expand_heredoc(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
+    Ok(Lexer::new(text, lookup, '\\', Raw { ordinary_quotes: true, ..Raw::default() }).all()?.0)
+}
+
 /// Returns `text` split at white space that is not quoted, with quotes, escapes and variables as they are.
 pub(super) fn split_raw(text: &str) -> Result<Vec<String>, ExpandError> {
-    let raw = Raw { quotes: true, escapes: true, variables: true };
+    let raw = Raw { quotes: true, escapes: true, variables: true, ..Raw::default() };
     Ok(Lexer::new(text, &|_| None, '\\', raw).all()?.1)
 }
 
-/// Returns the words of `text` without quotes and escapes, with variables as they are; with `quotes`, quotes stay.
-pub(super) fn unquoted(text: &str, quotes: bool) -> Result<Vec<String>, ExpandError> {
-    let raw = Raw { quotes, escapes: false, variables: true };
+/// What is taken away from words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unquoted {
+    /// Quotes and escapes.
+    All,
+    /// Nothing.
+    Nothing,
+}
+
+/// Returns the words of `text`, with variables as they are.
+pub(super) fn unquoted(text: &str, what: Unquoted) -> Result<Vec<String>, ExpandError> {
+    let stay = what == Unquoted::Nothing;
+    let raw = Raw { quotes: stay, escapes: stay, variables: true, ..Raw::default() };
     Ok(Lexer::new(text, &|_| None, '\\', raw).all()?.1)
 }
 
@@ -109,6 +140,8 @@ struct Raw {
     escapes: bool,
     /// Variables that are not set.
     variables: bool,
+    /// Quotes are characters like others.
+    ordinary_quotes: bool,
 }
 
 struct Lexer<'a> {
@@ -117,6 +150,7 @@ struct Lexer<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     escape: char,
     raw: Raw,
+    longest: usize,
     depth: usize,
     work: usize,
 }
@@ -148,8 +182,8 @@ impl Output {
         self.in_word = true;
     }
 
-    fn check(&self) -> Result<(), ExpandError> {
-        if self.text.len() > LONGEST_WORD { Err(ExpandError::TooLong) } else { Ok(()) }
+    fn check(&self, most: usize) -> Result<(), ExpandError> {
+        if self.text.len() > most { Err(ExpandError::TooLong { most }) } else { Ok(()) }
     }
 
     fn finish(mut self) -> (String, Vec<String>) {
@@ -162,7 +196,8 @@ impl Output {
 
 impl<'a> Lexer<'a> {
     fn new(text: &'a str, lookup: &'a dyn Fn(&str) -> Option<String>, escape: char, raw: Raw) -> Self {
-        Lexer { text, at: 0, lookup, escape, raw, depth: 0, work: 0 }
+        let longest = if raw.ordinary_quotes { LONGEST_HEREDOC } else { LONGEST_WORD };
+        Lexer { text, at: 0, lookup, escape, raw, longest, depth: 0, work: 0 }
     }
 
     fn all(mut self) -> Result<(String, Vec<String>), ExpandError> {
@@ -188,7 +223,7 @@ impl<'a> Lexer<'a> {
         let outer = std::mem::replace(&mut self.raw.escapes, raw_escapes);
         let mut out = Output::default();
         loop {
-            out.check()?;
+            out.check(self.longest)?;
             let Some(c) = self.peek() else {
                 if stop.is_some() {
                     return Err(ExpandError::MissingBrace);
@@ -200,8 +235,8 @@ impl<'a> Lexer<'a> {
                 break;
             }
             match c {
-                '\'' => out.solid(&self.single_quoted()?),
-                '"' => out.solid(&self.double_quoted()?),
+                '\'' if !self.raw.ordinary_quotes => out.solid(&self.single_quoted()?),
+                '"' if !self.raw.ordinary_quotes => out.solid(&self.double_quoted()?),
                 '$' => self.dollar()?.chars().for_each(|c| out.splittable(c)),
                 '<' => self.redirection(&mut out),
                 c if c == self.escape => {
@@ -253,7 +288,7 @@ impl<'a> Lexer<'a> {
         }
         self.next();
         loop {
-            out.check()?;
+            out.check(self.longest)?;
             match self.peek().ok_or(ExpandError::Quote { quote: '"' })? {
                 '"' => {
                     self.next();
@@ -374,7 +409,7 @@ impl<'a> Lexer<'a> {
             return Ok(format!("${{{name}/{}/{replacement}}}", pattern.0));
         }
         let value = value.unwrap_or_default();
-        Ok(Pattern::new(&pattern.0)?.replace(&value, &replacement, all, LONGEST_WORD))
+        Ok(Pattern::new(&pattern.0)?.replace(&value, &replacement, all, self.longest))
     }
 
     /// Reads the name of a variable: letters, digits and `_`; or digits alone; or one special character.
@@ -401,7 +436,7 @@ impl<'a> Lexer<'a> {
     fn value(&mut self, name: &str) -> Result<Option<String>, ExpandError> {
         let value = (self.lookup)(name);
         self.work += name.len() + value.as_ref().map_or(0, String::len);
-        if self.work > MOST_WORK { Err(ExpandError::TooLong) } else { Ok(value) }
+        if self.work > MOST_WORK { Err(ExpandError::TooLong { most: self.longest }) } else { Ok(value) }
     }
 }
 

@@ -207,11 +207,11 @@ fn a_word_that_grows_without_end_is_refused() {
     let big = |_: &str| Some("x".repeat(LONGEST_WORD / 2 + 1));
     let result = |text: &str| expand(&word(text), &big, '\\');
     assert!(result("$a").is_ok());
-    assert_eq!(result("$a$a"), Err(ExpandError::TooLong));
-    assert_eq!(result("\"$a$a\""), Err(ExpandError::TooLong));
-    assert_eq!(result("${a//x/yyyy}"), Err(ExpandError::TooLong));
+    assert_eq!(result("$a$a"), Err(ExpandError::TooLong { most: LONGEST_WORD }));
+    assert_eq!(result("\"$a$a\""), Err(ExpandError::TooLong { most: LONGEST_WORD }));
+    assert_eq!(result("${a//x/yyyy}"), Err(ExpandError::TooLong { most: LONGEST_WORD }));
     // Looking at much is refused even if nothing of it stays.
-    assert_eq!(result(&"${a+}".repeat(1000)), Err(ExpandError::TooLong));
+    assert_eq!(result(&"${a+}".repeat(1000)), Err(ExpandError::TooLong { most: LONGEST_WORD }));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::env::Variables;
+use super::mount;
 use crate::dockerfile::suggest::did_you_mean;
 use crate::dockerfile::{Dockerfile, Instruction, Stage, Word, expand};
 use crate::oci::Platform;
@@ -56,8 +57,9 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) struct Node {
     pub base: Origin,
-    /// For each COPY with `--from`: the number of the instruction in its stage, and the origin.
-    pub copies: BTreeMap<usize, Origin>,
+    /// What each `--from` of COPY, and each `from=` of a mount, means. By the number of the instruction in its stage, and that of the
+    /// mount in its RUN.
+    pub froms: BTreeMap<(usize, usize), Origin>,
 }
 
 /// Hints are looked for this many times: a file of very many unknown names is not compared with itself.
@@ -82,7 +84,7 @@ impl<'a> Graph<'a> {
         let globals = globals(file, &options, &mut errors);
         let (names, mut nodes) = resolve_bases(file, &globals, &mut errors);
         for (index, stage) in file.stages.iter().enumerate() {
-            resolve_copies(index, stage, &names, &mut nodes, &mut errors);
+            resolve_froms(index, stage, &names, &mut nodes, &mut errors);
         }
         let target = match &options.target {
             None => {
@@ -95,7 +97,7 @@ impl<'a> Graph<'a> {
             Some(name) => find_target(name, &names, &mut errors),
         };
         let order = target.map(|target| reachable(target, &nodes)).unwrap_or_default();
-        refuse_forward_copies(file, &nodes, &order, &mut errors);
+        refuse_forward_froms(file, &nodes, &order, &mut errors);
         if !errors.is_empty() {
             errors.sort_by_key(|error| error.span);
             return Err(errors);
@@ -159,6 +161,9 @@ fn resolve_bases(
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut nodes = Vec::with_capacity(file.stages.len());
     for (index, stage) in file.stages.iter().enumerate() {
+        if let Some(platform) = &stage.platform {
+            errors.push(Diagnostic::error("`FROM --platform` is not supported yet").at(platform.span));
+        }
         let name = match expand_with(&stage.from, globals, file.directives.escape) {
             Ok(name) => name,
             Err(error) => {
@@ -167,14 +172,21 @@ fn resolve_bases(
             }
         };
         let base = match names.get(&name.to_lowercase()) {
-            Some(&earlier) => Origin::Stage(earlier),
+            Some(&earlier) => {
+                let triggers = &file.stages[earlier].instructions;
+                if triggers.iter().any(|it| matches!(it.value, Instruction::OnBuild(_))) {
+                    let message = format!("the stage `{name}` has ONBUILD triggers: not supported yet");
+                    errors.push(Diagnostic::error(message).at(stage.from.span));
+                }
+                Origin::Stage(earlier)
+            }
             None if name == "scratch" => Origin::Scratch,
             None => {
                 errors.extend(refuse_base(&name, &stage.from, errors.last()));
                 Origin::Image(name)
             }
         };
-        nodes.push(Node { base, copies: BTreeMap::new() });
+        nodes.push(Node { base, froms: BTreeMap::new() });
         if let Some(name) = &stage.name {
             names.insert(name.value.clone(), index);
         }
@@ -200,7 +212,19 @@ fn refuse_base(name: &str, written: &Word, last: Option<&Diagnostic>) -> Option<
     })
 }
 
-fn resolve_copies(
+/// Returns each `--from` or `from=` of an instruction, with the number of the mount.
+fn froms(instruction: &Instruction) -> Vec<(usize, Word)> {
+    match instruction {
+        Instruction::Copy(copy) => copy.from.iter().map(|from| (0, from.clone())).collect(),
+        Instruction::Run(run) => {
+            let mounts = run.mounts.iter().enumerate();
+            mounts.filter_map(|(number, mount)| Some((number, mount::from(mount)?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn resolve_froms(
     index: usize,
     stage: &Stage,
     names: &HashMap<String, usize>,
@@ -208,21 +232,25 @@ fn resolve_copies(
     errors: &mut Vec<Diagnostic>,
 ) {
     for (number, instruction) in stage.instructions.iter().enumerate() {
-        let Instruction::Copy(copy) = &instruction.value else { continue };
-        let Some(from) = &copy.from else { continue };
-        match copy_origin(from, index, nodes.len(), names) {
-            Ok(origin) => {
-                nodes[index].copies.insert(number, origin);
+        let is_mount = matches!(instruction.value, Instruction::Run(_));
+        for (mount, from) in froms(&instruction.value) {
+            match origin(&from, index, nodes.len(), names) {
+                Ok(Origin::Scratch) if !is_mount => {
+                    errors.push(Diagnostic::error("there is nothing in `scratch` to copy").at(from.span));
+                }
+                Ok(origin) => {
+                    nodes[index].froms.insert((number, mount), origin);
+                }
+                Err(error) => errors.push(error),
             }
-            Err(error) => errors.push(error),
         }
     }
 }
 
 /// Returns what `--from=` in stage `index` means.
-fn copy_origin(from: &Word, index: usize, stages: usize, names: &HashMap<String, usize>) -> Result<Origin, Diagnostic> {
+fn origin(from: &Word, index: usize, stages: usize, names: &HashMap<String, usize>) -> Result<Origin, Diagnostic> {
     if expand(from, &|_| None, '\\').ok().as_deref() != Some(from.text.as_str()) {
-        return Err(Diagnostic::error("`--from` takes no variables")
+        return Err(Diagnostic::error("`from` takes no variables")
             .at(from.span)
             .hint("name a stage of its own with FROM, which may use the ARGs before it"));
     }
@@ -245,7 +273,7 @@ fn copy_origin(from: &Word, index: usize, stages: usize, names: &HashMap<String,
             Err(error.hint("an image of that name can be copied from if the stage has another name"))
         }
         Some(stage) => Ok(Origin::Stage(stage)),
-        None if from.text == "scratch" => Err(Diagnostic::error("there is nothing in `scratch` to copy").at(from.span)),
+        None if from.text == "scratch" => Ok(Origin::Scratch),
         None => Ok(Origin::Image(from.text.clone())),
     }
 }
@@ -277,7 +305,7 @@ fn reachable(target: usize, nodes: &[Node]) -> Vec<usize> {
             continue;
         }
         let node = &nodes[index];
-        open.extend(std::iter::once(&node.base).chain(node.copies.values()).filter_map(|origin| match origin {
+        open.extend(std::iter::once(&node.base).chain(node.froms.values()).filter_map(|origin| match origin {
             Origin::Stage(stage) => Some(*stage),
             _ => None,
         }));
@@ -286,12 +314,13 @@ fn reachable(target: usize, nodes: &[Node]) -> Vec<usize> {
 }
 
 /// A stage may copy from those before it only. What the target does not need is not looked at, as in BuildKit.
-fn refuse_forward_copies(file: &Dockerfile, nodes: &[Node], order: &[usize], errors: &mut Vec<Diagnostic>) {
+fn refuse_forward_froms(file: &Dockerfile, nodes: &[Node], order: &[usize], errors: &mut Vec<Diagnostic>) {
     for &index in order {
-        for (&number, origin) in &nodes[index].copies {
-            let Origin::Stage(stage) = origin else { continue };
-            let Instruction::Copy(copy) = &file.stages[index].instructions[number].value else { continue };
-            if let (Some(from), true) = (&copy.from, *stage > index) {
+        for (at, origin) in &nodes[index].froms {
+            if let Origin::Stage(stage) = origin
+                && *stage > index
+            {
+                let from = written(file, index, *at);
                 errors.push(
                     Diagnostic::error(format!("the stage `{}` is defined further down", from.text))
                         .at(from.span)
@@ -302,20 +331,20 @@ fn refuse_forward_copies(file: &Dockerfile, nodes: &[Node], order: &[usize], err
     }
 }
 
+/// Returns the `from` of a mount, or of a COPY, as it is written.
+fn written(file: &Dockerfile, stage: usize, (number, mount): (usize, usize)) -> Word {
+    let froms = froms(&file.stages[stage].instructions[number].value);
+    froms.into_iter().find(|(other, _)| *other == mount).map(|(_, from)| from).unwrap_or_default()
+}
+
 fn images(file: &Dockerfile, nodes: &[Node], order: &[usize]) -> Vec<ImageUse> {
     let stages: Vec<&str> = file.stages.iter().filter_map(|stage| Some(stage.name.as_ref()?.value.as_str())).collect();
     let mut seen = HashMap::new();
     let mut images = Vec::new();
     for &index in order {
-        let stage = &file.stages[index];
-        let copies = nodes[index].copies.iter().map(|(&number, origin)| {
-            let from = match &stage.instructions[number].value {
-                Instruction::Copy(copy) => copy.from.as_ref().map(|from| from.span),
-                _ => None,
-            };
-            (origin, from.unwrap_or(stage.instructions[number].span))
-        });
-        for (origin, span) in std::iter::once((&nodes[index].base, stage.from.span)).chain(copies) {
+        let base = (&nodes[index].base, file.stages[index].from.span);
+        let froms = nodes[index].froms.iter().map(|(at, origin)| (origin, written(file, index, *at).span));
+        for (origin, span) in std::iter::once(base).chain(froms) {
             let Origin::Image(name) = origin else { continue };
             if seen.insert(name.clone(), ()).is_none() {
                 let hint = (images.len() < MOST_HINTS).then(|| stage_hint(name, &stages)).flatten();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{CopyFrom, Op};
+use super::{Add, Chmod, Copy, CopyFrom, CopySource, Mount, MountKind, Network, Op, Run, Script, Sharing};
 
 /// Goes into every key. A change of what a key is made of, or of what a step does with it, raises it.
 pub const FORMAT_VERSION: u32 = 1;
@@ -80,29 +80,123 @@ impl KeyBuilder {
     }
 }
 
-/// Returns the key of what `op` itself says. Not in it: what the op finds (the parent, the files that are copied), and
-/// [`Run::uncached_env`](super::Run::uncached_env).
+/// Returns the key of what `op` itself says. Not in it: what the op finds (the parent, the files that are copied or mounted), what
+/// secrets and caches hold, and [`Run::uncached_env`].
 pub fn definition(op: &Op) -> CacheKey {
     let mut key = KeyBuilder::new("definition");
     match op {
-        Op::Workdir { path, user } => key.field("op", "workdir").field("path", path).field("user", user),
-        Op::Copy(copy) => {
-            let from = match &copy.from {
-                CopyFrom::Context => "context",
-                CopyFrom::Stage(_) => "stage",
-                CopyFrom::Image(_) => "image",
-            };
-            key.field("op", "copy").field("from", from).list("sources", &copy.sources);
-            key.field("destination", &copy.destination).list("chown", &copy.chown);
-            key.list("chmod", copy.chmod.map(|mode| mode.to_le_bytes()))
+        Op::Workdir { path, user } => {
+            key.field("op", "workdir").field("path", path).field("user", user);
         }
-        Op::Run(run) => {
-            key.field("op", "run").list("args", &run.args).list("env", &run.env);
-            key.field("cwd", &run.cwd).field("user", &run.user)
+        Op::Copy(copy) => define_copy(&mut key, copy),
+        Op::Run(run) => define_run(&mut key, run),
+        Op::Config => {
+            key.field("op", "config");
         }
-        Op::Config => key.field("op", "config"),
-    };
+    }
     key.finish()
+}
+
+/// The kind only: which it is, is told by its content.
+fn kind_of(from: &CopyFrom) -> &'static str {
+    match from {
+        CopyFrom::Context => "context",
+        CopyFrom::Stage(_) => "stage",
+        CopyFrom::Image(_) => "image",
+        CopyFrom::Named(_) => "named",
+    }
+}
+
+// What is not there has no field: an instruction keeps its key when the language grows.
+fn define_copy(key: &mut KeyBuilder, copy: &Copy) {
+    let text = |source: &CopySource| match source {
+        CopySource::Path(text) | CopySource::Url(text) | CopySource::Git(text) => text.clone(),
+        CopySource::Inline { name, .. } => name.clone(),
+    };
+    let op = if copy.add.is_some() { "add" } else { "copy" };
+    key.field("op", op).field("from", kind_of(&copy.from)).list("sources", copy.sources.iter().map(text));
+    key.field("destination", &copy.destination).list("chown", &copy.chown);
+    match &copy.chmod {
+        None => key.list("chmod", [""; 0]),
+        Some(Chmod::Octal(mode)) => key.list("chmod", [mode.to_le_bytes()]),
+        Some(Chmod::Symbolic(mode)) => key.field("chmod-symbolic", mode.text()),
+    };
+    if copy.sources.iter().any(|source| !matches!(source, CopySource::Path(_))) {
+        key.list(
+            "kinds",
+            copy.sources.iter().map(|source| match source {
+                CopySource::Path(_) => "path",
+                CopySource::Inline { .. } => "inline",
+                CopySource::Url(_) => "url",
+                CopySource::Git(_) => "git",
+            }),
+        );
+        let inline = copy.sources.iter().filter_map(|source| match source {
+            CopySource::Inline { text, .. } => Some(text),
+            _ => None,
+        });
+        key.list("inline", inline);
+    }
+    if copy.link {
+        key.field("link", "");
+    }
+    if copy.parents {
+        key.field("parents", "");
+    }
+    if !copy.exclude.is_empty() {
+        key.list("exclude", &copy.exclude);
+    }
+    if let Some(Add { unpack, checksum, keep_git_dir }) = &copy.add {
+        key.list("unpack", unpack.map(|unpack| unpack.to_string())).list("checksum", checksum);
+        key.field("keep-git-dir", keep_git_dir.to_string());
+    }
+}
+
+fn define_run(key: &mut KeyBuilder, run: &Run) {
+    key.field("op", "run").list("args", &run.args).list("env", &run.env);
+    key.field("cwd", &run.cwd).field("user", &run.user);
+    for mount in &run.mounts {
+        define_mount(key, mount);
+    }
+    match run.network {
+        Network::Default => {}
+        Network::None => drop(key.field("network", "none")),
+        Network::Host => drop(key.field("network", "host")),
+    }
+    if let Some(Script { name, text }) = &run.script {
+        key.list("script", [name, text]);
+    }
+}
+
+fn define_mount(key: &mut KeyBuilder, mount: &Mount) {
+    let target = mount.target.as_str();
+    let numbers = |mode: u32, uid: u32, gid: u32| format!("{mode:o} {uid} {gid}");
+    match &mount.kind {
+        MountKind::Bind { from, source, writable } => {
+            key.list("mount-bind", [target, kind_of(from), source, &writable.to_string()]);
+        }
+        MountKind::Cache { id, sharing, from, source, read_only, mode, uid, gid } => {
+            let sharing = match sharing {
+                Sharing::Shared => "shared",
+                Sharing::Private => "private",
+                Sharing::Locked => "locked",
+            };
+            let from = from.as_ref().map_or("", kind_of);
+            let (read_only, numbers) = (read_only.to_string(), numbers(*mode, *uid, *gid));
+            key.list("mount-cache", [target, id, sharing, from, source, &read_only, &numbers]);
+        }
+        MountKind::Tmpfs { size } => {
+            key.list("mount-tmpfs", [target, &size.map(|size| size.to_string()).unwrap_or_default()]);
+        }
+        MountKind::Secret { id, env, file, required, mode, uid, gid } => {
+            let (file, required, numbers) = (file.to_string(), required.to_string(), numbers(*mode, *uid, *gid));
+            let env = env.as_deref().unwrap_or_default();
+            key.list("mount-secret", [target, id, env, &file, &required, &numbers]);
+        }
+        MountKind::Ssh { id, required, mode, uid, gid } => {
+            key.list("mount-ssh", [target, id, &required.to_string(), &numbers(*mode, *uid, *gid)]);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 use super::*;
-use crate::plan::{Copy, Run};
 
 fn run() -> Run {
     Run {
@@ -8,16 +7,23 @@ fn run() -> Run {
         uncached_env: Vec::new(),
         cwd: "/src".into(),
         user: "app".into(),
+        mounts: Vec::new(),
+        network: Network::Default,
+        script: None,
     }
 }
 
 fn copy() -> Copy {
     Copy {
         from: CopyFrom::Context,
-        sources: vec!["a".into(), "b".into()],
+        sources: vec![CopySource::Path("a".into()), CopySource::Path("b".into())],
         destination: "/d/".into(),
         chown: Some("1:2".into()),
-        chmod: Some(0o755),
+        chmod: Some(Chmod::Octal(0o755)),
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+        add: None,
     }
 }
 
@@ -66,7 +72,7 @@ fn everything_that_decides_a_copy_is_in_its_key() {
     let changes: [fn(&mut Copy); 7] = [
         |copy| copy.from = CopyFrom::Stage(0),
         |copy| copy.from = CopyFrom::Image("a".into()),
-        |copy| copy.sources = vec!["ab".into()],
+        |copy| copy.sources = vec![CopySource::Path("ab".into())],
         |copy| copy.destination = "/d".into(),
         |copy| copy.chown = None,
         |copy| copy.chown = Some(String::new()),

@@ -106,8 +106,8 @@ impl Graph<'_> {
                 if context.is_full() {
                     break;
                 }
-                let origin = self.nodes[index].copies.get(&number);
-                match state.apply(instruction, origin, &mut context) {
+                let origins = |mount: usize| self.nodes[index].froms.get(&(number, mount)).cloned();
+                match state.apply(instruction, &origins, &mut context) {
                     Ok(step) => steps.push(step),
                     Err(error) => context.errors.push(error),
                 }

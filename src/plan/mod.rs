@@ -4,19 +4,25 @@
 //! build arguments, the platforms) it is given. [`Graph`] finds the stages that a target needs and the images that they
 //! stand on; [`Graph::lower`] makes the [`Plan`], in which no variable, stage name or relative path is left.
 
+mod chmod;
 mod config;
+mod copy;
 mod env;
 mod expose;
 mod gostring;
 mod graph;
+mod health;
 mod key;
 mod lower;
+mod mount;
 mod path;
 mod print;
+mod run;
 mod signal;
 mod stage;
 mod step;
 
+pub use chmod::{Chmod, SymbolicMode};
 pub use graph::{Graph, GraphOptions, ImageUse};
 pub use key::{CacheKey, FORMAT_VERSION, KeyBuilder, definition};
 pub use step::*;

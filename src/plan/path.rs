@@ -35,6 +35,35 @@ pub(super) fn destination(workdir: &str, path: &str) -> String {
     }
 }
 
+/// Returns `path` without `.`, double slashes and what `..` takes back; a relative one stays relative, and nothing is ".".
+pub(super) fn clean(path: &str) -> String {
+    let absolute = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match (part, parts.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(&last)) if last != ".." => drop(parts.pop()),
+            ("..", _) if absolute => {}
+            (part, _) => parts.push(part),
+        }
+    }
+    match (absolute, parts.join("/")) {
+        (true, rest) => format!("/{rest}"),
+        (false, rest) if rest.is_empty() => ".".into(),
+        (false, rest) => rest,
+    }
+}
+
+/// Returns the last part of `path`, as Go's `path.Base`.
+pub(super) fn base(path: &str) -> String {
+    let trimmed = path.trim_end_matches('/');
+    match trimmed.rsplit('/').next() {
+        _ if path.is_empty() => ".".into(),
+        None | Some("") => "/".into(),
+        Some(base) => base.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +83,21 @@ mod tests {
             ("", "a", "/a"),
         ] {
             assert_eq!(absolute(base, path), expected, "{base} {path}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_cleaned_as_go_cleans_it() {
+        for (path, cleaned, last) in [
+            ("", ".", "."),
+            ("/", "/", "/"),
+            ("/a/", "/a", "a"),
+            ("a//b/./c/..", "a/b", ".."),
+            ("../../x", "../../x", "x"),
+            ("/../x", "/x", "x"),
+            ("a/..", ".", ".."),
+        ] {
+            assert_eq!((clean(path).as_str(), base(path).as_str()), (cleaned, last), "{path}");
         }
     }
 

@@ -1,14 +1,14 @@
-//! What each instruction does to a stage.
+//! What each instruction does to a stage; COPY, ADD and RUN have files of their own.
 
 use super::config::{environment, present};
 use super::env::Variables;
 use super::gostring::{plain_list, quoted_list};
 use super::graph::{Origin, expand_with};
 use super::lower::Context;
-use super::{Copy, CopyFrom, Op, Run, Step, expose, path, signal};
-use crate::dockerfile::{self, Arg, CommandLine, Instruction, Pair, Spanned, Word, expand_words};
+use super::{CopyFrom, Op, Step, expose, health, path, signal};
+use crate::dockerfile::{Arg, CommandLine, Instruction, Pair, Spanned, Word, expand_words};
 use crate::oci::{History, ImageConfig};
-use crate::source::{Diagnostic, Span};
+use crate::source::Diagnostic;
 
 /// What BuildKit writes into the history of all that comes from a Dockerfile.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -20,24 +20,24 @@ const NOT_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM
 #[derive(Debug, Clone)]
 pub(super) struct StageState {
     /// The configuration, but for its environment.
-    config: ImageConfig,
+    pub(super) config: ImageConfig,
     /// The environment of the configuration.
-    environment: Variables,
+    pub(super) environment: Variables,
     /// What words and RUN see: the environment and the ARGs, whichever was set later.
-    visible: Variables,
+    pub(super) visible: Variables,
     /// The ARGs that were declared, in order; the values do not count.
-    args: Variables,
+    pub(super) args: Variables,
     /// Whether this stage has a CMD of its own.
     has_cmd: bool,
 }
 
 /// What an instruction says once it is expanded.
-struct Said {
+pub(super) struct Said {
     /// For the history.
-    created_by: String,
+    pub created_by: String,
     /// For the user, where that is not `created_by`.
-    text: Option<String>,
-    op: Op,
+    pub text: Option<String>,
+    pub op: Op,
 }
 
 impl Said {
@@ -83,14 +83,15 @@ impl StageState {
         history.sum::<usize>() + variables.sum::<usize>()
     }
 
-    /// Applies `instruction` and returns its step. `origin` is what its `--from` means.
+    /// Applies `instruction` and returns its step. `origins` says what its `--from` means: that of COPY, or that of the mount of which
+    /// it is given the number.
     ///
     /// # Errors
     /// It cannot be expanded, or makes no sense then. There is no step; what comes after can still be looked at.
     pub fn apply(
         &mut self,
         instruction: &Spanned<Instruction>,
-        origin: Option<&Origin>,
+        origins: &dyn Fn(usize) -> Option<Origin>,
         context: &mut Context<'_>,
     ) -> Result<Step, Diagnostic> {
         let span = instruction.span;
@@ -99,8 +100,8 @@ impl StageState {
             Instruction::Env(pairs) => self.env(pairs, context)?,
             Instruction::Label(pairs) => self.label(pairs, context)?,
             Instruction::Workdir(word) => self.workdir(word, context)?,
-            Instruction::Copy(copy) => self.copy(copy, origin, context)?,
-            Instruction::Run(line) => self.run(line, context),
+            Instruction::Copy(copy) => self.copy(copy, origins(0).as_ref(), context)?,
+            Instruction::Run(run) => self.run(run, &instruction.text, origins, context)?,
             Instruction::User(word) => self.user(word, context)?,
             Instruction::Cmd(line) => {
                 let args = self.arguments(line);
@@ -141,14 +142,27 @@ impl StageState {
                 self.config.author = Some(name.clone());
                 Said::config(format!("MAINTAINER {name}"))
             }
+            Instruction::Healthcheck(check) => {
+                let (value, created_by) = health::stored(check);
+                self.config.config.other.insert("Healthcheck".into(), value);
+                Said::config(created_by)
+            }
+            Instruction::OnBuild(on_build) => {
+                self.config.config.on_build.push(on_build.trigger.clone());
+                Said { created_by: String::new(), text: Some(shown(instruction)), op: Op::Config }
+            }
         };
         let text = match (&instruction.value, said.text) {
             (_, Some(text)) => text,
             // Nothing in these is expanded: they are shown as written.
-            (Instruction::Run(_) | Instruction::Cmd(_) | Instruction::Entrypoint(_) | Instruction::Shell(_), None) => {
-                let keyword = instruction.value.keyword();
-                format!("{keyword}{}", instruction.text.get(keyword.len()..).unwrap_or_default())
-            }
+            (
+                Instruction::Run(_)
+                | Instruction::Cmd(_)
+                | Instruction::Entrypoint(_)
+                | Instruction::Shell(_)
+                | Instruction::Healthcheck(_),
+                None,
+            ) => shown(instruction),
             (_, None) => said.created_by.clone(),
         };
         let environment = match &said.op {
@@ -156,16 +170,19 @@ impl StageState {
             _ => 0,
         };
         context.charge(2 * said.created_by.len() + text.len() + environment + 400, span)?;
-        self.config.history.push(History {
-            created_by: Some(said.created_by.clone()),
-            comment: Some(COMMENT.into()),
-            empty_layer: said.op == Op::Config,
-            ..History::default()
-        });
+        // ONBUILD leaves no trace in the history.
+        if !matches!(instruction.value, Instruction::OnBuild(_)) {
+            self.config.history.push(History {
+                created_by: Some(said.created_by.clone()),
+                comment: Some(COMMENT.into()),
+                empty_layer: said.op == Op::Config,
+                ..History::default()
+            });
+        }
         Ok(Step { id: context.step(), span, text, created_by: said.created_by, op: said.op })
     }
 
-    fn expand(&self, word: &Word, context: &mut Context<'_>) -> Result<String, Diagnostic> {
+    pub(super) fn expand(&self, word: &Word, context: &mut Context<'_>) -> Result<String, Diagnostic> {
         let expanded = expand_with(word, &self.visible, context.escape)?;
         context.charge(expanded.len(), word.span)?;
         Ok(expanded)
@@ -244,7 +261,7 @@ impl StageState {
     }
 
     /// Returns the working directory of commands, without a slash at its end.
-    fn cwd(&self) -> String {
+    pub(super) fn cwd(&self) -> String {
         match self.config.config.working_dir.trim_end_matches('/') {
             "" => "/".into(),
             directory => directory.into(),
@@ -298,7 +315,7 @@ impl StageState {
     }
 
     /// Returns program and arguments, with the shell in front of a text for it.
-    fn arguments(&self, line: &CommandLine) -> Vec<String> {
+    pub(super) fn arguments(&self, line: &CommandLine) -> Vec<String> {
         match line {
             CommandLine::Exec(args) => args.clone(),
             CommandLine::Shell(text) => {
@@ -311,104 +328,21 @@ impl StageState {
             }
         }
     }
-
-    fn run(&self, line: &CommandLine, context: &Context<'_>) -> Said {
-        let args = self.arguments(line);
-        let mut created_by = String::from("RUN ");
-        let declared = self.args.iter().count();
-        if declared > 0 {
-            created_by.push_str(&format!("|{declared} "));
-            for (name, _) in self.args.iter() {
-                created_by.push_str(&format!("{name}={} ", self.visible.get(name).unwrap_or_default()));
-            }
-        }
-        created_by.push_str(&args.join(" "));
-        created_by.push_str(" # buildkit");
-
-        // The environment of the configuration first, then the ARGs; a name once, with what was set last.
-        let configured = self.environment.iter().map(|(name, value)| (name, self.visible.get(name).unwrap_or(value)));
-        let arguments = self.visible.iter().filter(|(name, _)| !self.environment.contains(name));
-        let env = configured.chain(arguments).map(|(name, value)| format!("{name}={value}")).collect();
-        let proxies = context.proxies.iter().filter(|(name, _)| !self.visible.contains(name));
-        let uncached_env = proxies.map(|(name, value)| format!("{name}={value}")).collect();
-        let run = Run { args, env, uncached_env, cwd: self.cwd(), user: self.config.config.user.clone() };
-        Said { created_by, text: None, op: Op::Run(run) }
-    }
-
-    fn copy(
-        &self,
-        copy: &dockerfile::Copy,
-        origin: Option<&Origin>,
-        context: &mut Context<'_>,
-    ) -> Result<Said, Diagnostic> {
-        let flag = |word: &Option<Word>, context: &mut Context<'_>| match word {
-            None => Ok(None),
-            Some(word) => self.expand(word, context).map(|text| Some((text, word.span)).filter(|it| !it.0.is_empty())),
-        };
-        let chown = flag(&copy.chown, context)?.map(|(owner, _)| owner);
-        let chmod = flag(&copy.chmod, context)?;
-        let mut rest = String::new();
-        if let Some(owner) = &chown {
-            rest.push_str(&format!(" --chown={owner}"));
-        }
-        if let Some((mode, _)) = &chmod {
-            rest.push_str(&format!(" --chmod={mode}"));
-        }
-        let mut sources = Vec::with_capacity(copy.sources.len());
-        for word in &copy.sources {
-            let source = self.expand(word, context)?;
-            refuse_remote(&source, word.span)?;
-            if source.is_empty() {
-                let message = format!("`{}` is empty after expansion: that copies everything", word.text);
-                context.warnings.push(Diagnostic::warning(message).at(word.span));
-            }
-            rest.push_str(&format!(" {source}"));
-            sources.push(source);
-        }
-        let destination = self.expand(&copy.destination, context)?;
-        rest.push_str(&format!(" {destination}"));
-        let from = match origin {
-            None => CopyFrom::Context,
-            Some(Origin::Stage(stage)) => CopyFrom::Stage(context.places[stage]),
-            Some(Origin::Image(name)) => CopyFrom::Image(name.clone()),
-            Some(Origin::Scratch) => return Err(Diagnostic::error("there is nothing in `scratch` to copy")),
-        };
-        let flag = copy.from.as_ref().map(|from| format!(" --from={}", from.text)).unwrap_or_default();
-        Ok(Said {
-            created_by: format!("COPY{rest} # buildkit"),
-            text: Some(format!("COPY{flag}{rest}")),
-            op: Op::Copy(Copy {
-                from,
-                sources,
-                destination: path::destination(&self.config.config.working_dir, &destination),
-                chown,
-                chmod: chmod.map(|(mode, span)| octal(&mode, span)).transpose()?,
-            }),
-        })
-    }
 }
 
-/// COPY reads files; only ADD fetches.
-fn refuse_remote(source: &str, span: Span) -> Result<(), Diagnostic> {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@"];
-    if schemes.iter().any(|scheme| source.starts_with(scheme)) {
-        return Err(Diagnostic::error("COPY cannot fetch a URL").at(span));
-    }
-    Ok(())
+/// Returns an instruction as it is written, its keyword in capitals.
+fn shown(instruction: &Spanned<Instruction>) -> String {
+    let keyword = instruction.value.keyword();
+    format!("{keyword}{}", instruction.text.get(keyword.len()..).unwrap_or_default())
 }
 
-/// Returns the mode that `text` is in octal digits.
-fn octal(text: &str, span: Span) -> Result<u32, Diagnostic> {
-    let bad = || {
-        Diagnostic::error(format!("`{text}` is not a mode"))
-            .at(span)
-            .hint("octal digits, at most 07777, as in --chmod=755")
-    };
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(bad);
+impl Origin {
+    /// Returns where files of this origin are in the plan; `None` for scratch, where there are none.
+    pub(super) fn in_plan(&self, context: &Context<'_>) -> Option<CopyFrom> {
+        match self {
+            Origin::Scratch => None,
+            Origin::Stage(stage) => Some(CopyFrom::Stage(context.places[stage])),
+            Origin::Image(name) => Some(CopyFrom::Image(name.clone())),
+        }
     }
-    if text.bytes().all(|b| b"ugoa+-=rwxXst,".contains(&b)) {
-        return Err(Diagnostic::error(format!("a symbolic mode (`{text}`) is not supported yet")).at(span));
-    }
-    Err(bad())
 }

@@ -1,3 +1,4 @@
+use super::Chmod;
 use crate::oci::{ExecConfig, ImageConfig};
 use crate::progress::StepId;
 use crate::source::Span;
@@ -69,22 +70,59 @@ pub enum Op {
     Config,
 }
 
-/// What COPY copies. Paths are still as written, variables expanded: globs and links need the tree.
+/// What COPY or ADD copies. Paths are still as written, variables expanded: globs and links need the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
-    /// Where the sources are.
+    /// Where the paths among the sources are.
     pub from: CopyFrom,
-    /// Sources, each a path or a glob (Go's filepath.Match), relative to the root of `from`.
-    pub sources: Vec<String>,
+    /// What is copied, in order.
+    pub sources: Vec<CopySource>,
     /// Absolute destination path in the image. A slash at its end means: a directory.
     pub destination: String,
     /// `--chown`, variables expanded: names or numbers.
     pub chown: Option<String>,
-    /// `--chmod`: at most 07777.
-    pub chmod: Option<u32>,
+    /// `--chmod`.
+    pub chmod: Option<Chmod>,
+    /// `--link`: what is there already does not matter.
+    pub link: bool,
+    /// `--parents`: sources keep their directories.
+    pub parents: bool,
+    /// `--exclude`: patterns as in an ignore file.
+    pub exclude: Vec<String>,
+    /// What ADD alone does; `None` for COPY.
+    pub add: Option<Add>,
 }
 
-/// Where COPY copies from.
+/// What ADD does and COPY does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Add {
+    /// `--unpack`: whether archives are unpacked. `None`: local ones are, downloads are not.
+    pub unpack: Option<bool>,
+    /// `--checksum`: "sha256:…" for a URL, a commit for a git repository.
+    pub checksum: Option<String>,
+    /// `--keep-git-dir`: whether the folder `.git` of a repository is copied, too.
+    pub keep_git_dir: bool,
+}
+
+/// One source of COPY or ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopySource {
+    /// A path or a glob (Go's filepath.Match), relative to the root of [`Copy::from`].
+    Path(String),
+    /// A file whose content stands in the Dockerfile.
+    Inline {
+        /// The name of the file.
+        name: String,
+        /// What is in it, variables expanded.
+        text: String,
+    },
+    /// ADD only: what an http or https URL leads to.
+    Url(String),
+    /// ADD only: a git repository, as written.
+    Git(String),
+}
+
+/// Where COPY, or a mount of RUN, has its files from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFrom {
     /// The build context.
@@ -93,6 +131,8 @@ pub enum CopyFrom {
     Stage(usize),
     /// An image: the string that `Graph::images` gave for it.
     Image(String),
+    /// A folder that was given a name with `--build-context`.
+    Named(String),
 }
 
 /// What RUN runs, and in which surroundings.
@@ -109,6 +149,134 @@ pub struct Run {
     pub cwd: String,
     /// `USER` as it is here ("" is root).
     pub user: String,
+    /// `--mount`, in order.
+    pub mounts: Vec<Mount>,
+    /// `--network`.
+    pub network: Network,
+    /// A here-document that begins with `#!`: a program, which `args` run as [`Script::path`].
+    pub script: Option<Script>,
+}
+
+/// A program whose text stands in the Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The name of its file.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+}
+
+impl Script {
+    /// The directory in the container where the program lies while it is run: mounted read-only, and in no layer.
+    pub const FOLDER: &'static str = "/dev/pipes";
+
+    /// Returns where the program lies.
+    pub fn path(&self) -> String {
+        format!("{}/{}", Self::FOLDER, self.name)
+    }
+}
+
+/// Which network a RUN sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Network {
+    /// That of the build.
+    #[default]
+    Default,
+    /// None but its own loopback.
+    None,
+    /// That of the host.
+    Host,
+}
+
+/// Something that is mounted while a RUN runs, and is in no layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is written.
+    pub span: Span,
+    /// Absolute path in the container, never `/`, without a slash at its end. Empty where a secret is given as a variable only.
+    pub target: String,
+    /// What is mounted.
+    pub kind: MountKind,
+}
+
+/// What is mounted while a RUN runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// Files of the context, a stage or an image.
+    Bind {
+        /// Where they are.
+        from: CopyFrom,
+        /// Absolute path there.
+        source: String,
+        /// Whether the command may write; what it writes is dropped.
+        writable: bool,
+    },
+    /// A directory that stays from build to build.
+    Cache {
+        /// Its name.
+        id: String,
+        /// What happens when two commands want it.
+        sharing: Sharing,
+        /// What it holds at first; `None`: nothing.
+        from: Option<CopyFrom>,
+        /// Absolute path in `from`.
+        source: String,
+        /// Whether the command may not write.
+        read_only: bool,
+        /// Mode, when it is made.
+        mode: u32,
+        /// Owner, when it is made.
+        uid: u32,
+        /// Group, when it is made.
+        gid: u32,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// Bytes that fit into it at the most.
+        size: Option<u64>,
+    },
+    /// A secret that the user gives to the build.
+    Secret {
+        /// Its name.
+        id: String,
+        /// The variable that holds it.
+        env: Option<String>,
+        /// Whether there is a file: not where only `env` is given.
+        file: bool,
+        /// Whether the build fails without it.
+        required: bool,
+        /// Mode of the file.
+        mode: u32,
+        /// Owner of the file.
+        uid: u32,
+        /// Group of the file.
+        gid: u32,
+    },
+    /// The socket of an ssh agent. The first one of a RUN is in the variable SSH_AUTH_SOCK, where that is not set.
+    Ssh {
+        /// Which of the agents that the user gives to the build.
+        id: String,
+        /// Whether the build fails without it.
+        required: bool,
+        /// Mode of the socket.
+        mode: u32,
+        /// Owner of the socket.
+        uid: u32,
+        /// Group of the socket.
+        gid: u32,
+    },
+}
+
+/// What happens when two commands want the same cache mount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Both have it.
+    #[default]
+    Shared,
+    /// The second one has a directory of its own.
+    Private,
+    /// The second one waits.
+    Locked,
 }
 
 /// What `lower` needs to know about an image that the Dockerfile names.
@@ -116,6 +284,30 @@ pub struct Run {
 pub struct BaseImage {
     /// Its configuration.
     pub config: ImageConfig,
+}
+
+impl Op {
+    /// Returns whether files of the build context are read: by COPY or ADD, or by a mount.
+    pub fn reads_context(&self) -> bool {
+        match self {
+            Op::Copy(copy) => {
+                copy.from == CopyFrom::Context && copy.sources.iter().any(|it| matches!(it, CopySource::Path(_)))
+            }
+            Op::Run(run) => run.mounts.iter().any(|mount| mount.kind.from() == Some(&CopyFrom::Context)),
+            Op::Workdir { .. } | Op::Config => false,
+        }
+    }
+}
+
+impl MountKind {
+    /// Returns where the files are that are mounted; `None` where they are not those of a context, stage or image.
+    pub fn from(&self) -> Option<&CopyFrom> {
+        match self {
+            MountKind::Bind { from, .. } => Some(from),
+            MountKind::Cache { from, .. } => from.as_ref(),
+            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+        }
+    }
 }
 
 impl StagePlan {

@@ -96,6 +96,16 @@ fn lines(source: &Source, all: &[Diagnostic]) -> Vec<String> {
     all.iter().map(|one| format!("{}: {}", line(one), one.message)).collect()
 }
 
+impl Copy {
+    /// Returns the sources that are paths.
+    fn paths(&self) -> Vec<&str> {
+        self.sources
+            .iter()
+            .filter_map(|it| if let CopySource::Path(path) = it { Some(path.as_str()) } else { None })
+            .collect()
+    }
+}
+
 impl Plan {
     fn last(&self) -> &StagePlan {
         &self.stages[self.target]

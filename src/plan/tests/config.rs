@@ -211,20 +211,25 @@ fn a_destination_is_absolute_and_a_directory_where_it_is_written_as_one() {
 #[test]
 fn the_sources_of_copy_are_left_to_the_one_who_has_the_tree() {
     let plan = plan("FROM base\nCOPY ../a /b/ [[]c* d/. /x/\n");
-    assert_eq!(plan.copies()[0].sources, ["../a", "/b/", "[[]c*", "d/."]);
+    assert_eq!(plan.copies()[0].paths(), ["../a", "/b/", "[[]c*", "d/."]);
 }
 
 #[test]
-fn chmod_is_octal_and_at_most_07777() {
+fn chmod_is_octal_and_at_most_07777_or_in_letters() {
     for (written, mode) in [("755", 0o755), ("0644", 0o644), ("07777", 0o7777), ("0", 0)] {
-        assert_eq!(plan(&format!("FROM base\nCOPY --chmod={written} a b\n")).copies()[0].chmod, Some(mode));
+        assert_eq!(
+            plan(&format!("FROM base\nCOPY --chmod={written} a b\n")).copies()[0].chmod,
+            Some(Chmod::Octal(mode))
+        );
     }
+    let letters = SymbolicMode::parse("u=rwX,go=rX").map(Chmod::Symbolic);
+    assert_eq!(plan("FROM base\nARG M=rX\nCOPY --chmod=u=rwX,go=$M a b\n").copies()[0].chmod, letters);
     assert_eq!(plan("FROM base\nCOPY --chmod=$unset --chown=$unset a b\n").copies()[0].chmod, None);
     for (written, message) in [
         ("888", "`888` is not a mode"),
         ("10000", "`10000` is not a mode"),
         ("z", "`z` is not a mode"),
-        ("u=rwX,go=rX", "a symbolic mode (`u=rwX,go=rX`) is not supported yet"),
+        ("u=rwQ", "`u=rwQ` is not a mode"),
     ] {
         assert_eq!(case(&format!("FROM base\nCOPY --chmod={written} a b\n")).errors(), [format!("2: {message}")]);
     }

@@ -98,7 +98,7 @@ fn a_stage_cannot_copy_from_itself_or_from_one_behind_it() {
 fn copy_from_takes_no_variables() {
     assert_eq!(
         case("ARG S=x\nFROM base AS x\nFROM base\nCOPY --from=$S a b\n").errors(),
-        ["4: `--from` takes no variables"]
+        ["4: `from` takes no variables"]
     );
 }
 

@@ -133,8 +133,8 @@ SHELL [\"$v\"]
     assert!(config.exposed_ports.contains_key("801/tcp") && config.volumes.contains_key("/v1"));
     assert_eq!((config.user.as_str(), config.stop_signal.as_deref()), ("u1", Some("SIGRTMIN+1")));
     let copy = made.plan.copies()[0];
-    assert_eq!((copy.sources[0].as_str(), copy.destination.as_str()), ("a1", "/b1"));
-    assert_eq!((copy.chown.as_deref(), copy.chmod), (Some("1"), Some(0o751)));
+    assert_eq!((copy.paths()[0], copy.destination.as_str()), ("a1", "/b1"));
+    assert_eq!((copy.chown.as_deref(), &copy.chmod), (Some("1"), &Some(Chmod::Octal(0o751))));
     assert_eq!(made.plan.runs()[0].args[2], "echo $v");
     assert_eq!(config.cmd.as_ref().unwrap()[2], "echo $v");
     assert_eq!(config.entrypoint.as_ref().unwrap()[1], "$v");
