@@ -70,6 +70,7 @@ pub struct Stage {
 /// An instruction of a stage. Words are not expanded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a file has few instructions, and most of them are the large ones")]
 pub enum Instruction {
     /// ARG, one or more.
     Arg(Vec<Arg>),
