@@ -39,6 +39,13 @@ pub enum Event {
         /// The step.
         step: StepId,
     },
+    /// A step is not in the cache, and this is what is known about why. Told only where it is asked for.
+    Missed {
+        /// The step.
+        step: StepId,
+        /// What changed, or why nothing is known of that: each without a full stop, at least one.
+        reasons: Vec<String>,
+    },
     /// A RUN step wrote something. Bytes as they came, not lines.
     Output {
         /// The step.
@@ -61,6 +68,20 @@ pub enum Event {
     Warning {
         /// Without a full stop.
         message: String,
+        /// Line in the Dockerfile, from 1, where there is one.
+        line: Option<usize>,
+    },
+    /// Something the user should know of the Dockerfile. The build goes on. For programs it is a warning that says more.
+    #[serde(rename = "warning")]
+    Finding {
+        /// The check that found it, where it is a matter of a check.
+        rule: Option<&'static str>,
+        /// Without a full stop.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// The name of the Dockerfile.
+        file: String,
         /// Line in the Dockerfile, from 1, where there is one.
         line: Option<usize>,
     },

@@ -46,6 +46,8 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The check that found it; `None` where it is no matter of a check.
+    pub rule: Option<&'static str>,
 }
 
 /// A line of the source is cut to about this many bytes around the place, so that a line of megabytes stays readable.
@@ -94,6 +96,11 @@ impl Source {
         self.line_starts.partition_point(|&start| start <= position.min(self.text.len()))
     }
 
+    /// Returns the text of the line `number` (from 1), without its line end; empty where there is no such line.
+    pub fn line_text(&self, number: usize) -> &str {
+        if number == 0 || number > self.line_starts.len() { "" } else { &self.text[self.line(number)] }
+    }
+
     /// Returns the bytes of line `number` (from 1), without its line end.
     fn line(&self, number: usize) -> Range<usize> {
         let start = self.line_starts[number - 1];
@@ -106,7 +113,14 @@ impl Source {
 impl Diagnostic {
     /// Returns an error.
     pub fn error(message: impl Into<String>) -> Self {
-        Diagnostic { severity: Severity::Error, message: message.into(), span: None, label: None, hint: None }
+        Diagnostic {
+            severity: Severity::Error,
+            message: message.into(),
+            span: None,
+            label: None,
+            hint: None,
+            rule: None,
+        }
     }
 
     /// Returns a warning.
@@ -135,6 +149,13 @@ impl Diagnostic {
         self
     }
 
+    /// Sets the check that found it.
+    #[must_use]
+    pub fn rule(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
+        self
+    }
+
     /// Sets what to do about it, where there is something.
     #[must_use]
     pub fn maybe_hint(mut self, hint: Option<String>) -> Self {
@@ -158,7 +179,11 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group = annotate_snippets::Group::with_title(level.primary_title(escaped(&self.message)));
+        let mut title = level.primary_title(escaped(&self.message));
+        if let Some(rule) = self.rule {
+            title = title.id(rule);
+        }
+        let mut group = annotate_snippets::Group::with_title(title);
         if let Some(span) = self.span {
             let line = source.line_of(span.start);
             let (text, place) = shown_line(&source.text, source.line(line), span);

@@ -170,6 +170,22 @@ impl Selection {
         hasher.finalize().into()
     }
 
+    /// Hands to `then` each path that is read, from the root of the source tree, and a digest of all that counts of it.
+    pub(super) fn each_content(&self, then: &mut dyn FnMut(String, String)) {
+        let mut hand = |path: &TreePath, node: &Node| {
+            let mut hasher = Sha256::new();
+            self.digest_file(&mut hasher, b"", node);
+            let digest: [u8; 32] = hasher.finalize().into();
+            then(path.to_string(), digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect());
+        };
+        for source in &self.sources {
+            match source {
+                Source::Dir { at, files } => files.iter().for_each(|(path, node)| hand(&at.join(path), node)),
+                Source::File { at, node, .. } => hand(at, node),
+            }
+        }
+    }
+
     /// Returns what the user should know, one line each, without control characters.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -14,9 +14,11 @@ mod copy_plan;
 mod copy_select;
 mod cover;
 mod error;
+mod explain;
 mod guard;
 mod in_place;
 mod pack;
+mod preview;
 mod run;
 mod run_step;
 mod running;
@@ -35,6 +37,7 @@ pub use copy_plan::{CopyItem, CopyPlan};
 pub use copy_select::{CopyError, Selection, select};
 pub use error::BuildError;
 pub use pack::Times;
+pub use preview::{StagePreview, StepPreview, StepState};
 pub use run::{Command, not_started};
 pub use schedule::{Builder, Built, Isolation, obstacle};
 pub use users::{User, UserError, lookup_owner, lookup_user};
@@ -51,6 +54,8 @@ pub const MAX_LAYERS: usize = 498;
 pub struct BuildOptions {
     /// Whether results of earlier builds are used. They are remembered in any case.
     pub cache: CacheUse,
+    /// Whether it is said why a step is not in the cache.
+    pub explain: Explain,
     /// Steps that run at the same time at the most.
     pub jobs: usize,
     /// How the layers of the image are compressed.
@@ -68,6 +73,16 @@ pub enum CacheUse {
     Use,
     /// Not at all.
     Ignore,
+}
+
+/// Whether it is said why a step is not in the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Explain {
+    /// No, and nothing is read for it.
+    #[default]
+    No,
+    /// Yes.
+    Misses,
 }
 
 /// Seconds since 1970.

@@ -67,14 +67,14 @@ impl std::fmt::Debug for Builder<'_> {
 }
 
 impl Builder<'_> {
-    fn place(&self) -> StepPlace {
+    pub(super) fn place(&self) -> StepPlace {
         match self.mode() {
             Some(Mode::Chroot { .. }) => StepPlace::Chroot,
             _ => StepPlace::Namespaces,
         }
     }
 
-    fn on_disk(&self) -> OnDisk {
+    pub(super) fn on_disk(&self) -> OnDisk {
         let mut on_disk = self.on_disk_of_mode();
         // Nobody must stack layers whose whiteouts are in their indexes only.
         if on_disk.owners != Owners::Caller && !self.store.has_whiteouts() {
@@ -150,26 +150,8 @@ impl Builder<'_> {
         options: &BuildOptions,
     ) -> Result<Built, BuildError> {
         unbuilt::check(plan)?;
-        let states = vec![StageState::Running; plan.stages.len()];
-        let mut work = Work {
-            store: self.store,
-            plan,
-            bases,
-            context,
-            options,
-            sink: self.sink,
-            control: self.control,
-            on_disk: self.on_disk(),
-            stages: (Mutex::new(states), Condvar::new()),
-            selections: Mutex::new(HashMap::new()),
-            running: Running::default(),
-            place: self.place(),
-            no_overlay: OnceLock::new(),
-            told_cost: AtomicBool::new(false),
-            warned: AtomicBool::new(false),
-            unpacking: Mutex::new(()),
-            stubs: Stubs::new(self.store),
-        };
+        let begun = Begin { store: self.store, sink: self.sink, control: self.control };
+        let mut work = begun.work((self.on_disk(), self.place()), plan, bases, context, options);
         let mut replayed = replay(&work)?;
         if let Some(image) = replayed.image(&work)? {
             return Ok(image);
@@ -265,6 +247,45 @@ impl Builder<'_> {
         tree.bring(&view, self.control)?;
         let place = self.place().of(&tree);
         attached(in_place::prepare(command, &view, &mut tree, &active, on_disk.owners, place)?.spec)
+    }
+}
+
+/// What a build begins with.
+pub(super) struct Begin<'a> {
+    pub store: &'a Store,
+    pub sink: &'a dyn Sink,
+    pub control: &'a Control,
+}
+
+impl<'a> Begin<'a> {
+    /// Returns a build of `plan` that has not begun; `place` says how files lie on disk, and what is around the steps.
+    pub fn work(
+        self,
+        place: (OnDisk, StepPlace),
+        plan: &'a Plan,
+        bases: &'a BTreeMap<String, Image>,
+        context: Option<&'a Context>,
+        options: &'a BuildOptions,
+    ) -> Work<'a> {
+        Work {
+            store: self.store,
+            plan,
+            bases,
+            context,
+            options,
+            sink: self.sink,
+            control: self.control,
+            on_disk: place.0,
+            stages: (Mutex::new(vec![StageState::Running; plan.stages.len()]), Condvar::new()),
+            selections: Mutex::new(HashMap::new()),
+            running: Running::default(),
+            place: place.1,
+            no_overlay: OnceLock::new(),
+            told_cost: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
+            unpacking: Mutex::new(()),
+            stubs: Stubs::new(self.store),
+        }
     }
 }
 

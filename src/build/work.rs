@@ -22,7 +22,7 @@ use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, MAX_LAYERS, copy, users};
+use super::{BuildError, BuildOptions, Explain, MAX_LAYERS, copy, users};
 
 /// What is known of a stage at some step.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ pub(super) struct Work<'a> {
     pub on_disk: OnDisk,
     /// For each stage of the plan, and a bell that rings when one changes.
     pub stages: (Mutex<Vec<StageState>>, Condvar),
-    /// What the COPY steps read from the context: found once, used for the key and for copying.
+    /// What the COPY steps read: found once, used for the key and for copying.
     pub selections: Mutex<HashMap<usize, Arc<Selection>>>,
     /// What is around the steps.
     pub place: StepPlace,
@@ -80,8 +80,9 @@ pub(super) struct Work<'a> {
 }
 
 /// A cache key, and how sure it is.
-enum Lookup {
-    Hit(CachedStep),
+pub(super) enum Lookup {
+    /// What is there, and the key under which it was found.
+    Hit(CachedStep, String),
     /// The keys under which the result is to be remembered.
     Miss(Vec<String>),
 }
@@ -154,7 +155,7 @@ impl Work<'_> {
     }
 
     /// Returns a stage that is done, without waiting.
-    fn done(&self, stage: usize) -> Option<Progress> {
+    pub fn done(&self, stage: usize) -> Option<Progress> {
         match &self.stages.0.lock().unwrap_or_else(PoisonError::into_inner)[stage] {
             StageState::Done(progress) => Some(progress.clone()),
             _ => None,
@@ -190,7 +191,8 @@ impl Work<'_> {
             {
                 return missing;
             }
-            let Lookup::Hit(hit) = self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))?
+            let Lookup::Hit(hit, _) =
+                self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))?
             else {
                 return missing;
             };
@@ -230,7 +232,7 @@ impl Work<'_> {
         }
         .flatten();
         let keys = match self.look_up(step, chain, Depth::Full)? {
-            Lookup::Hit(hit) => {
+            Lookup::Hit(hit, _) => {
                 self.sink.emit(Event::Cached { step: step.id });
                 return Ok((chain.with(hit.layer), Some(hit.created)));
             }
@@ -245,15 +247,21 @@ impl Work<'_> {
                 return Ok((chain.with(done.layer), Some(done.created)));
             }
         };
+        if self.options.explain == Explain::Misses {
+            let reasons = self.reasons(step, &self.record(step, chain, &keys));
+            self.sink.emit(Event::Missed { step: step.id, reasons });
+        }
         self.sink.emit(Event::Started { step: step.id });
         let began = Instant::now();
         let result = self.act(step, chain, source.as_ref(), tree);
         self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
         let layer = result?;
         let done = CachedStep { layer: layer.id, created: super::now() };
-        for key in keys {
-            self.store.remember(&key, &done)?;
+        for key in &keys {
+            self.store.remember(key, &done)?;
         }
+        // It only explains: that it cannot be written is no reason to fail.
+        let _ = self.store.remember_why(&self.place_of(step), &key, &self.record(step, chain, &keys));
         self.running.done(key, done.clone());
         Ok((chain.with(done.layer), Some(done.created)))
     }
@@ -329,10 +337,7 @@ impl Work<'_> {
             (None, Some(context)) => context,
             (None, None) => unreachable!("a plan that copies from the context comes with one"),
         };
-        let selection = match source {
-            Some(_) => Arc::new(select(copy, tree)?),
-            None => self.selection(step, copy, tree)?,
-        };
+        let selection = self.selection(step, copy, tree)?;
         let plan = selection.plan(below, owner)?;
         for message in &plan.warnings {
             self.sink.emit(Event::Warning { message: message.clone(), line: None });
@@ -341,10 +346,14 @@ impl Work<'_> {
         copy::copy(&plan, tree, source.is_some(), composer)
     }
 
-    /// Returns what a COPY from the context selects.
+    /// Returns what was found to be selected by `step`, if it was looked at.
+    pub fn selected(&self, step: &Step) -> Option<Arc<Selection>> {
+        self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id.0).cloned()
+    }
+
+    /// Returns what a COPY selects: looked at once.
     fn selection(&self, step: &Step, copy: &plan::Copy, tree: &dyn Tree) -> Result<Arc<Selection>, BuildError> {
-        let known = self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id.0).cloned();
-        if let Some(known) = known {
+        if let Some(known) = self.selected(step) {
             return Ok(known);
         }
         let selection = Arc::new(select(copy, tree)?);
@@ -361,7 +370,16 @@ impl Work<'_> {
         }
     }
 
-    fn look_up(&self, step: &Step, below: &Chain, depth: Depth) -> Result<Lookup, BuildError> {
+    /// Returns as [`source_chain`](Self::source_chain), without waiting; `None` also where it is not known.
+    pub fn known_source(&self, from: &CopyFrom) -> Option<Chain> {
+        match from {
+            CopyFrom::Stage(at) => self.done(*at).map(|progress| progress.chain),
+            CopyFrom::Image(name) => self.bases.get(name).map(|image| Chain::of_image(image, self.store)),
+            _ => None,
+        }
+    }
+
+    pub fn look_up(&self, step: &Step, below: &Chain, depth: Depth) -> Result<Lookup, BuildError> {
         let definition = definition(&step.op);
         let mut keys = Vec::new();
         match &step.op {
@@ -380,7 +398,7 @@ impl Work<'_> {
                     keys.push(step_key(below, &definition, &[("layers", &source.identity().0)]));
                     if depth == Depth::Full && self.hit(&keys[0].to_string()).is_none() {
                         let view = self.view(&source)?;
-                        let digest = select(copy, &view)?.digest();
+                        let digest = self.selection(step, copy, &view)?.digest();
                         keys.push(step_key(below, &definition, &[("content", &digest)]));
                     }
                 }
@@ -393,7 +411,7 @@ impl Work<'_> {
                 for earlier in &keys[..at] {
                     self.store.remember(earlier, &hit)?;
                 }
-                return Ok(Lookup::Hit(hit));
+                return Ok(Lookup::Hit(hit, key.clone()));
             }
         }
         Ok(Lookup::Miss(keys))
@@ -414,7 +432,7 @@ impl Work<'_> {
 
 /// How far a look-up goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Depth {
+pub(super) enum Depth {
     /// Reads no layers.
     Quick,
     /// Reads what it takes to be sure.

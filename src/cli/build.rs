@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
 use super::{names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse, Isolation};
+use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse, Explain, Isolation};
 use crate::context::{Context, ContextOptions};
 use crate::dockerfile;
 use crate::output::{self, Location};
@@ -74,6 +74,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     };
     let options = BuildOptions {
         cache: if request.use_cache { CacheUse::Use } else { CacheUse::Ignore },
+        explain: if request.explain { Explain::Misses } else { Explain::No },
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         compression: request.compression,
         times: request.times,

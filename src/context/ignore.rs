@@ -74,6 +74,11 @@ impl IgnoreRules {
         self.rules.is_empty()
     }
 
+    /// Returns whether a rule takes paths back in.
+    pub fn takes_back(&self) -> bool {
+        self.rules.iter().any(|rule| rule.includes)
+    }
+
     /// Returns whether the rules leave `path` out. The root is never left out.
     pub fn is_ignored(&self, path: &TreePath) -> bool {
         self.deciding(path).is_some_and(|rule| !rule.includes)

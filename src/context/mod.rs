@@ -115,6 +115,18 @@ impl Context {
         Some(Ignored { file: self.ignore_file.as_deref()?, line, rule })
     }
 
+    /// Returns the rule that leaves out what COPY calls `source`, all of it; `None` where none does, or it cannot be said
+    /// without looking at files.
+    pub fn explain_source(&self, source: &str) -> Option<Ignored<'_>> {
+        let path = TreePath::new(source).ok()?;
+        let ignored = self.explain(&path)?;
+        // What a pattern matches may be taken back in, though the pattern itself reads as if it were left out.
+        if source.split('/').any(Glob::is_pattern) {
+            return (!self.rules.takes_back()).then_some(ignored);
+        }
+        matches!(self.lookup(&path), Ok(None)).then_some(ignored)
+    }
+
     /// Opens `dir` without rules and without a memory.
     fn plain(dir: &Path) -> Result<Self, ContextError> {
         let open = HostDir::open(dir).map_err(|source| ContextError::Open { path: dir.to_path_buf(), source })?;

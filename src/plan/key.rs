@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Add, Chmod, Copy, CopyFrom, CopySource, Mount, MountKind, Network, Op, Run, Script, Sharing};
@@ -37,45 +38,84 @@ impl fmt::Debug for CacheKey {
 /// assert_ne!(a.finish(), b.finish());
 /// ```
 #[derive(Debug, Clone)]
-pub struct KeyBuilder(Sha256);
+pub struct KeyBuilder {
+    hasher: Sha256,
+    /// What was added, where somebody wants to know.
+    recorded: Option<Vec<Component>>,
+}
+
+/// A field of a key, or one part of a list: what a key is made of, as far as it can be kept. Values may be secrets by mistake, so
+/// there is only a digest of each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Component {
+    /// The tag of the field or list.
+    pub tag: String,
+    /// The name of a variable, in a list of variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The first 16 hexadecimal digits of the SHA-256 of the value.
+    pub digest: String,
+}
+
+impl Component {
+    fn new(tag: &str, value: &[u8]) -> Self {
+        // Of a variable the name is no secret.
+        let text = std::str::from_utf8(value).ok().filter(|_| tag == "env");
+        let name = text.and_then(|text| text.split_once('=')).map(|(name, _)| name.to_owned());
+        Component { tag: tag.into(), name, digest: short_digest(value) }
+    }
+}
+
+/// Returns the first 16 hexadecimal digits of the SHA-256 of `bytes`: enough to tell that something changed.
+pub fn short_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
 
 impl KeyBuilder {
     /// Returns a builder for keys of one kind, which is named by `domain`: keys of different kinds are never equal.
     pub fn new(domain: &str) -> Self {
-        let mut builder = KeyBuilder(Sha256::new());
+        let mut builder = KeyBuilder { hasher: Sha256::new(), recorded: None };
         builder.bytes(b"coracle-key").bytes(&FORMAT_VERSION.to_le_bytes()).bytes(domain.as_bytes());
         builder
     }
 
+    fn record(&mut self, tag: &str, value: &[u8]) {
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push(Component::new(tag, value));
+        }
+    }
+
     /// Adds `bytes` under `tag`.
     pub fn field(&mut self, tag: &str, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.0.update(b"f");
+        self.record(tag, bytes.as_ref());
+        self.hasher.update(b"f");
         self.bytes(tag.as_bytes()).bytes(bytes.as_ref())
     }
 
     /// Adds a list of parts under `tag`, in order.
     pub fn list<T: AsRef<[u8]>>(&mut self, tag: &str, parts: impl IntoIterator<Item = T>) -> &mut Self {
-        self.0.update(b"l");
+        self.hasher.update(b"l");
         self.bytes(tag.as_bytes());
         let mut count = 0u64;
         for part in parts {
-            self.0.update(b"i");
+            self.record(tag, part.as_ref());
+            self.hasher.update(b"i");
             self.bytes(part.as_ref());
             count += 1;
         }
-        self.0.update(b"e");
-        self.0.update(count.to_le_bytes());
+        self.hasher.update(b"e");
+        self.hasher.update(count.to_le_bytes());
         self
     }
 
     /// Returns the key of all that was added.
     pub fn finish(&self) -> CacheKey {
-        CacheKey(self.0.clone().finalize().into())
+        CacheKey(self.hasher.clone().finalize().into())
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.update((bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.hasher.update((bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
         self
     }
 }
@@ -83,7 +123,16 @@ impl KeyBuilder {
 /// Returns the key of what `op` itself says. Not in it: what the op finds (the parent, the files that are copied or mounted), what
 /// secrets and caches hold, and [`Run::uncached_env`].
 pub fn definition(op: &Op) -> CacheKey {
-    let mut key = KeyBuilder::new("definition");
+    described(op, KeyBuilder::new("definition")).finish()
+}
+
+/// Returns what the key of `op` is made of.
+pub fn components(op: &Op) -> Vec<Component> {
+    let builder = KeyBuilder { recorded: Some(Vec::new()), ..KeyBuilder::new("definition") };
+    described(op, builder).recorded.unwrap_or_default()
+}
+
+fn described(op: &Op, mut key: KeyBuilder) -> KeyBuilder {
     match op {
         Op::Workdir { path, user } => {
             key.field("op", "workdir").field("path", path).field("user", user);
@@ -94,7 +143,7 @@ pub fn definition(op: &Op) -> CacheKey {
             key.field("op", "config");
         }
     }
-    key.finish()
+    key
 }
 
 /// The kind only: which it is, is told by its content.

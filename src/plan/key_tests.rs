@@ -126,3 +126,19 @@ fn fields_lists_and_domains_do_not_run_into_each_other() {
         assert!(!keys[..index].contains(key), "key {index}");
     }
 }
+
+// What explains a miss must never hold a value: a build argument may be a secret.
+#[test]
+fn the_components_of_a_key_have_names_of_variables_and_digests_only() {
+    let of = |run: Run| components(&Op::Run(run));
+    let before = of(run());
+    let mut changed = run();
+    changed.env[1] = "A=secret".into();
+    let after = of(changed);
+    let different: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
+    let [(a, b)] = different[..] else { panic!("{different:?}") };
+    assert_eq!((a.tag.as_str(), a.name.as_deref()), ("env", Some("A")));
+    assert_eq!((b.tag.as_str(), b.name.as_deref()), ("env", Some("A")));
+    let json = serde_json::to_string(&after).unwrap();
+    assert!(!json.contains("secret") && !json.contains("make"), "{json}");
+}

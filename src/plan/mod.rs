@@ -24,7 +24,7 @@ mod step;
 
 pub use chmod::{Chmod, SymbolicMode};
 pub use graph::{Graph, GraphOptions, ImageUse};
-pub use key::{CacheKey, FORMAT_VERSION, KeyBuilder, definition};
+pub use key::{CacheKey, Component, FORMAT_VERSION, KeyBuilder, components, definition, short_digest};
 pub use step::*;
 
 #[cfg(test)]

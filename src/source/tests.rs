@@ -115,3 +115,20 @@ fn lines_count_from_one() {
     let source = Source::new("f", "a\nb\n");
     assert_eq!([0, 1, 2, 3, 4, 99].map(|at| source.line_of(at)), [1, 1, 2, 2, 3, 3]);
 }
+
+#[test]
+fn the_check_that_found_something_is_named() {
+    let source = Source::new("Dockerfile", "FROM $a\n");
+    let found = Diagnostic::warning("`a` is not declared").at(5..7).rule("UndefinedArgInFrom");
+    assert!(
+        found
+            .render(&source, false)
+            .starts_with("warning[UndefinedArgInFrom]: `a` is not declared\n --> Dockerfile:1:6\n")
+    );
+}
+
+#[test]
+fn lines_are_counted_from_one() {
+    let source = Source::new("Dockerfile", "a\r\n\nb");
+    assert_eq!([0, 1, 2, 3, 4].map(|line| source.line_text(line)), ["", "a", "", "b", ""]);
+}

@@ -130,6 +130,14 @@ impl Store {
                 _ => done.remove(&file, Kind::CacheEntry),
             }
         }
+        // What explains a step goes with its record.
+        for file in files(&self.why_dir(), 2) {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let step = self.root().join("cache/steps").join(name.get(..2).unwrap_or("xx")).join(name);
+            if !step.exists() {
+                done.remove(&file, Kind::Record);
+            }
+        }
         if keep == Keep::Named {
             for file in [files(&self.context_cache(), 1), files(&self.root().join("cache/images"), 1)].concat() {
                 done.remove(&file, Kind::CacheEntry);

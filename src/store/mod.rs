@@ -7,6 +7,7 @@ mod active;
 mod blob;
 mod cache;
 mod error;
+mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod gc;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{Assignment, Compression, LimitArgs, OutputSpec, Timestamp};
+use super::{Assignment, CallArgs, Compression, LimitArgs, OutputSpec, Timestamp};
 use crate::cli::progress::Mode;
 
 /// When a base image is looked for outside of the store.
@@ -116,4 +116,7 @@ pub struct BuildArgs {
     /// What each RUN step may use.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What is told of the build, or done in its place.
+    #[command(flatten)]
+    pub call: CallArgs,
 }

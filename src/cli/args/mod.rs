@@ -2,12 +2,14 @@
 //! means is worked out by [`Request`](super::request::Request).
 
 mod build;
+mod call;
 mod limits;
 mod output;
 mod unbuilt;
 mod value;
 
 pub use build::{BuildArgs, Isolation, PullPolicy};
+pub use call::CallArgs;
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
 pub use value::{Assignment, Timestamp, ValueError};

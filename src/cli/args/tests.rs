@@ -167,6 +167,9 @@ Limits:
       --ulimit <NAME=SOFT[:HARD]>  A limit of each process, as nofile=1024:4096; can be repeated
       --shm-size <SIZE>            Size of /dev/shm [default: 64m]
 
+Ask before or after:
+      --explain  Say of each step that is not in the cache what changed
+
 Everywhere:
       --root <DIR>  The store [default: $CORACLE_ROOT, or coracle in the XDG data folder]
   -h, --help        Print this help

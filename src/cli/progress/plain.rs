@@ -61,6 +61,11 @@ impl View for Plain {
                 self.begin(at, *step, out).cached = true;
                 writeln!(out, "{} CACHED", number(*step))
             }
+            Event::Missed { step, reasons } => {
+                self.begin(at, *step, out);
+                let line = |reason: &String| writeln!(out, "{} MISS {}", number(*step), visible(reason));
+                reasons.iter().try_for_each(line)
+            }
             Event::Output { .. } => Ok(()),
             Event::Transfer { what, done, total } => {
                 let first = *self.transfers.entry(what.clone()).or_insert(at);
@@ -83,6 +88,12 @@ impl View for Plain {
                 writeln!(out, "warning: line {line}: {}", visible(message))
             }
             Event::Warning { message, line: None } => writeln!(out, "warning: {}", visible(message)),
+            Event::Finding { rule, message, hint, file, line } => {
+                let rule = rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+                let hint = hint.iter().map(|hint| format!("\n  = hint: {}", visible(hint))).collect::<String>();
+                writeln!(out, "warning: {rule}{} ({}{line}){hint}", visible(message), visible(file))
+            }
             Event::Finished { step, took, ok } => {
                 if std::mem::take(&mut self.begin(at, *step, out).cached) {
                     return;

@@ -262,9 +262,12 @@ fn json_lines_are_as_the_document_says() {
     play(&progress, 10_000);
     progress.emit(Event::Warning { message: "without a line".into(), line: None });
     progress.emit(transfer("stream", 1, None));
+    progress.emit(Event::Missed { step: StepId(1), reasons: vec!["file changed: a".into()] });
+    let (file, rule) = ("Dockerfile".to_owned(), Some("UndefinedVar"));
+    progress.emit(Event::Finding { rule, message: "m".into(), hint: None, file, line: Some(2) });
     let failure = Failure::rendered(ExitStatus::Failed, "error: no").with_hint("try").with_output(vec!["a".into()]);
     let text = written.text() + &error_line(jiff::Timestamp::UNIX_EPOCH, &failure).expect("a line");
-    assert_eq!(text.lines().count(), script().len() + 3);
+    assert_eq!(text.lines().count(), script().len() + 5);
     let mut seen = std::collections::BTreeSet::new();
     for line in text.lines() {
         let value: Value = serde_json::from_str(line).expect(line);
@@ -283,6 +286,22 @@ fn json_lines_are_as_the_document_says() {
         all.sort();
         all
     });
+}
+
+#[test]
+fn a_finding_has_its_check_its_file_and_its_line() {
+    let (progress, written) = progress(Mode::Plain);
+    let finding = |rule, hint: Option<&str>, line| Event::Finding {
+        rule,
+        message: "m".into(),
+        hint: hint.map(str::to_owned),
+        file: "Dockerfile".into(),
+        line,
+    };
+    progress.emit(finding(Some("UndefinedVar"), Some("did you mean `b`?"), Some(2)));
+    progress.emit(finding(None, None, None));
+    let want = "warning: UndefinedVar: m (Dockerfile:2)\n  = hint: did you mean `b`?\nwarning: m (Dockerfile)\n";
+    assert_eq!(written.text(), want);
 }
 
 #[test]

@@ -160,6 +160,20 @@ impl View for Tty {
                 let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
                 self.settled.push(beside("warning", format!("{place}{}", visible(message)), Look::Warning));
             }
+            Event::Missed { step, reasons } => {
+                let head = self.steps.entry(*step).or_default().head.clone();
+                self.settled.push(beside("miss", head, Look::Dim));
+                self.settled
+                    .extend(reasons.iter().map(|reason| beside("", format!("│ {}", visible(reason)), Look::Dim)));
+            }
+            Event::Finding { rule, message, hint, file, line } => {
+                let rule = rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+                let text = format!("{rule}{} ({}{line})", visible(message), visible(file));
+                self.settled.push(beside("warning", text, Look::Warning));
+                let hint = hint.iter().map(|hint| beside("", format!("= hint: {}", visible(hint)), Look::Normal));
+                self.settled.extend(hint);
+            }
             Event::Isolation { mode } => {
                 self.settled.push(beside("", format!("isolation: {}", visible(mode)), Look::Dim));
             }

@@ -52,6 +52,8 @@ pub struct BuildRequest {
     pub compression: Compression,
     /// What each RUN step may use.
     pub limits: Limits,
+    /// Whether it is said of each step that is not in the cache what changed.
+    pub explain: bool,
     /// What the user should know about these flags, each to be shown as a warning.
     pub warnings: Vec<String>,
 }
@@ -127,6 +129,7 @@ impl BuildRequest {
             times,
             compression: args.compression,
             limits: super::limits(args.limits)?,
+            explain: args.call.explain,
             warnings: unknown.into_iter().collect(),
         })
     }

@@ -66,6 +66,7 @@ fn a_build_of_this_folder_has_the_defaults() {
         times: Times::Keep,
         compression: Compression::GZIP,
         limits: Limits::default(),
+        explain: false,
         warnings: vec![],
     };
     assert_eq!(build("build ."), Ok(want));
@@ -102,6 +103,7 @@ fn a_build_with_every_flag() {
         times: Times::Set(1_700_000_000),
         compression: Compression::Zstd(9),
         limits: Limits::default(),
+        explain: false,
         warnings: vec![],
     };
     assert_eq!(build_in(&environment, &words.split_whitespace().collect::<Vec<_>>()), Ok(want));
