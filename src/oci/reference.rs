@@ -154,6 +154,37 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// Returns the reference with this tag and digest at another place: `name` is a registry, whatever it looks like, and a
+    /// repository in it.
+    ///
+    /// # Errors
+    /// [`ReferenceError`] where it is not.
+    pub fn moved_to(&self, name: &str) -> Result<Self, ReferenceError> {
+        let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
+        if repository.is_empty() {
+            return Err(ReferenceError::Empty { text: cut(name) });
+        }
+        check_repository(repository)?;
+        if !is_host(registry) {
+            return Err(ReferenceError::Registry { registry: cut(registry) });
+        }
+        if name.len() > MAX_NAME {
+            return Err(ReferenceError::Long { length: name.len() });
+        }
+        Ok(Reference { registry: registry.to_owned(), repository: repository.to_owned(), ..self.clone() })
+    }
+
+    /// Returns the reference with another tag and without a digest.
+    ///
+    /// # Errors
+    /// [`ReferenceError::Tag`].
+    pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
+        if !is_tag(tag) {
+            return Err(ReferenceError::Tag { tag: cut(tag) });
+        }
+        Ok(Reference { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
     /// Returns registry and repository, without tag and digest: `docker.io/library/demoweb`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
