@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("context", &["oci", "tree", "progress", "runtime"]),
     ("store", &["oci", "tree", "progress", "runtime"]),
     ("layer", &["oci", "tree", "runtime"]),
+    ("registry", &["oci", "progress", "net", "config"]),
     ("build", &["source", "oci", "tree", "progress", "plan", "context", "store", "layer", "runtime"]),
     ("output", &["oci", "tree", "progress", "store", "layer"]),
     (
@@ -35,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "context",
             "store",
             "layer",
+            "registry",
             "build",
             "output",
             "runtime",

@@ -34,7 +34,7 @@ pub enum Body<'a> {
         /// Its length in bytes. It must give exactly as many.
         length: u64,
         /// Opens it from its start.
-        open: &'a (dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync),
+        open: &'a (dyn Fn() -> io::Result<Box<dyn Read + Send + 'a>> + Sync),
     },
 }
 
@@ -75,6 +75,11 @@ impl<'a> Request<'a> {
     /// [`NetError::BadUrl`] where it is none with a host.
     pub fn get(url: &str) -> Result<Self, NetError> {
         Ok(Request::new(Method::GET, parse_url(url)?))
+    }
+
+    /// Returns the URL that is asked for.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
     /// Adds a header. Authorization and Cookie are left out once a redirect leads to another host.

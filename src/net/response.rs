@@ -2,12 +2,14 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use ureq::http::{HeaderMap, Method};
 use url::Url;
 
 use super::agent::Cancel;
 use super::error::{NetError, Wait};
 use super::request::place;
+use super::retry::retry_after;
 use super::send::failed;
 
 /// Bytes a second that a body must at least come with. Less is a peer that means harm, or of no use.
@@ -60,6 +62,11 @@ impl Response {
     /// Returns how many bytes the body has, where the peer says so.
     pub fn length(&self) -> Option<u64> {
         self.header("content-length").and_then(|length| length.trim().parse().ok())
+    }
+
+    /// Returns how long the peer wants to be left alone (Retry-After), where it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after").and_then(|value| retry_after(value, Timestamp::now()))
     }
 
     /// Returns this answer if its status is 2xx.

@@ -2,7 +2,6 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use ureq::http::{HeaderName, HeaderValue, Method, header};
 use ureq::{Error, SendBody, Timeout};
 use url::Url;
@@ -11,7 +10,7 @@ use super::agent::Agent;
 use super::error::{NetError, Wait};
 use super::request::{Body, Request, host, parse_url, place};
 use super::response::Response;
-use super::retry::{retry_after, transient};
+use super::retry::transient;
 use super::tls::{Plain, Security};
 
 /// Redirects that are followed for one request.
@@ -33,7 +32,7 @@ impl Agent {
             let result = self.attempt(&request);
             let asked = match &result {
                 Ok(response) if !transient(response.status) => return result,
-                Ok(response) => response.header("retry-after").and_then(|value| retry_after(value, Timestamp::now())),
+                Ok(response) => response.retry_after(),
                 Err(error) if !error.is_transient() => return result,
                 Err(_) => None,
             };
@@ -202,7 +201,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 
 /// Gives exactly as many bytes as were promised, and keeps why it cannot.
 struct Source<'a> {
-    inner: Box<dyn Read + Send>,
+    inner: Box<dyn Read + Send + 'a>,
     left: u64,
     failed: &'a mut Option<io::Error>,
 }

@@ -114,6 +114,16 @@ impl<W: Write> DigestWriter<W> {
         DigestWriter { inner, hasher: sha2::Sha256::new(), written: 0 }
     }
 
+    /// Returns how many bytes were written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Returns `inner`, to change how it takes what comes.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
     /// Returns `inner`, the digest of all that was written, and its length in bytes.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest(self.hasher.finalize().into()), self.written)

@@ -89,7 +89,7 @@ impl Store {
         Ok(digest)
     }
 
-    fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
+    pub(super) fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         loop {
             // Processes of different pid namespaces may have the same number: then the next serial is free.
@@ -207,7 +207,7 @@ pub(super) fn open_regular(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
+pub(super) fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
     let Ok(Some(mut file)) = open_regular(path) else { return false };
     if !file.metadata().is_ok_and(|metadata| metadata.len() == size) {
         return false;
@@ -216,6 +216,13 @@ fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
     let read = io::copy(&mut BufReader::with_capacity(256 << 10, &mut file), &mut hash);
     let (_, found, length) = hash.finish();
     read.is_ok() && (found, length) == (*digest, size)
+}
+
+/// Returns whether `file` is what lies at `path` now.
+pub(super) fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |meta: &fs::Metadata| (meta.dev(), meta.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
 fn verify(what: &str, expected: (&Digest, u64), found: (&Digest, u64)) -> Result<(), StoreError> {

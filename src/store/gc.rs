@@ -180,6 +180,9 @@ impl Store {
             }
         }
         // Nobody else is here, so all that is still there is left over.
+        for file in files(&self.root().join("partial"), 1) {
+            done.remove(&file, Kind::Leftover);
+        }
         for file in files(&self.tmp(), 1) {
             super::workplace::end_left_over(&file);
             done.remove(&file, Kind::Leftover);

@@ -1,0 +1,222 @@
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::meter::Meter;
+use super::repository::Repository;
+use super::session::Access;
+use super::{Destination, Incoming, RegistryError};
+use crate::net::{Method, NetError, Request, Response, Security};
+use crate::oci::Digest;
+use crate::progress::Event;
+
+/// How many bytes are copied at once.
+const CHUNK: usize = 256 << 10;
+/// Whoever came this far since the last failure may fail as often as at the beginning.
+const PROGRESS: u64 = 1 << 20;
+
+/// A blob to fetch.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub digest: Digest,
+    pub size: u64,
+    /// Where else it may be had from: layers that their owner does not want redistributed.
+    pub urls: Vec<String>,
+}
+
+/// Why a blob is not there yet.
+enum Failure {
+    /// It is of no use to try again.
+    Stop(RegistryError),
+    /// It may work later; so long the peer wants to be left alone.
+    Again(RegistryError, Option<Duration>),
+}
+
+impl<E: Into<RegistryError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        match error.into() {
+            RegistryError::Net(error) if error.is_transient() => Failure::Again(error.into(), None),
+            error => Failure::Stop(error),
+        }
+    }
+}
+
+impl Repository {
+    /// Brings a blob to its destination, in as many attempts as it takes; each goes on where the last one stopped.
+    pub(super) fn download(
+        &self,
+        blob: &Wanted,
+        destination: &dyn Destination,
+        meter: &Meter<'_>,
+        stop: &AtomicBool,
+    ) -> Result<(), RegistryError> {
+        let begin = || destination.begin(&blob.digest, blob.size).map_err(RegistryError::Destination);
+        let mut incoming = begin()?;
+        let mut resumed = incoming.kept() > 0;
+        meter.advance(incoming.kept());
+        let (mut failed, mut waited, mut mark) = (0, Duration::ZERO, incoming.kept());
+        loop {
+            match self.fetch(blob, incoming.as_mut(), meter, stop, &mut resumed) {
+                Ok(()) => match incoming.finish().map_err(RegistryError::Destination)? {
+                    None => return Ok(()),
+                    // What an earlier attempt left may be at fault.
+                    Some(_) if resumed => {
+                        resumed = false;
+                        meter.take_back(blob.size);
+                        incoming = begin()?;
+                    }
+                    Some(found) => {
+                        let (what, registry) = (format!("blob {}", blob.digest), self.name());
+                        return Err(RegistryError::Digest { what, registry, expected: blob.digest, found });
+                    }
+                },
+                Err(Failure::Stop(error)) => return Err(error),
+                Err(Failure::Again(error, asked)) => {
+                    if incoming.kept() >= mark.saturating_add(PROGRESS) {
+                        (failed, waited) = (0, Duration::ZERO);
+                    }
+                    mark = incoming.kept();
+                    failed += 1;
+                    let policy = &self.session.agent.options().retry;
+                    let Some(wait) = policy.wait(failed, asked, waited) else { return Err(error) };
+                    let message = format!("{error}; trying again in {} s", wait.as_secs().max(1));
+                    meter.sink().emit(Event::Warning { message, line: None });
+                    self.session.agent.wait(wait)?;
+                    waited += wait;
+                }
+            }
+        }
+    }
+
+    /// Fetches what is missing of a blob.
+    fn fetch(
+        &self,
+        blob: &Wanted,
+        incoming: &mut dyn Incoming,
+        meter: &Meter<'_>,
+        stop: &AtomicBool,
+        resumed: &mut bool,
+    ) -> Result<(), Failure> {
+        if incoming.kept() > blob.size {
+            self.restart(incoming, meter)?;
+        }
+        let offset = incoming.kept();
+        if offset == blob.size && offset > 0 {
+            return Ok(());
+        }
+        let mut response = self.ask(blob, offset)?;
+        match response.status() {
+            206 if offset > 0 => {
+                let range = response.header("content-range").unwrap_or_default();
+                let start = range.trim_start_matches("bytes").trim().split('-').next().unwrap_or_default();
+                if start.parse() != Ok(offset) {
+                    self.restart(incoming, meter)?;
+                    return Err(Failure::Again(self.odd(&format!("it answers with another range: {range:?}")), None));
+                }
+                *resumed = true;
+            }
+            // Of the whole, though a part was asked for: it knows no ranges.
+            200..300 => self.restart(incoming, meter)?,
+            416 => {
+                self.restart(incoming, meter)?;
+                return Err(Failure::Again(self.odd("it does not have the range that is missing"), None));
+            }
+            _ => {
+                let what = format!("blob {}", blob.digest);
+                return Err(self
+                    .checked(response, &what)
+                    .map(drop)
+                    .err()
+                    .map_or_else(|| Failure::Stop(self.odd("its answer makes no sense")), Failure::from));
+            }
+        }
+        let missing = blob.size - incoming.kept();
+        let wrong = |found| {
+            let (what, registry) = (format!("blob {}", blob.digest), self.name());
+            Failure::Stop(RegistryError::Length { what, registry, expected: blob.size, found })
+        };
+        if let Some(length) = response.length()
+            && length != missing
+        {
+            return Err(wrong(blob.size - missing + length));
+        }
+        let mut buffer = vec![0; CHUNK];
+        let mut left = missing;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::Stop(NetError::Cancelled.into()));
+            }
+            let length = match response.read(&mut buffer) {
+                Ok(0) if left == 0 => return Ok(()),
+                Ok(0) => {
+                    let source = ErrorKind::UnexpectedEof.into();
+                    return Err(NetError::Broken { place: response.place(), source }.into());
+                }
+                Ok(length) => length,
+                Err(error) => {
+                    let place = response.place();
+                    return Err(NetError::from_io(error)
+                        .unwrap_or_else(|source| NetError::Broken { place, source })
+                        .into());
+                }
+            };
+            if length as u64 > left {
+                return Err(wrong(blob.size + (length as u64 - left)));
+            }
+            let written = incoming.write_all(&buffer[..length]);
+            written.map_err(|error| Failure::Stop(RegistryError::Destination(error.into())))?;
+            left -= length as u64;
+            meter.advance(length as u64);
+        }
+    }
+
+    /// Asks the registry for a blob from `offset` on, else those who are said to have it.
+    fn ask(&self, blob: &Wanted, offset: u64) -> Result<Response, Failure> {
+        let ranged = |request: Request<'static>| match offset {
+            0 => request,
+            offset => request.header("Range", format!("bytes={offset}-")),
+        };
+        let url = self.session.url(&format!("blobs/{}", blob.digest));
+        let response = self.session.send(&ranged(self.session.request(Method::GET, url)).once(), &Access::Pull)?;
+        let mut response = passing(response)?;
+        for url in blob.urls.iter().filter(|url| url.starts_with("https://")) {
+            if response.status() != 404 {
+                break;
+            }
+            // Who we are to the registry is none of their business.
+            let request = Request::get(url)?.security(Arc::new(Security::default())).once();
+            response = passing(self.session.agent.send(ranged(request))?)?;
+        }
+        Ok(response)
+    }
+
+    fn restart(&self, incoming: &mut dyn Incoming, meter: &Meter<'_>) -> Result<(), Failure> {
+        let kept = incoming.kept();
+        if kept > 0 {
+            meter.take_back(kept);
+            incoming.restart().map_err(|error| Failure::Stop(RegistryError::Destination(error.into())))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn odd(&self, reason: &str) -> RegistryError {
+        RegistryError::Protocol { registry: self.name(), reason: reason.into() }
+    }
+}
+
+/// Returns the answer, unless it only says that there may be another one later.
+fn passing(response: Response) -> Result<Response, Failure> {
+    let asked = response.retry_after();
+    match response.status() {
+        408 | 425 | 429 | 500..600 => {
+            let error = response.into_error();
+            if error.is_transient() {
+                Err(Failure::Again(error.into(), asked))
+            } else {
+                Err(Failure::Stop(error.into()))
+            }
+        }
+        _ => Ok(response),
+    }
+}

@@ -1,0 +1,135 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::meter::Meter;
+use super::pull::in_parallel;
+use super::repository::Repository;
+use super::upload::Sent;
+use super::{Origin, RegistryError};
+use crate::oci::Digest;
+use crate::progress::Sink;
+
+/// An image, or an index, to push.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Media type of its manifest.
+    pub media_type: &'a str,
+    /// Its manifest, byte by byte.
+    pub manifest: &'a [u8],
+    /// The blobs that the manifest names: digests and lengths.
+    pub blobs: &'a [(Digest, u64)],
+}
+
+/// Where else in the registry a blob may be.
+pub type Elsewhere<'a> = &'a (dyn Fn(&Digest) -> Vec<String> + Sync);
+
+/// How a push is done.
+#[derive(Clone, Copy)]
+pub struct PushOptions<'a> {
+    /// Returns the repositories of the same registry that may have a blob: it is mounted from there.
+    pub elsewhere: Elsewhere<'a>,
+    /// Blobs at the same time; 0 for the usual number.
+    pub parallel: usize,
+}
+
+impl Default for PushOptions<'_> {
+    fn default() -> Self {
+        PushOptions { elsewhere: &|_| Vec::new(), parallel: 0 }
+    }
+}
+
+impl std::fmt::Debug for PushOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PushOptions({})", self.parallel)
+    }
+}
+
+/// What a push has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Blobs that were sent.
+    pub uploaded: u64,
+    /// Blobs that were mounted from another repository.
+    pub mounted: u64,
+    /// Blobs that were there.
+    pub there: u64,
+}
+
+impl Repository {
+    /// Pushes an image under each of these tags; without any, by its digest alone. Blobs come first, in parallel; the manifest
+    /// last, so that nobody sees half an image. Where the registry has the manifest already, only the tags are set.
+    ///
+    /// # Errors
+    /// The first that happens. Blobs that were complete by then stay in the registry, and are not sent again next time.
+    pub fn push(
+        &self,
+        image: Outgoing<'_>,
+        tags: &[&str],
+        origin: &dyn Origin,
+        options: PushOptions<'_>,
+        sink: &dyn Sink,
+    ) -> Result<Pushed, RegistryError> {
+        let digest = Digest::of(image.manifest);
+        let there = self.digest_to_push(&digest)?;
+        let mut pushed = Pushed::default();
+        if there {
+            match self.name_it(image, &digest, tags) {
+                // It has the manifest, but perhaps not all that this names.
+                Err(RegistryError::Net(error)) if error.status().is_some_and(|status| status < 500) => {}
+                other => return other.map(|()| Pushed { there: image.blobs.len() as u64, ..pushed }),
+            }
+        }
+        pushed = self.push_blobs(image.blobs, origin, options, sink)?;
+        self.name_it(image, &digest, tags)?;
+        Ok(pushed)
+    }
+
+    /// Pushes blobs, in parallel.
+    ///
+    /// # Errors
+    /// As [`Repository::push`].
+    pub fn push_blobs(
+        &self,
+        blobs: &[(Digest, u64)],
+        origin: &dyn Origin,
+        options: PushOptions<'_>,
+        sink: &dyn Sink,
+    ) -> Result<Pushed, RegistryError> {
+        let mut wanted: Vec<(Digest, u64)> = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            if !wanted.contains(blob) {
+                wanted.push(*blob);
+            }
+        }
+        let total = wanted.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
+        let meter = Meter::new(sink, format!("push {}", self.name()), total);
+        let counts: [AtomicU64; 3] = Default::default();
+        in_parallel(&wanted, options.parallel, &|(digest, size), stop| {
+            let elsewhere = || (options.elsewhere)(digest);
+            let sent = self.upload((digest, *size), &elsewhere, origin, &meter, stop)?;
+            let at = match sent {
+                Sent::Uploaded => 0,
+                Sent::Mounted => 1,
+                Sent::There => 2,
+            };
+            counts[at].fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
+        let [uploaded, mounted, there] = counts.map(AtomicU64::into_inner);
+        Ok(Pushed { uploaded, mounted, there })
+    }
+
+    /// Whether the manifest is there already. Who may write may read; a registry that does not say tells us nothing.
+    fn digest_to_push(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        match self.exists(&digest.to_string()) {
+            Err(RegistryError::Net(error)) if error.status().is_some() => Ok(false),
+            other => other,
+        }
+    }
+
+    fn name_it(&self, image: Outgoing<'_>, digest: &Digest, tags: &[&str]) -> Result<(), RegistryError> {
+        if tags.is_empty() {
+            return self.put_manifest(&digest.to_string(), image.media_type, image.manifest).map(drop);
+        }
+        tags.iter().try_for_each(|tag| self.put_manifest(tag, image.media_type, image.manifest).map(drop))
+    }
+}

@@ -1,0 +1,73 @@
+use oci_spec::image::Descriptor;
+use serde::Deserialize;
+
+use super::RegistryError;
+use super::repository::Repository;
+use super::session::Access;
+use crate::net::{Method, Url};
+use crate::oci::{Digest, MAX_DOCUMENT, media_type};
+
+/// The most pages of a list that are read.
+const MAX_PAGES: usize = 100;
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+impl Repository {
+    /// Returns what in the repository refers to the manifest `subject`: signatures, lists of contents and the like; of one type
+    /// only, if that is given. A registry that does not know the question is asked for the tag under which clients keep a list.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; that there is nothing is none.
+    pub fn referrers(&self, subject: &Digest, kind: Option<&str>) -> Result<Vec<Descriptor>, RegistryError> {
+        let mut url = self.session.url(&format!("referrers/{subject}"));
+        if let Some(kind) = kind {
+            url.query_pairs_mut().append_pair("artifactType", kind);
+        }
+        let mut found = Vec::new();
+        let mut next = Some(url);
+        let mut pages = 0;
+        while let Some(url) = next.take() {
+            let request = self.session.request(Method::GET, url).header("Accept", media_type::INDEX);
+            let response = self.session.send(&request, &Access::Pull)?;
+            // Some know nothing of it, and say so in one of these ways.
+            if pages == 0 && matches!(response.status(), 400 | 404 | 405) {
+                found = self.kept_by_tag(subject)?;
+                break;
+            }
+            let response = self.checked(response, &format!("the list of what refers to {subject}"))?;
+            pages += 1;
+            let link = response.header("link").and_then(|link| next_page(link, response.url()));
+            next = link.filter(|url| pages < MAX_PAGES && url.origin() == self.session.base.origin());
+            found.extend(self.list(&response.bytes(MAX_DOCUMENT)?)?);
+        }
+        if let Some(kind) = kind {
+            found.retain(|descriptor| descriptor.artifact_type().as_ref().is_some_and(|own| own.as_ref() == kind));
+        }
+        Ok(found)
+    }
+
+    /// The list that clients keep where the registry keeps none (distribution-spec, "Referrers Tag Schema").
+    fn kept_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
+        match self.manifest(&subject.to_string().replace(':', "-")) {
+            Ok(fetched) => self.list(&fetched.bytes),
+            Err(RegistryError::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, bytes: &[u8]) -> Result<Vec<Descriptor>, RegistryError> {
+        let list: Result<List, _> = serde_json::from_slice(bytes);
+        Ok(list.map_err(|_| self.odd("its list of what refers to an image is no index"))?.manifests)
+    }
+}
+
+/// Returns the URL of the next page: `<URL>; rel="next"`.
+fn next_page(link: &str, from: &Url) -> Option<Url> {
+    let (url, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let next = rest.split(';').any(|part| part.trim().replace('"', "") == "rel=next");
+    if next { from.join(url).ok() } else { None }
+}

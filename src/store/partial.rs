@@ -1,0 +1,203 @@
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::blob::is_sound;
+use super::{Store, StoreError};
+use crate::oci::{Digest, DigestWriter};
+
+/// A blob that comes in over an unreliable way. Dropped before its end, what is there is kept for the next one who wants this
+/// blob, be it in another process; `prune` takes it away.
+#[derive(Debug)]
+pub struct PartialBlob {
+    /// `None` only while a method replaces or consumes it.
+    writer: Option<DigestWriter<Target>>,
+    path: PathBuf,
+    blob: PathBuf,
+    digest: Digest,
+    size: u64,
+    /// Whether it is only ours: somebody else is writing the one that is kept.
+    own: bool,
+}
+
+#[derive(Debug)]
+struct Target {
+    file: BufWriter<File>,
+    /// What comes is in the file already, and only counted.
+    replay: bool,
+}
+
+impl Write for Target {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.replay { Ok(buffer.len()) } else { self.file.write(buffer) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Store {
+    /// Begins to take the blob `digest` of `size` bytes, or goes on where an earlier attempt stopped.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn partial_blob(&self, digest: &Digest, size: u64) -> Result<PartialBlob, StoreError> {
+        let dir = self.root.join("partial");
+        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+        let kept = dir.join(digest.hex());
+        let open = |path: &Path| {
+            let file = File::options().create(true).truncate(false).read(true).append(true).open(path);
+            file.map_err(|source| StoreError::io("open", path, source))
+        };
+        let mut file = open(&kept)?;
+        let same = || super::blob::same_file(&file, &kept);
+        // Another process may have put it into its place just now; then it is not ours to append to.
+        let (path, own) = match file.try_lock() {
+            Ok(()) if same() => (kept, false),
+            _ => {
+                let (path, temp) = self.temp_file()?;
+                file = temp;
+                (path, true)
+            }
+        };
+        let length = file.metadata().map_err(|source| StoreError::io("read", &path, source))?.len();
+        if length > size {
+            file.set_len(0).map_err(|source| StoreError::io("write", &path, source))?;
+        }
+        let reader =
+            if own { None } else { Some(File::open(&path).map_err(|source| StoreError::io("open", &path, source))?) };
+        let target = Target { file: BufWriter::with_capacity(128 << 10, file), replay: true };
+        let mut writer = DigestWriter::new(target);
+        if let Some(mut reader) = reader {
+            io::copy(&mut Read::take(&mut reader, size), &mut writer)
+                .map_err(|source| StoreError::io("read", &path, source))?;
+        }
+        writer.get_mut().replay = false;
+        let blob = self.blob_path(digest);
+        Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own })
+    }
+}
+
+impl PartialBlob {
+    /// Returns how many bytes are there.
+    pub fn kept(&self) -> u64 {
+        self.writer.as_ref().map_or(0, DigestWriter::written)
+    }
+
+    /// Throws away what is there.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn restart(&mut self) -> io::Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let (target, _, _) = writer.finish();
+        let file = target.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let result = file.set_len(0).and_then(|()| io::Seek::seek(&mut &file, io::SeekFrom::Start(0)).map(drop));
+        let target = Target { file: BufWriter::with_capacity(128 << 10, file), replay: false };
+        self.writer = Some(DigestWriter::new(target));
+        result
+    }
+
+    /// Puts the blob into the store if all of it is there and has the right digest: then `None`. Else what is there is thrown
+    /// away, and its digest is returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn finish(mut self) -> Result<Option<Digest>, StoreError> {
+        let failed = |source| StoreError::io("write", &self.path, source);
+        let writer = self.writer.take().expect("only this method takes the writer for good, and it consumes the value");
+        let (target, found, length) = writer.finish();
+        let file = target.file.into_inner().map_err(|error| failed(error.into_error()))?;
+        if found != self.digest || length != self.size {
+            let _ = fs::remove_file(&self.path);
+            return Ok(Some(found));
+        }
+        if is_sound(&self.blob, &self.digest, self.size) {
+            // Another process was quicker.
+            let _ = fs::remove_file(&self.path);
+            return Ok(None);
+        }
+        file.sync_data().map_err(|source| StoreError::io("sync", &self.path, source))?;
+        fs::rename(&self.path, &self.blob).map_err(|source| StoreError::io("rename", &self.blob, source))?;
+        Ok(None)
+    }
+}
+
+impl Write for PartialBlob {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.writer.as_mut().expect("it is there until `finish` consumes the value").write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for PartialBlob {
+    fn drop(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            // What does not get to the disk comes again.
+            let _ = writer.flush();
+            let empty = writer.written() == 0;
+            if self.own || empty {
+                let _ = fs::remove_file(&self.path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn what_was_interrupted_goes_on() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"hello world");
+        let mut blob = store.partial_blob(&digest, 11).unwrap();
+        blob.write_all(b"hello").unwrap();
+        drop(blob);
+        let mut blob = store.partial_blob(&digest, 11).unwrap();
+        assert_eq!(blob.kept(), 5);
+        blob.write_all(b" world").unwrap();
+        assert_eq!(blob.finish().unwrap(), None);
+        assert_eq!(store.read_blob(&digest, 11).unwrap(), b"hello world");
+        assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_is_thrown_away() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"hello world");
+        let mut blob = store.partial_blob(&digest, 11).unwrap();
+        blob.write_all(b"hello").unwrap();
+        blob.restart().unwrap();
+        blob.write_all(b"hullo world").unwrap();
+        assert_eq!(blob.finish().unwrap(), Some(Digest::of(b"hullo world")));
+        assert!(!store.has_blob(&digest));
+        assert_eq!(store.partial_blob(&digest, 11).unwrap().kept(), 0);
+        fs::write(store.root().join("partial").join(digest.hex()), [0; 100]).unwrap();
+        assert_eq!(store.partial_blob(&digest, 11).unwrap().kept(), 0);
+    }
+
+    #[test]
+    fn two_at_once_do_not_disturb_each_other() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"hello");
+        let mut one = store.partial_blob(&digest, 5).unwrap();
+        let mut two = store.partial_blob(&digest, 5).unwrap();
+        one.write_all(b"he").unwrap();
+        two.write_all(b"hello").unwrap();
+        assert_eq!(two.finish().unwrap(), None);
+        one.write_all(b"llo").unwrap();
+        assert_eq!(one.finish().unwrap(), None);
+        assert_eq!(store.read_blob(&digest, 5).unwrap(), b"hello");
+    }
+}
