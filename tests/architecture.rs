@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layer", &["oci", "tree", "runtime"]),
     ("registry", &["oci", "progress", "net", "config"]),
     ("build", &["source", "oci", "tree", "progress", "plan", "context", "store", "layer", "runtime"]),
-    ("output", &["oci", "tree", "progress", "store", "layer"]),
+    ("output", &["oci", "tree", "progress", "registry", "store", "layer"]),
     (
         "cli",
         &[

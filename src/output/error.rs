@@ -2,6 +2,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::oci::{Digest, ImageError, ReferenceError};
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// An image could not be brought in or out.
@@ -14,6 +15,9 @@ pub enum OutputError {
     /// A document of the image makes no sense, or there is no image for this platform.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A registry, or the way there.
+    #[error(transparent)]
+    Registry(RegistryError),
     /// A call on a file outside the store failed.
     #[error("cannot {call} {path}", path = path.display())]
     Io {

@@ -17,6 +17,7 @@ mod import;
 pub mod index;
 mod oci_layout;
 mod place;
+pub mod remote;
 mod source;
 mod tarball;
 mod temp;

@@ -26,7 +26,7 @@ pub(super) struct Wanted {
 }
 
 /// Why a blob is not there yet.
-enum Failure {
+pub(super) enum Failure {
     /// It is of no use to try again.
     Stop(RegistryError),
     /// It may work later; so long the peer wants to be left alone.
@@ -108,11 +108,9 @@ impl Repository {
         let mut response = self.ask(blob, offset)?;
         match response.status() {
             206 if offset > 0 => {
-                let range = response.header("content-range").unwrap_or_default();
-                let start = range.trim_start_matches("bytes").trim().split('-').next().unwrap_or_default();
-                if start.parse() != Ok(offset) {
+                if !self.begins_at(&response, offset) {
                     self.restart(incoming, meter)?;
-                    return Err(Failure::Again(self.odd(&format!("it answers with another range: {range:?}")), None));
+                    return Err(Failure::Again(self.odd("it answers with another range than it was asked for"), None));
                 }
                 *resumed = true;
             }
@@ -122,14 +120,7 @@ impl Repository {
                 self.restart(incoming, meter)?;
                 return Err(Failure::Again(self.odd("it does not have the range that is missing"), None));
             }
-            _ => {
-                let what = format!("blob {}", blob.digest);
-                return Err(self
-                    .checked(response, &what)
-                    .map(drop)
-                    .err()
-                    .map_or_else(|| Failure::Stop(self.odd("its answer makes no sense")), Failure::from));
-            }
+            _ => return Err(self.not_given(response, &blob.digest)),
         }
         let missing = blob.size - incoming.kept();
         let wrong = |found| {
@@ -172,7 +163,7 @@ impl Repository {
     }
 
     /// Asks the registry for a blob from `offset` on, else those who are said to have it.
-    fn ask(&self, blob: &Wanted, offset: u64) -> Result<Response, Failure> {
+    pub(super) fn ask(&self, blob: &Wanted, offset: u64) -> Result<Response, Failure> {
         let ranged = |request: Request<'static>| match offset {
             0 => request,
             offset => request.header("Range", format!("bytes={offset}-")),
@@ -189,6 +180,21 @@ impl Repository {
             response = passing(self.session.agent.send(ranged(request))?)?;
         }
         Ok(response)
+    }
+
+    /// Whether a part of a blob is the one that begins at `offset`.
+    pub(super) fn begins_at(&self, response: &Response, offset: u64) -> bool {
+        let range = response.header("content-range").unwrap_or_default();
+        let start = range.trim_start_matches("bytes").trim().split('-').next().unwrap_or_default();
+        start.parse() == Ok(offset)
+    }
+
+    /// The error for an answer that is no blob.
+    pub(super) fn not_given(&self, response: Response, digest: &Digest) -> Failure {
+        match self.checked(response, &format!("blob {digest}")) {
+            Err(error) => error.into(),
+            Ok(_) => Failure::Stop(self.odd("its answer makes no sense")),
+        }
     }
 
     fn restart(&self, incoming: &mut dyn Incoming, meter: &Meter<'_>) -> Result<(), Failure> {

@@ -8,14 +8,21 @@ use super::{Origin, RegistryError};
 use crate::oci::Digest;
 use crate::progress::Sink;
 
-/// An image, or an index, to push.
+/// A manifest or an index, byte by byte.
+#[derive(Debug, Clone, Copy)]
+pub struct Manifest<'a> {
+    /// Its media type.
+    pub media_type: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// An image, or an index of images, to push.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
-    /// Media type of its manifest.
-    pub media_type: &'a str,
-    /// Its manifest, byte by byte.
-    pub manifest: &'a [u8],
-    /// The blobs that the manifest names: digests and lengths.
+    /// Its manifests and indexes, each after those that it names: the last one is what a tag leads to.
+    pub manifests: &'a [Manifest<'a>],
+    /// The blobs that they name: digests and lengths.
     pub blobs: &'a [(Digest, u64)],
 }
 
@@ -68,18 +75,20 @@ impl Repository {
         options: PushOptions<'_>,
         sink: &dyn Sink,
     ) -> Result<Pushed, RegistryError> {
-        let digest = Digest::of(image.manifest);
-        let there = self.digest_to_push(&digest)?;
-        let mut pushed = Pushed::default();
-        if there {
-            match self.name_it(image, &digest, tags) {
+        let Some((top, below)) = image.manifests.split_last() else { return Ok(Pushed::default()) };
+        let digest = Digest::of(top.bytes);
+        if self.is_there(&digest)? {
+            match self.name_it(top, &digest, tags) {
                 // It has the manifest, but perhaps not all that this names.
                 Err(RegistryError::Net(error)) if error.status().is_some_and(|status| status < 500) => {}
-                other => return other.map(|()| Pushed { there: image.blobs.len() as u64, ..pushed }),
+                other => return other.map(|()| Pushed { there: image.blobs.len() as u64, ..Pushed::default() }),
             }
         }
-        pushed = self.push_blobs(image.blobs, origin, options, sink)?;
-        self.name_it(image, &digest, tags)?;
+        let pushed = self.push_blobs(image.blobs, origin, options, sink)?;
+        for manifest in below {
+            self.put_manifest(&Digest::of(manifest.bytes).to_string(), manifest.media_type, manifest.bytes)?;
+        }
+        self.name_it(top, &digest, tags)?;
         Ok(pushed)
     }
 
@@ -119,17 +128,17 @@ impl Repository {
     }
 
     /// Whether the manifest is there already. Who may write may read; a registry that does not say tells us nothing.
-    fn digest_to_push(&self, digest: &Digest) -> Result<bool, RegistryError> {
+    fn is_there(&self, digest: &Digest) -> Result<bool, RegistryError> {
         match self.exists(&digest.to_string()) {
             Err(RegistryError::Net(error)) if error.status().is_some() => Ok(false),
             other => other,
         }
     }
 
-    fn name_it(&self, image: Outgoing<'_>, digest: &Digest, tags: &[&str]) -> Result<(), RegistryError> {
+    fn name_it(&self, manifest: &Manifest<'_>, digest: &Digest, tags: &[&str]) -> Result<(), RegistryError> {
         if tags.is_empty() {
-            return self.put_manifest(&digest.to_string(), image.media_type, image.manifest).map(drop);
+            return self.put_manifest(&digest.to_string(), manifest.media_type, manifest.bytes).map(drop);
         }
-        tags.iter().try_for_each(|tag| self.put_manifest(tag, image.media_type, image.manifest).map(drop))
+        tags.iter().try_for_each(|tag| self.put_manifest(tag, manifest.media_type, manifest.bytes).map(drop))
     }
 }

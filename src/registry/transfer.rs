@@ -43,5 +43,5 @@ pub trait Origin: Sync {
     ///
     /// # Errors
     /// Those of the other side.
-    fn open(&self, digest: &Digest, size: u64, offset: u64) -> io::Result<Box<dyn Read + Send>>;
+    fn open(&self, digest: &Digest, size: u64, offset: u64) -> io::Result<Box<dyn Read + Send + '_>>;
 }

@@ -1,0 +1,202 @@
+//! Between registries and all other places.
+
+use std::io::{self, Read};
+
+use oci_spec::image::Descriptor;
+
+use super::OutputError;
+use super::content::{Blob, Content, Origin, Top};
+use crate::oci::{Digest, DigestReader, Reference, digest_of};
+use crate::progress::{Event, Sink};
+use crate::registry::{
+    self, BoxError, Client, Incoming, Manifest, Outgoing, PushOptions, Pushed, RegistryError, Remote,
+};
+use crate::store::{PartialBlob, Store};
+
+/// An image in a registry, opened: see [`Client::open`].
+#[derive(Debug)]
+pub struct RemoteOrigin<'a> {
+    /// What was found in the registry.
+    pub remote: &'a Remote,
+    /// The name by which it was asked for.
+    pub name: Reference,
+}
+
+impl Origin for RemoteOrigin<'_> {
+    fn place(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn top(&self) -> Result<Top, OutputError> {
+        let names = self.name.tag().map(|_| self.name.to_string()).into_iter().collect();
+        Ok(Top { starts: vec![self.remote.descriptor.clone()], names })
+    }
+
+    fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
+        Ok(self.remote.document(descriptor, what)?)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
+        Ok((Box::new(self.remote.repository.blob(descriptor)?), descriptor.size()))
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
+/// Pushes an image or an index, with all that it leads to, under the tag of each of `names`, which must be of one repository; by
+/// its digest alone where they have none.
+///
+/// # Errors
+/// [`OutputError`]. The registry keeps what it has by then, but no name leads to it.
+pub fn push(
+    content: &Content,
+    from: &dyn Origin,
+    client: &Client,
+    names: &[Reference],
+    options: PushOptions<'_>,
+    sink: &dyn Sink,
+) -> Result<Pushed, OutputError> {
+    let Some(first) = names.first() else { return Ok(Pushed::default()) };
+    let (repository, _) = client.target(first)?;
+    let tags: Vec<&str> = names.iter().filter_map(Reference::tag).collect();
+    let mut blobs: Vec<(Digest, u64)> = Vec::new();
+    for descriptor in content.blobs.values().filter(|blob| !stays_outside(blob)) {
+        blobs.push((digest_of(descriptor)?, descriptor.size()));
+    }
+    for (digest, bytes) in &content.configs {
+        if blobs.iter().all(|(known, _)| known != digest) {
+            blobs.push((*digest, bytes.len() as u64));
+        }
+    }
+    let manifests: Vec<Manifest<'_>> = content
+        .documents
+        .iter()
+        .map(|(descriptor, bytes)| Manifest { media_type: descriptor.media_type().as_ref(), bytes })
+        .collect();
+    let outgoing = Outgoing { manifests: &manifests, blobs: &blobs };
+    let pushed = repository.push(outgoing, &tags, &Blobs { content, from }, options, sink)?;
+    for name in names {
+        sink.emit(Event::Exported { what: format!("docker://{name}"), digest: Some(content.digest().to_string()) });
+    }
+    Ok(pushed)
+}
+
+/// Layers that their owner does not want redistributed: they have addresses of their own.
+fn stays_outside(blob: &Descriptor) -> bool {
+    let kind = blob.media_type().as_ref();
+    let foreign = kind.contains("nondistributable") || kind.contains("foreign");
+    foreign && blob.urls().as_ref().is_some_and(|urls| !urls.is_empty())
+}
+
+/// The blobs of a content, verified as they are read.
+struct Blobs<'a> {
+    content: &'a Content,
+    from: &'a dyn Origin,
+}
+
+impl registry::Origin for Blobs<'_> {
+    fn open(&self, digest: &Digest, size: u64, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
+        let inner: Box<dyn Read + Send + '_> = match (self.content.configs.get(digest), self.content.blobs.get(digest))
+        {
+            (Some(bytes), _) => Box::new(bytes.as_slice()),
+            (None, Some(descriptor)) => {
+                let (reader, length) = self.from.blob(descriptor).map_err(io::Error::other)?;
+                if length != size {
+                    return Err(io::Error::other(self.from.wrong((*digest, size), (*digest, length))));
+                }
+                reader
+            }
+            (None, None) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        let mut reader =
+            Verified { inner: Some(DigestReader::new(inner)), left: size, from: self.from, blob: (*digest, size) };
+        // From the start, so that all of it is verified.
+        io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+        Ok(Box::new(reader))
+    }
+}
+
+struct Verified<'a> {
+    /// `None` after the last byte.
+    inner: Option<DigestReader<Box<dyn Read + Send + 'a>>>,
+    left: u64,
+    from: &'a dyn Origin,
+    blob: (Digest, u64),
+}
+
+impl Read for Verified<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let Some(inner) = self.inner.as_mut().filter(|_| most > 0) else { return Ok(0) };
+        let length = inner.read(&mut buffer[..most])?;
+        self.left -= length as u64;
+        if self.left == 0 || length == 0 {
+            // Before the last bytes are handed on: what is damaged must not be complete.
+            let (_, found, read) = self.inner.take().expect("there just now").finish();
+            if (found, read) != self.blob {
+                return Err(io::Error::other(self.from.wrong(self.blob, (found, read))));
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// The store, as pulls see it: what is interrupted goes on next time.
+#[derive(Debug, Clone, Copy)]
+pub struct IntoStore<'a>(pub &'a Store);
+
+impl registry::Destination for IntoStore<'_> {
+    fn has(&self, digest: &Digest, size: u64) -> bool {
+        self.0.blob_is_sound(digest, size)
+    }
+
+    fn begin(&self, digest: &Digest, size: u64) -> Result<Box<dyn Incoming>, BoxError> {
+        Ok(Box::new(Part(self.0.partial_blob(digest, size)?)))
+    }
+}
+
+struct Part(PartialBlob);
+
+impl io::Write for Part {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Incoming for Part {
+    fn kept(&self) -> u64 {
+        self.0.kept()
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.0.restart()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Option<Digest>, BoxError> {
+        Ok(self.0.finish()?)
+    }
+}
+
+impl From<RegistryError> for OutputError {
+    /// What went wrong on our side of a transfer is what it was.
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Origin(error) => match error.downcast::<OutputError>() {
+                Ok(error) => error,
+                Err(error) => OutputError::Registry(RegistryError::Origin(error)),
+            },
+            RegistryError::Destination(error) => match error.downcast() {
+                Ok(error) => OutputError::Store(*error),
+                Err(error) => OutputError::Registry(RegistryError::Destination(error)),
+            },
+            RegistryError::Image(error) => OutputError::Image(error),
+            other => OutputError::Registry(other),
+        }
+    }
+}
