@@ -178,6 +178,97 @@ fn a_store_that_is_not_there_has_no_images() {
     assert!(!user.store().exists(), "to look makes nothing");
 }
 
+#[test]
+fn images_are_chosen_and_shown_as_asked_for() {
+    let project = Project::new().dockerfile("FROM busybox\nLABEL kind=web tier=1\nCMD [\"serve\"]");
+    project.build().succeeds();
+    let user = project.user();
+    let shown = |args: &[&str]| {
+        run(user, &[&["images", "--format", "{{.Repository}}:{{.Tag}}"], args].concat()).succeeds().stdout
+    };
+    assert_eq!(shown(&[]), "busybox:latest\ntest:latest\n");
+    for (args, names) in [
+        (&["test"][..], "test:latest\n"),
+        (&["te?t:*"], "test:latest\n"),
+        (&["no-such"], ""),
+        (&["-f", "label=kind"], "test:latest\n"),
+        (&["-f", "label=kind=web", "-f", "label=tier=1"], "test:latest\n"),
+        (&["-f", "label=kind=db"], ""),
+        (&["-f", "label!=kind"], "busybox:latest\n"),
+        (&["-f", "reference=busy*"], "busybox:latest\n"),
+        (&["-f", "dangling=true"], ""),
+        (&["-f", "dangling=false", "-f", "since=busybox"], "test:latest\n"),
+        (&["-f", "before=test"], "busybox:latest\n"),
+        (&["-f", "until=1h"], "busybox:latest\n"),
+    ] {
+        assert_eq!(shown(args), names, "{args:?}");
+    }
+    run(user, &["images", "-f", "colour=red"]).fails(2).stderr_has("there is no filter \"colour\"");
+    run(user, &["images", "-f", "dangling=perhaps"]).fails(2).stderr_has("it is true or false");
+    run(user, &["images", "-f", "until=perhaps"]).fails(2).stderr_has("it is a time");
+    run(user, &["images", "--format", "{{.Nmae}}"]).fails(2).stderr_has("there is no field \"Nmae\"");
+    run(user, &["images", "--digests"]).succeeds().stdout_has("sha256:");
+    run(user, &["images", "--format", "json"]).succeeds().stdout_has("\"platforms\"");
+    // Without a name it is still there until the next prune.
+    run(user, &["untag", "test"]).succeeds();
+    run(user, &["images", "-a"]).succeeds().stdout_has("<none>");
+    assert_eq!(shown(&["-f", "dangling=true"]), "<none>:<none>\n");
+    run(user, &["prune"]).succeeds();
+    assert_eq!(shown(&["-a"]), "busybox:latest\n");
+}
+
+#[test]
+fn inspect_answers_questions() {
+    let project = Project::new().dockerfile("FROM busybox\nLABEL kind=web\nENV A=1\nCMD [\"serve\", \"--all\"]");
+    let image = project.build().succeeds();
+    let user = project.user();
+    let asked = |args: &[&str]| run(user, &[&["inspect", "test"], args].concat()).succeeds().stdout;
+    for (template, answer) in [
+        ("{{.Config.Cmd}}", "[serve --all]\n"),
+        ("{{json .Config.Cmd}}", "[\"serve\",\"--all\"]\n"),
+        ("{{.Os}}/{{.Architecture}}", "linux/amd64\n"),
+        ("{{index .Config.Labels \"kind\"}}", "web\n"),
+        ("{{join .RepoTags \",\"}}", "test:latest\n"),
+        ("{{range .Config.Env}}{{if .}}<{{.}}>{{end}}{{end}}", ""),
+    ] {
+        let said = asked(&["--format", template]);
+        assert!(if answer.is_empty() { said.contains("<A=1>") } else { said == answer }, "{template}: {said}");
+    }
+    assert_eq!(asked(&["--format", "{{.Digest}}"]).trim(), image.digest());
+    assert_eq!(asked(&["--type", "config", "--format", "{{.config.Cmd}}"]), "[serve --all]\n");
+    assert_eq!(support_digest(&asked(&["--raw"])), image.digest());
+    let config = image.manifest()["config"]["digest"].as_str().unwrap();
+    assert_eq!(support_digest(&asked(&["--raw", "--type", "config"])), config);
+    run(user, &["inspect", "--type", "index", "test"]).fails(2).stderr_has("is one image, not an index");
+    run(user, &["inspect", "--format", "{{.Cmd", "test"]).fails(2).stderr_has("there is no }} behind");
+    // At a place, without a store.
+    let base = format!("oci:{}", support::base::busybox().display());
+    let other = User::new();
+    run(&other, &["inspect", &base]).succeeds().stdout_has("fixture.stand-in");
+    assert!(!other.store().exists());
+    let history = run(user, &["history", "--format", "{{.CreatedBy}}", "test"]).succeeds().stdout;
+    assert!(history.lines().next().unwrap().contains("CMD"), "{history}");
+    assert_eq!(run(user, &["history", "-q", "test"]).succeeds().stdout.lines().count(), image.layer_count());
+}
+
+fn support_digest(text: &str) -> String {
+    coracle::oci::Digest::of(text.as_bytes()).to_string()
+}
+
+#[test]
+fn names_come_and_go() {
+    let user = User::with_busybox();
+    run(&user, &["tag", "busybox", "a:1", "b:1"]).succeeds();
+    assert_eq!(listed(&user).len(), 3);
+    run(&user, &["untag", "a:1", "no-such"]).fails(1).stderr_has("no-such");
+    assert_eq!(listed(&user).len(), 3, "all or none");
+    run(&user, &["untag", "a:1"]).succeeds().stdout_has("docker.io/library/a:1");
+    run(&user, &["rmi", "no-such"]).fails(1);
+    run(&user, &["rmi", "--ignore", "no-such", "b:1"]).succeeds().stdout_has("b:1");
+    run(&user, &["rmi", "--all"]).succeeds().stdout_has("busybox");
+    assert_eq!(listed(&user).len(), 0);
+}
+
 fn chmod(mode: &str, path: &Path) {
     let status = std::process::Command::new("chmod").arg("-R").arg(mode).arg(path).status();
     assert!(status.unwrap().success());

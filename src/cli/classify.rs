@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::{Classify, ExitStatus};
 use super::request::UsageError;
+use super::template::TemplateError;
 use crate::build::{BuildError, CopyError};
 use crate::context::{Context, ContextError};
 use crate::layer::LayerError;
@@ -257,6 +258,50 @@ impl Classify for NoImage {
 
     fn hint(&self) -> Option<String> {
         Some("`coracle images` lists those that are".into())
+    }
+}
+
+impl Classify for TemplateError {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("`--format '{{json .}}'` prints all that there is".into())
+    }
+}
+
+/// Something about an image that was asked for is not there, or not known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageProblem {
+    /// A filter that nobody knows.
+    #[error("there is no filter {key:?}: there are dangling, label, reference, before, since and until")]
+    Filter {
+        /// Its key.
+        key: String,
+    },
+    /// A filter with a value that makes no sense.
+    #[error("the filter {key}={value:?} makes no sense: {why}")]
+    FilterValue {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        why: &'static str,
+    },
+    /// There is no index.
+    #[error("{image} is one image, not an index of several")]
+    NoIndex {
+        /// The image.
+        image: String,
+    },
+}
+
+impl Classify for ImageProblem {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Usage
     }
 }
 

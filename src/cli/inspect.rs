@@ -2,38 +2,139 @@
 
 use std::process::ExitCode;
 
+use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
-use super::args::Document;
+use super::args::{Document, Named};
+use super::classify::ImageProblem;
+use super::named::Opened;
 use super::report::Failure;
 use super::request::{Form, HistoryRequest, InspectRequest};
 use super::table::Table;
 use super::{names, print, text};
-use crate::store::Store;
+use crate::oci::{Reference, digest_of, media_type, select};
+use crate::output::OutputError;
+use crate::output::content::{Origin, Top, read_document};
+use crate::store::{Image, Store};
 
 /// Characters of a command in the table.
 const SHORT: usize = 60;
 
-/// Prints a document of the image as it is stored.
+/// Prints a document of the image.
 pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
     let store = Store::open_read(&request.root)?;
-    let image = names::find(&store, &request.name)?;
-    let bytes = match request.document {
-        Document::Config => &image.config_bytes,
-        Document::Manifest => &image.manifest_bytes,
+    let opened = Opened::new(&request.name, &store, &request.temp)?;
+    let origin = opened.origin()?;
+    let top = origin.top()?;
+    let names = match &request.name {
+        Named::Store(_) => all_names(&store, &top)?,
+        Named::Place(_) => top.names.clone(),
     };
-    let value: Value = serde_json::from_slice(bytes).expect("checked when the image was read");
-    let text = serde_json::to_string_pretty(&value).expect("JSON always serialises") + "\n";
+    let document = match (request.document, request.raw, &request.template) {
+        (Some(document), ..) => document,
+        (None, true, _) if top.starts.iter().any(is_index) => Document::Index,
+        (None, true, _) => Document::Manifest,
+        (None, false, Some(_)) => Document::Image,
+        (None, false, None) => Document::Config,
+    };
+    let origin = origin.as_ref();
+    let bytes = match document {
+        Document::Index => match top.starts.iter().find(|start| is_index(start)) {
+            Some(index) => read_document(origin, index, &format!("index {}", index.digest()))?,
+            None => return Err(ImageProblem::NoIndex { image: origin.place() }.into()),
+        },
+        Document::Config => image(request, origin, &top)?.config_bytes,
+        Document::Manifest => image(request, origin, &top)?.manifest_bytes,
+        Document::Image => {
+            let image = image(request, origin, &top)?;
+            serde_json::to_vec(&summary(&image, origin, &top, &names)?).expect("JSON always serialises")
+        }
+    };
+    if request.raw {
+        return print_bytes(&bytes);
+    }
+    let value: Value = serde_json::from_slice(&bytes).expect("checked when the image was read");
+    let text = match &request.template {
+        Some(template) => template.render(&value)?,
+        None => serde_json::to_string_pretty(&value).expect("JSON always serialises"),
+    };
+    print(&(text + "\n")).map(|()| ExitCode::SUCCESS)
+}
+
+/// What is raw has no line feed behind it: its digest is that of the image.
+fn print_bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {
+    let text = String::from_utf8_lossy(bytes);
     print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    matches!(descriptor.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX)
+}
+
+fn image(request: &InspectRequest, origin: &dyn Origin, top: &Top) -> Result<Image, OutputError> {
+    let mut fetch = |descriptor: &Descriptor, what: &str| read_document(origin, descriptor, what);
+    Ok(select(&top.starts, &request.platform, &origin.place(), &mut fetch)?.into())
+}
+
+/// Returns the names that lead to the same image or index.
+fn all_names(store: &Store, top: &Top) -> Result<Vec<String>, Failure> {
+    let same = |digest: &Descriptor| top.starts.iter().any(|start| start.digest() == digest.digest());
+    Ok(store.images()?.into_iter().filter(|tagged| same(&tagged.descriptor)).map(|tagged| tagged.name).collect())
+}
+
+/// What is known about an image in one document, with docker's words.
+fn summary(image: &Image, origin: &dyn Origin, top: &Top, names: &[String]) -> Result<Value, Failure> {
+    let config: Value = serde_json::from_slice(&image.config_bytes).expect("checked when the image was read");
+    let manifest: Value = serde_json::from_slice(&image.manifest_bytes).expect("checked when the image was read");
+    let mut platforms = Vec::new();
+    let mut index_digest = None;
+    for start in top.starts.iter().filter(|start| is_index(start)) {
+        let bytes = read_document(origin, start, &format!("index {}", start.digest()))?;
+        let index: Value = serde_json::from_slice(&bytes).expect("checked when the image was read");
+        platforms.extend(index["manifests"].as_array().into_iter().flatten().map(|entry| {
+            json!({"Digest": entry["digest"], "Platform": entry["platform"], "Annotations": entry["annotations"]})
+        }));
+        index_digest = Some(digest_of(start).map_err(OutputError::from)?);
+    }
+    let shown = index_digest.unwrap_or(image.digest);
+    let references: Vec<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
+    let mut digests: Vec<String> = references.iter().map(|name| format!("{}@{shown}", name.name())).collect();
+    digests.dedup();
+    let layers = image.layers();
+    let layers = layers.iter().map(|layer| {
+        json!({"Digest": layer.digest, "DiffId": layer.diff_id, "Size": layer.size,
+               "MediaType": layer.descriptor.media_type().to_string()})
+    });
+    Ok(json!({
+        "Id": image.config_digest(),
+        "Digest": shown,
+        "ManifestDigest": image.digest,
+        "MediaType": image.media_type,
+        "RepoTags": references.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "RepoDigests": digests,
+        "Created": config["created"],
+        "Author": config["author"],
+        "Architecture": config["architecture"],
+        "Os": config["os"],
+        "Variant": config["variant"],
+        "OsVersion": config["os.version"],
+        "Size": image.layers().iter().map(|layer| layer.size).sum::<u64>(),
+        "Config": config["config"],
+        "RootFS": {"Type": config["rootfs"]["type"], "Layers": config["rootfs"]["diff_ids"]},
+        "Layers": layers.collect::<Vec<_>>(),
+        "History": config["history"],
+        "Annotations": manifest["annotations"],
+        "Platforms": platforms,
+    }))
 }
 
 /// Lists the steps that made the image, the newest first.
 pub(super) fn history(request: &HistoryRequest) -> Result<ExitCode, Failure> {
     let store = Store::open_read(&request.root)?;
-    let image = names::find(&store, &request.name)?;
+    let image = store.image_for(&names::descriptor(&store, &request.name)?, &request.platform)?;
     let layers = image.layers();
     let mut layer = layers.iter();
-    let (mut rows, mut list) = (Vec::new(), Vec::new());
+    let (mut rows, mut list, mut fields) = (Vec::new(), Vec::new(), Vec::new());
     for step in &image.config.history {
         let own = if step.empty_layer { None } else { layer.next() };
         let created = step.created.clone().unwrap_or_default();
@@ -49,7 +150,12 @@ pub(super) fn history(request: &HistoryRequest) -> Result<ExitCode, Failure> {
             if request.full { hex } else { hex.chars().take(12).collect() }
         });
         let size = own.map_or_else(|| "0 B".into(), |layer| text::size(layer.size));
-        rows.push([age, shown, size, digest, step.comment.clone().unwrap_or_default()]);
+        let comment = step.comment.clone().unwrap_or_default();
+        fields.push(json!({
+            "ID": own.map(|layer| layer.digest.to_string()), "Created": created, "CreatedAt": created,
+            "CreatedSince": age, "CreatedBy": by, "Size": size, "Comment": comment,
+        }));
+        rows.push([age, shown, size, digest, comment]);
         list.push(json!({
             "created": step.created,
             "created_by": step.created_by,
@@ -59,12 +165,21 @@ pub(super) fn history(request: &HistoryRequest) -> Result<ExitCode, Failure> {
             "digest": own.map(|layer| layer.digest),
         }));
     }
-    let text = match request.form {
+    let text = match &request.form {
         Form::Json => {
             list.reverse();
             serde_json::to_string_pretty(&list).expect("strings and numbers always serialise") + "\n"
         }
-        _ => {
+        Form::Ids => layers.iter().rev().map(|layer| format!("{}\n", layer.digest)).collect(),
+        Form::Template(template) => {
+            let mut text = String::new();
+            for step in fields.iter().rev() {
+                text += &template.render(step)?;
+                text.push('\n');
+            }
+            text
+        }
+        Form::Table => {
             let mut table = Table::new(["CREATED", "CREATED BY", "SIZE", "LAYER", "COMMENT"]);
             rows.into_iter().rev().for_each(|row| table.row(row));
             table.render()

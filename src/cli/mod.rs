@@ -11,12 +11,15 @@ pub mod progress;
 pub mod report;
 pub mod request;
 pub mod table;
+pub mod template;
 pub mod text;
 
 mod build;
+mod copy;
 mod doctor;
 mod images;
 mod inspect;
+mod named;
 mod names;
 mod outputs;
 mod prune;
@@ -96,10 +99,14 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Run(request) => run::run(&request, style),
         Request::Pull(request) => pull::pull(&request, mode, style),
         Request::Push(request) => push::push(&request, mode, style),
+        Request::Copy(request) => copy::copy(&request, mode, style),
+        Request::Save(request) => copy::save(&request, mode, style),
+        Request::Load(request) => copy::load(&request, mode, style),
         Request::Images(request) => images::images(&request),
         Request::Inspect(request) => inspect::inspect(&request),
         Request::History(request) => inspect::history(&request),
         Request::Tag(request) => images::tag(&request),
+        Request::Untag(request) => images::untag(&request),
         Request::Rmi(request) => images::rmi(&request),
         Request::Prune(request) => prune::prune(&request),
         Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),

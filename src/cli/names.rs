@@ -1,5 +1,7 @@
 //! Names of images, as the user writes them and as the store has them.
 
+use oci_spec::image::Descriptor;
+
 use crate::oci::{Reference, ReferenceError};
 use crate::store::{Image, Store};
 
@@ -23,8 +25,13 @@ pub(super) fn normalised(names: &[String]) -> Result<Vec<String>, Failure> {
     Ok(full)
 }
 
-/// Returns the image that the user calls `name`: a name, or the beginning of a digest.
+/// Returns the image that the user calls `name`: a name, or the beginning of a digest. Of an index, the one for this platform.
 pub(super) fn find(store: &Store, name: &str) -> Result<Image, Failure> {
+    Ok(store.image(&descriptor(store, name)?)?)
+}
+
+/// Returns what leads to the image or the index that the user calls `name`.
+pub(super) fn descriptor(store: &Store, name: &str) -> Result<Descriptor, Failure> {
     let by_name = match normalise(name) {
         Ok(full) => store.find(&full)?,
         Err(_) => None,
@@ -33,8 +40,5 @@ pub(super) fn find(store: &Store, name: &str) -> Result<Image, Failure> {
         Some(descriptor) => Some(descriptor),
         None => store.find(name)?,
     };
-    match descriptor {
-        Some(descriptor) => Ok(store.image(&descriptor)?),
-        None => Err(NoImage { name: name.into() }.into()),
-    }
+    descriptor.ok_or_else(|| NoImage { name: name.into() }.into())
 }

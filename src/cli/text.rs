@@ -101,9 +101,71 @@ pub fn ago(then: &str, now: jiff::Timestamp) -> String {
     format!("{count} {unit}{} {direction}", if count == 1 { "" } else { "s" })
 }
 
+/// Returns how long `text` says, as "90s", "24h", "1h30m" or "7d"; a number alone is seconds. `None` where it is none.
+pub fn span(text: &str) -> Option<std::time::Duration> {
+    let (mut seconds, mut rest) = (0u64, text);
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..end].parse().ok()?;
+        let behind = &rest[end..];
+        let unit = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let factor = match &behind[..unit] {
+            "s" | "" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(factor)?)?;
+        rest = &behind[unit..];
+    }
+    Some(std::time::Duration::from_secs(seconds))
+}
+
+/// Returns the time that `text` says: a date as RFC 3339 has it, a day, or how long before `now`.
+pub fn moment(text: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time);
+    }
+    if let Ok(time) = format!("{text}T00:00:00Z").parse::<jiff::Timestamp>() {
+        return Some(time);
+    }
+    let span = i64::try_from(span(text)?.as_secs()).ok()?;
+    jiff::Timestamp::from_second(now.as_second().checked_sub(span)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_and_moments() {
+        let seconds = |text: &str| span(text).map(|span| span.as_secs());
+        for (text, wanted) in [
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("1h30m", Some(5_400)),
+            ("7d", Some(604_800)),
+            ("2w", Some(1_209_600)),
+            ("", None),
+            ("h", None),
+            ("1y", None),
+            ("-1h", None),
+            ("99999999999999999999d", None),
+        ] {
+            assert_eq!(seconds(text), wanted, "{text}");
+        }
+        let now: jiff::Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
+        let said = |text: &str| moment(text, now).map(|time| time.to_string());
+        assert_eq!(said("24h").as_deref(), Some("2026-02-28T12:00:00Z"));
+        assert_eq!(said("2026-02-01").as_deref(), Some("2026-02-01T00:00:00Z"));
+        assert_eq!(said("2026-02-01T01:00:00Z").as_deref(), Some("2026-02-01T01:00:00Z"));
+        assert_eq!(said("yesterday"), None);
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {

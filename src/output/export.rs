@@ -57,8 +57,12 @@ pub fn write_archive(
     write_archives(&[(&content, names.to_vec())], &StoreOrigin(store), format, None, out, sink)
 }
 
-/// Writes an archive with several images, each under its names.
-pub(super) fn write_archives(
+/// Writes an archive with several images, each under its names. Where `from` is a registry, compressed layers are unpacked in
+/// the folder `scratch` on their way into an archive of docker.
+///
+/// # Errors
+/// As [`write_archive`].
+pub fn write_archives(
     contents: &[(&Content, Vec<String>)],
     from: &dyn Origin,
     format: ArchiveFormat,

@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::content::Origin;
 use super::docker_archive::{self, DockerOrigin};
 use super::oci_layout::{self, LayoutOrigin};
-use super::source::Dir;
+use super::source::{Dir, Source};
 use super::{Location, OutputError, dir};
 
 /// An image that a [`Place`] has.
@@ -45,6 +45,24 @@ impl Place {
             Location::Registry(_) => return Err(OutputError::NoRegistry { place: location.to_string() }),
         };
         Ok(Place { kind, reference: location.reference().map(str::to_owned) })
+    }
+
+    /// Opens the folder or file `path`, whatever of these it is. What is both a layout and an archive of docker is read as a
+    /// layout, which keeps digests.
+    ///
+    /// # Errors
+    /// [`OutputError`] where it cannot be read, or is nothing of the kind.
+    pub fn detect(path: &Path, scratch: &Path) -> Result<Self, OutputError> {
+        let is_dir = std::fs::metadata(path).map_err(|source| OutputError::io("open", path, source))?.is_dir();
+        let kind = if is_dir {
+            let dir = Dir::open(path)?;
+            if dir.open("oci-layout")?.is_some() { Kind::LayoutDir(dir) } else { Kind::Dir(dir) }
+        } else {
+            let archive = Archive::open(path, scratch)?;
+            let is_layout = archive.open("oci-layout")?.is_some() && archive.open("index.json")?.is_some();
+            if is_layout { Kind::LayoutArchive(archive) } else { Kind::DockerArchive(archive) }
+        };
+        Ok(Place { kind, reference: None })
     }
 
     /// Returns the images that are here.

@@ -117,11 +117,10 @@ impl Location {
     /// Returns whether `text` begins with a transport, supported or not, and so is not the name of an image alone.
     pub fn has_transport(text: &str) -> bool {
         text.split_once(':').is_some_and(|(transport, rest)| match transport {
-            "oci" | "oci-archive" | "docker-archive" => true,
+            "oci" | "oci-archive" | "docker-archive" | "dir" => true,
             "docker" => rest.starts_with("//"),
-            // "dir:latest" may be an image; a path is not a tag.
-            "dir" => rest.contains('/') || rest.starts_with('.'),
             "containers-storage" | "docker-daemon" => true,
+            // "sif:latest" may be an image; a path is not a tag.
             other => OTHERS.iter().any(|(known, _)| *known == other) && rest.contains('/'),
         })
     }
@@ -243,7 +242,7 @@ mod tests {
             ("docker-archive:../a b.tar", "../a b.tar", None),
             ("oci:out:", "out", None),
             ("dir:/tmp/x", "/tmp/x", None),
-            ("dir:./x", "./x", None),
+            ("dir:x", "x", None),
         ] {
             let location: Location = text.parse().unwrap();
             assert_eq!((location.path(), location.reference()), (Some(Path::new(path)), reference), "{text}");
@@ -270,7 +269,7 @@ mod tests {
         for (text, name) in [
             ("busybox", "docker://docker.io/library/busybox:latest"),
             ("docker://registry.example.com:5000/x:1", "docker://registry.example.com:5000/x:1"),
-            ("dir:latest", "docker://docker.io/library/dir:latest"),
+            ("sif:latest", "docker://docker.io/library/sif:latest"),
             ("docker:dind", "docker://docker.io/library/docker:dind"),
         ] {
             let location: Location = text.parse().unwrap();

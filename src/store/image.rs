@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 
@@ -199,6 +200,31 @@ impl Store {
             }
         }
         Ok(by_config)
+    }
+
+    /// Returns the manifests and indexes that no name leads to, sorted by digest: of those that belong to an index, only the index.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn unnamed(&self) -> Result<Vec<Descriptor>, StoreError> {
+        let mut reached: BTreeSet<Digest> = BTreeSet::new();
+        let mut found: Vec<(Descriptor, Vec<Digest>)> = Vec::new();
+        for digest in self.blobs_that_may_be_documents()? {
+            let Ok(bytes) = self.read_blob(&digest, MAX_DOCUMENT) else { continue };
+            let Ok(parts) = Parts::parse(&bytes, None, "blob") else { continue };
+            // A configuration has neither.
+            if parts.children.is_none() && parts.config.is_none() {
+                continue;
+            }
+            let children = parts.children.iter().flatten().filter_map(|child| digest_of(child).ok()).collect();
+            found.push((descriptor(&parts.media_type, &digest, bytes.len() as u64), children));
+        }
+        reached.extend(found.iter().flat_map(|(_, children)| children));
+        for image in self.images()? {
+            reached.extend(digest_of(&image.descriptor).ok());
+        }
+        let named = |descriptor: &Descriptor| digest_of(descriptor).is_ok_and(|digest| reached.contains(&digest));
+        Ok(found.into_iter().map(|(descriptor, _)| descriptor).filter(|descriptor| !named(descriptor)).collect())
     }
 
     /// Returns the blobs that are small and begin as a JSON object does, sorted.

@@ -3,6 +3,7 @@
 
 mod build;
 mod call;
+mod images;
 mod limits;
 mod output;
 mod unbuilt;
@@ -10,6 +11,10 @@ mod value;
 
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use call::CallArgs;
+pub use images::{
+    ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,
+    SaveArgs, TagArgs, UntagArgs,
+};
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
 pub use value::{Assignment, Timestamp, ValueError};
@@ -21,7 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -74,15 +79,23 @@ pub enum Verb {
     Pull(PullArgs),
     /// Write an image of the store somewhere else
     Push(PushArgs),
+    /// Copy an image from one place to another as it is
+    Copy(CopyArgs),
+    /// Write images of the store into an archive
+    Save(SaveArgs),
+    /// Bring the images of an archive into the store
+    Load(LoadArgs),
     /// List the images in the store
     Images(ImagesArgs),
-    /// Show the configuration or the manifest of an image, as JSON
+    /// Show what an image says about itself
     Inspect(InspectArgs),
     /// Show the steps that made an image
     History(HistoryArgs),
-    /// Give an image one more name
+    /// Give an image more names
     Tag(TagArgs),
-    /// Remove names of images
+    /// Take names from images
+    Untag(UntagArgs),
+    /// Remove images: their names; `prune` takes what has none
     Rmi(RmiArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
@@ -158,71 +171,6 @@ pub struct PushArgs {
     pub name: String,
     /// Where it goes: see below
     pub destination: Location,
-}
-
-/// Flags of `coracle images`.
-#[derive(Debug, Args)]
-pub struct ImagesArgs {
-    /// Print a JSON array
-    #[arg(long)]
-    pub json: bool,
-    /// Print the image ids only, a line each
-    #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
-}
-
-/// Which document of an image `coracle inspect` shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Document {
-    /// The image's configuration.
-    #[default]
-    Config,
-    /// The image's manifest.
-    Manifest,
-}
-
-/// Flags of `coracle inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// The image in the store
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub name: String,
-    /// Which document
-    #[arg(long = "type", value_name = "DOCUMENT", default_value = "config")]
-    pub document: Document,
-}
-
-/// Flags of `coracle history`.
-#[derive(Debug, Args)]
-pub struct HistoryArgs {
-    /// The image in the store
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub name: String,
-    /// Print a JSON array
-    #[arg(long)]
-    pub json: bool,
-    /// Show commands and digests in full
-    #[arg(long)]
-    pub no_trunc: bool,
-}
-
-/// Flags of `coracle tag`.
-#[derive(Debug, Args)]
-pub struct TagArgs {
-    /// The image in the store
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub name: String,
-    /// Its further name
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub new: String,
-}
-
-/// Flags of `coracle rmi`.
-#[derive(Debug, Args)]
-pub struct RmiArgs {
-    /// Names of images in the store
-    #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    pub names: Vec<String>,
 }
 
 /// Flags of `coracle prune`.

@@ -35,7 +35,11 @@ fn what_is_refused_and_how() {
         ("coracle pull containers-storage:busybox", "podman save"),
         ("coracle push web", "<DESTINATION>"),
         ("coracle images -q --json", "cannot be used with"),
-        ("coracle inspect web --type layers", "[possible values: config, manifest]"),
+        ("coracle inspect web --type layers", "[possible values: config, manifest, index, image]"),
+        ("coracle copy web", "<DESTINATION>"),
+        ("coracle copy containers-storage:web oci:x", "podman save"),
+        ("coracle copy -a --platform linux/arm64 web oci:x", "cannot be used with"),
+        ("coracle images --filter x", "there is no equals sign in it"),
         ("coracle rmi", "<NAME>..."),
         ("coracle biuld", "a similar subcommand exists: 'build'"),
     ] {
@@ -99,11 +103,15 @@ Commands:
   run      Run a command in a new container of an image
   pull     Bring an image into the store
   push     Write an image of the store somewhere else
+  copy     Copy an image from one place to another as it is
+  save     Write images of the store into an archive
+  load     Bring the images of an archive into the store
   images   List the images in the store
-  inspect  Show the configuration or the manifest of an image, as JSON
+  inspect  Show what an image says about itself
   history  Show the steps that made an image
-  tag      Give an image one more name
-  rmi      Remove names of images
+  tag      Give an image more names
+  untag    Take names from images
+  rmi      Remove images: their names; `prune` takes what has none
   prune    Remove what no image needs
   version  Show the version
   doctor   Show what this machine allows, and how to get more

@@ -47,10 +47,17 @@ const UNBUILT: &[(&str, &str)] = &[
          --encryption-key --force-compression --format -f --platform --quiet -q --remove-signatures --retry --rm \
          --sign-by --tls-verify",
     ),
-    ("images", "--all -a --digests --filter -f --format --history --no-heading --noheading --no-trunc --sort --tree"),
-    ("inspect", "--format -f --latest -l --platform --size -s"),
-    ("history", "--format --human -H --platform --quiet -q"),
-    ("rmi", "--all -a --force -f --ignore -i --no-prune --platform --prune -p"),
+    ("images", "--history --no-heading --noheading --sort --tree"),
+    ("inspect", "--latest -l --size -s"),
+    ("history", "--human -H"),
+    ("rmi", "--no-prune --platform --prune -p"),
+    (
+        "copy",
+        "--additional-tag --authfile --dest-compress --dest-creds --encryption-key --multi-arch --preserve-digests \
+         --quiet -q --remove-signatures --retry-times --sign-by --src-creds",
+    ),
+    ("save", "--compress --multi-image-archive -m --platform --quiet -q"),
+    ("load", "--quiet -q"),
     ("prune", "-a --build-cache --external --filter --force -f --keep-storage --volumes"),
     ("version", "--format -f"),
 ];
@@ -77,6 +84,9 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         }
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
         ("prune", "-a") => "use --all",
+        ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
+        ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
+        ("save", "--multi-image-archive" | "-m") => "name several images: all go into the archive",
         ("prune", "--force" | "-f") => "`coracle prune` never asks",
         _ => return None,
     })
@@ -136,7 +146,7 @@ mod tests {
             ("coracle build . -v /a:/b", "-v"),
             ("coracle run -it web", "-i"),
             ("coracle run --name=x web", "--name"),
-            ("coracle rmi -f web", "-f"),
+            ("coracle rmi --prune web", "--prune"),
         ] {
             let text = explained(line);
             assert!(text.starts_with(&format!("error: {flag} is not supported yet by `coracle ")), "{line}: {text}");

@@ -7,6 +7,9 @@ pub enum ValueError {
     /// `=value`, or nothing.
     #[error("there is no name before the equals sign")]
     NoName,
+    /// No equals sign.
+    #[error("there is no equals sign in it: KEY=VALUE")]
+    NoEquals,
     /// A NUL byte.
     #[error("there is a NUL byte in it")]
     Nul,

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::cli::template::TemplateError;
+
 /// The arguments and the environment ask for something that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,13 @@ pub enum UsageError {
     /// An archive would go to a terminal.
     #[error("standard output is a terminal: an archive does not belong there")]
     ArchiveToTerminal,
+    /// `--format` is no template.
+    #[error("the template of --format makes no sense")]
+    BadTemplate {
+        /// What is wrong with it.
+        #[source]
+        source: TemplateError,
+    },
     /// Files named by two flags are the same one.
     #[error("{path:?} is written by two flags")]
     SameFile {

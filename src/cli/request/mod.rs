@@ -3,18 +3,23 @@
 
 mod build;
 mod error;
+mod images;
 mod limits;
 mod run;
 
 pub use build::{BuildRequest, DockerfileFrom};
 pub use error::UsageError;
+pub use images::{
+    CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
+    UntagRequest,
+};
 pub use run::RunRequest;
 
 use limits::limits;
 
 use std::path::PathBuf;
 
-use super::args::{Cli, Document, Location, Verb};
+use super::args::{Cli, Location, Verb};
 use super::environment::Environment;
 
 /// What coracle is to do.
@@ -28,15 +33,23 @@ pub enum Request {
     Pull(PullRequest),
     /// Write an image somewhere else.
     Push(PushRequest),
+    /// Copy an image.
+    Copy(CopyRequest),
+    /// Write images into an archive.
+    Save(SaveRequest),
+    /// Bring the images of an archive in.
+    Load(LoadRequest),
     /// List the images.
     Images(ImagesRequest),
     /// Show a document of an image.
     Inspect(InspectRequest),
     /// Show the steps that made an image.
     History(HistoryRequest),
-    /// Give an image one more name.
+    /// Give an image more names.
     Tag(TagRequest),
-    /// Remove names.
+    /// Take names from images.
+    Untag(UntagRequest),
+    /// Remove names, or images by their digests.
     Rmi(RmiRequest),
     /// Remove what no image needs.
     Prune(PruneRequest),
@@ -66,70 +79,6 @@ pub struct PushRequest {
     pub name: String,
     /// Where it goes; its path is absolute.
     pub destination: Location,
-}
-
-/// How a list of images is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A table for people.
-    Table,
-    /// JSON.
-    Json,
-    /// Ids alone, a line each.
-    Ids,
-}
-
-/// `coracle images`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImagesRequest {
-    /// The folder of the store.
-    pub root: PathBuf,
-    /// How to print them.
-    pub form: Form,
-}
-
-/// `coracle inspect`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InspectRequest {
-    /// The folder of the store.
-    pub root: PathBuf,
-    /// The image in the store, not empty.
-    pub name: String,
-    /// Which document.
-    pub document: Document,
-}
-
-/// `coracle history`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryRequest {
-    /// The folder of the store.
-    pub root: PathBuf,
-    /// The image in the store, not empty.
-    pub name: String,
-    /// [`Form::Table`] or [`Form::Json`].
-    pub form: Form,
-    /// Whether commands and digests are shown in full.
-    pub full: bool,
-}
-
-/// `coracle tag`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagRequest {
-    /// The folder of the store.
-    pub root: PathBuf,
-    /// The image in the store, not empty.
-    pub name: String,
-    /// Its further name, not empty.
-    pub new: String,
-}
-
-/// `coracle rmi`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RmiRequest {
-    /// The folder of the store.
-    pub root: PathBuf,
-    /// At least one name, none empty.
-    pub names: Vec<String>,
 }
 
 /// `coracle prune`.
@@ -185,23 +134,18 @@ impl Request {
             Verb::Push(args) => {
                 Request::Push(PushRequest { root: root?, name: args.name, destination: located(args.destination)? })
             }
-            Verb::Images(args) => {
-                let form = match (args.json, args.quiet) {
-                    (true, _) => Form::Json,
-                    (_, true) => Form::Ids,
-                    _ => Form::Table,
-                };
-                Request::Images(ImagesRequest { root: root?, form })
-            }
-            Verb::Inspect(args) => {
-                Request::Inspect(InspectRequest { root: root?, name: args.name, document: args.document })
-            }
-            Verb::History(args) => {
-                let form = if args.json { Form::Json } else { Form::Table };
-                Request::History(HistoryRequest { root: root?, name: args.name, form, full: args.no_trunc })
-            }
+            Verb::Copy(args) => Request::Copy(CopyRequest::new(args, root?, environment)?),
+            Verb::Save(args) => Request::Save(SaveRequest::new(args, root?, environment)?),
+            Verb::Load(args) => Request::Load(LoadRequest::new(args, root?, environment)?),
+            Verb::Images(args) => Request::Images(ImagesRequest::new(args, root?)?),
+            Verb::Inspect(args) => Request::Inspect(InspectRequest::new(args, root?, environment)?),
+            Verb::History(args) => Request::History(HistoryRequest::new(args, root?)?),
             Verb::Tag(args) => Request::Tag(TagRequest { root: root?, name: args.name, new: args.new }),
-            Verb::Rmi(args) => Request::Rmi(RmiRequest { root: root?, names: args.names }),
+            Verb::Untag(args) => Request::Untag(UntagRequest { root: root?, names: args.names }),
+            Verb::Rmi(args) => {
+                let names = if args.all { None } else { Some(args.names) };
+                Request::Rmi(RmiRequest { root: root?, names, ignore: args.ignore })
+            }
             Verb::Prune(args) => Request::Prune(PruneRequest { root: root?, cache_too: args.all, json: args.json }),
             Verb::Version(args) => Request::Version(VersionRequest { json: args.json }),
             Verb::Doctor(args) => {

@@ -2,9 +2,11 @@ use super::*;
 use crate::build::Times;
 use coracle_runtime::probe::Wanted;
 
-use crate::cli::args::{self, Compression, Destination, OutputSpec, PullPolicy};
+use crate::cli::args::{self, Compression, Destination, Document, Named, OutputSpec, PullPolicy};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
+use crate::oci::Platform;
+use crate::output::content::{Form as ManifestForm, Selection};
 use coracle_runtime::container::{Limits, Swap, UlimitKind};
 
 /// Returns an environment with HOME, and more variables.
@@ -231,6 +233,14 @@ fn the_other_verbs() {
     let root = PathBuf::from("/s");
     let location = |text: &str| text.parse().expect("a location");
     let name = || "web:1".to_owned();
+    let listed = |form| ImagesRequest {
+        root: root.clone(),
+        form,
+        pattern: None,
+        filters: Vec::new(),
+        unnamed: false,
+        full: false,
+    };
     for (line, want) in [
         (
             "--root /s pull oci:base:1 web:1",
@@ -248,24 +258,52 @@ fn the_other_verbs() {
                 destination: location("docker-archive:/a.tar"),
             }),
         ),
-        ("--root /s images", Request::Images(ImagesRequest { root: root.clone(), form: Form::Table })),
-        ("--root /s images -q", Request::Images(ImagesRequest { root: root.clone(), form: Form::Ids })),
-        ("--root /s images --json", Request::Images(ImagesRequest { root: root.clone(), form: Form::Json })),
+        ("--root /s images", Request::Images(listed(Form::Table))),
+        ("--root /s images -q", Request::Images(listed(Form::Ids))),
+        ("--root /s images --json", Request::Images(listed(Form::Json))),
+        ("--root /s images --format json", Request::Images(listed(Form::Json))),
         (
             "--root /s inspect web:1 --type manifest",
-            Request::Inspect(InspectRequest { root: root.clone(), name: name(), document: Document::Manifest }),
+            Request::Inspect(InspectRequest {
+                root: root.clone(),
+                temp: "/tmp".into(),
+                name: Named::Store(name()),
+                document: Some(Document::Manifest),
+                raw: false,
+                template: None,
+                platform: Platform::host(),
+            }),
         ),
         (
             "--root /s history web:1 --no-trunc",
-            Request::History(HistoryRequest { root: root.clone(), name: name(), form: Form::Table, full: true }),
+            Request::History(HistoryRequest {
+                root: root.clone(),
+                name: name(),
+                form: Form::Table,
+                full: true,
+                platform: Platform::host(),
+            }),
         ),
         (
             "--root /s tag web:1 web:2",
-            Request::Tag(TagRequest { root: root.clone(), name: name(), new: "web:2".into() }),
+            Request::Tag(TagRequest { root: root.clone(), name: name(), new: vec!["web:2".into()] }),
         ),
         (
             "--root /s rmi web:1 web:2",
-            Request::Rmi(RmiRequest { root: root.clone(), names: vec![name(), "web:2".into()] }),
+            Request::Rmi(RmiRequest { root: root.clone(), names: Some(vec![name(), "web:2".into()]), ignore: false }),
+        ),
+        ("--root /s rmi -a", Request::Rmi(RmiRequest { root: root.clone(), names: None, ignore: false })),
+        (
+            "--root /s copy -a web:1 dir:out --format v2s2",
+            Request::Copy(CopyRequest {
+                root: root.clone(),
+                temp: "/tmp".into(),
+                source: Named::Store(name()),
+                destination: Named::Place(location("dir:/home/ann/web/out")),
+                selection: Selection::All,
+                form: Some(ManifestForm::Docker),
+                digestfile: None,
+            }),
         ),
         (
             "--root /s prune --all --json",

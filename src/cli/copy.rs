@@ -1,0 +1,149 @@
+//! `coracle copy`, `save` and `load`: images from one place to another, as they are.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::args::{ArchiveName, Named};
+use super::classify::FileLost;
+use super::named::{Opened, in_store};
+use super::progress::{Mode, Progress};
+use super::report::{Failure, Style};
+use super::request::{CopyRequest, LoadRequest, SaveRequest};
+use super::{names, print};
+use crate::output::content::{
+    Content, Destination, InStore, Origin, Selection, StoreOrigin, copy as transfer, write_all,
+};
+use crate::output::{ArchiveFormat, Location, Place, write_archives};
+use crate::progress::{Event, Sink};
+use crate::store::Store;
+
+/// Copies an image or an index.
+pub(super) fn copy(request: &CopyRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+    let progress = Progress::new(mode, style);
+    let result = copy_image(request, &progress);
+    progress.finish();
+    let digest = result?;
+    if let Some(file) = &request.digestfile {
+        let lost = |source| FileLost { call: "write", path: file.display().to_string(), source };
+        std::fs::write(file, &digest).map_err(lost)?;
+    }
+    print(&format!("{digest}\n")).map(|()| ExitCode::SUCCESS)
+}
+
+fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure> {
+    let new = match &request.destination {
+        Named::Store(name) => Some(names::normalise(name)?),
+        Named::Place(_) => None,
+    };
+    // Only to write into it the store must be writable.
+    let store = if new.is_some() { Store::open(&request.root)? } else { Store::open_read(&request.root)? };
+    let scratch = if new.is_some() { store.tmp() } else { request.temp.clone() };
+    let opened = Opened::new(&request.source, &store, &scratch)?;
+    let origin = opened.origin()?;
+    let known = origin.top()?.names;
+    let (to, names) = match &request.destination {
+        Named::Store(_) => (Destination::Store(&store), &[][..]),
+        Named::Place(location) => (Destination::Place { location, scratch: &scratch }, known.as_slice()),
+    };
+    let (content, _) = transfer(origin.as_ref(), &request.selection, request.form, to, names, sink)?;
+    if let Some(name) = new {
+        store.tag(std::slice::from_ref(&name), &content.top)?;
+        sink.emit(Event::Exported { what: name, digest: Some(content.digest().to_string()) });
+    }
+    Ok(content.digest().to_string())
+}
+
+/// Writes images into an archive.
+pub(super) fn save(request: &SaveRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+    let store = Store::open_read(&request.root)?;
+    let progress = Progress::new(mode, style);
+    let result = write_archive(request, &store, &progress);
+    progress.finish();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn write_archive(request: &SaveRequest, store: &Store, sink: &dyn Sink) -> Result<(), Failure> {
+    let mut contents: Vec<(Content, Vec<String>)> = Vec::new();
+    for name in &request.names {
+        let image: InStore<'_> = in_store(store, name)?;
+        let content = Content::gather(&image, &image.top()?, &request.selection)?;
+        let own: Vec<String> = image.name.into_iter().collect();
+        match contents.iter_mut().find(|(known, _)| known.digest() == content.digest()) {
+            Some((_, names)) => names.extend(own),
+            None => contents.push((content, own)),
+        }
+    }
+    let contents: Vec<(&Content, Vec<String>)> =
+        contents.iter().map(|(content, names)| (content, names.clone())).collect();
+    let origin = StoreOrigin(store);
+    match (&request.output, request.format) {
+        (Some(path), format) => {
+            let (path, reference) = (path.clone(), None);
+            let location = match format {
+                ArchiveName::DockerArchive => Location::DockerArchive { path, reference },
+                ArchiveName::OciArchive => Location::OciArchive { path, reference },
+            };
+            write_all(&contents, &origin, &location, &request.temp, sink)?;
+        }
+        (None, format) => {
+            let format = match format {
+                ArchiveName::DockerArchive => ArchiveFormat::Docker,
+                ArchiveName::OciArchive => ArchiveFormat::Oci,
+            };
+            let mut out = BufWriter::new(io::stdout().lock());
+            write_archives(&contents, &origin, format, None, &mut out, sink)?;
+            let lost = |source| FileLost { call: "write", path: "standard output".into(), source };
+            out.flush().map_err(lost)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings all images of an archive or a folder in.
+pub(super) fn load(request: &LoadRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+    let store = Store::open(&request.root)?;
+    let progress = Progress::new(mode, style);
+    let result = match &request.input {
+        Some(path) => load_from(path, &request.selection, &store, &progress),
+        None => spooled(&store).and_then(|file| load_from(file.path(), &request.selection, &store, &progress)),
+    };
+    progress.finish();
+    let loaded: String = result?.iter().map(|name| format!("{name}\n")).collect();
+    print(&loaded).map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns a file in the store that holds what came on standard input: an archive is not read from front to back.
+fn spooled(store: &Store) -> Result<tempfile::NamedTempFile, Failure> {
+    let lost = |source| FileLost { call: "read", path: "standard input".into(), source };
+    let mut file = tempfile::NamedTempFile::new_in(store.tmp()).map_err(lost)?;
+    // So that nobody takes it for what a killed process left.
+    file.as_file().try_lock().map_err(|error| lost(error.into()))?;
+    io::copy(&mut io::stdin().lock(), file.as_file_mut()).map_err(lost)?;
+    Ok(file)
+}
+
+fn load_from(path: &Path, selection: &Selection, store: &Store, sink: &dyn Sink) -> Result<Vec<String>, Failure> {
+    let lost = |source| FileLost { call: "open", path: path.display().to_string(), source };
+    File::open(path).map_err(lost)?;
+    let place = Place::detect(path, &store.tmp())?;
+    let mut loaded = Vec::new();
+    for listed in place.images()? {
+        let origin = place.origin(Some(&listed.reference))?;
+        let (content, _) = transfer(origin.as_ref(), selection, None, Destination::Store(store), &[], sink)?;
+        let digest = content.digest().to_string();
+        store.tag(&listed.names, &content.top)?;
+        for name in &listed.names {
+            sink.emit(Event::Exported { what: name.clone(), digest: Some(digest.clone()) });
+        }
+        if listed.names.is_empty() {
+            let message = format!("the image {digest} has no name: `coracle tag` gives it one, else prune removes it");
+            sink.emit(Event::Warning { message, line: None });
+            loaded.push(digest);
+        } else {
+            loaded.extend(listed.names);
+        }
+    }
+    Ok(loaded)
+}

@@ -1,0 +1,52 @@
+//! Images that a verb is given: in the store, or at a place.
+
+use std::path::Path;
+
+use super::args::Named;
+use super::names;
+use super::report::Failure;
+use crate::output::content::{InStore, Origin};
+use crate::output::{Location, OutputError, Place};
+use crate::store::Store;
+
+/// A named image, found or opened.
+#[derive(Debug)]
+pub(super) enum Opened<'a> {
+    /// In the store.
+    Store(Box<InStore<'a>>),
+    /// In a folder or a file.
+    Place(Place),
+}
+
+impl<'a> Opened<'a> {
+    /// Finds or opens the image. `scratch` is a folder for what a compressed archive is unpacked to.
+    pub(super) fn new(named: &Named, store: &'a Store, scratch: &Path) -> Result<Self, Failure> {
+        match named {
+            Named::Store(name) => Ok(Opened::Store(Box::new(in_store(store, name)?))),
+            Named::Place(location) => Opened::place(location, scratch),
+        }
+    }
+
+    fn place(location: &Location, scratch: &Path) -> Result<Self, Failure> {
+        Ok(Opened::Place(Place::open(location, scratch)?))
+    }
+
+    /// Returns where it is read.
+    pub(super) fn origin(&self) -> Result<Box<dyn Origin + '_>, OutputError> {
+        match self {
+            Opened::Store(image) => Ok(Box::new(InStore::clone(image))),
+            Opened::Place(place) => place.origin(None),
+        }
+    }
+}
+
+/// Returns the image that the store has under `name`, with its full name where it was found by one.
+pub(super) fn in_store<'a>(store: &'a Store, name: &str) -> Result<InStore<'a>, Failure> {
+    let top = names::descriptor(store, name)?;
+    // An image that was found by its digest has no name to go by.
+    let name = match names::normalise(name) {
+        Ok(full) if store.find(&full)?.is_some() => Some(full),
+        _ => None,
+    };
+    Ok(InStore { store, top, name })
+}

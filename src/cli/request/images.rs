@@ -1,0 +1,255 @@
+use std::path::PathBuf;
+
+use super::UsageError;
+use crate::cli::args::{
+    ArchiveName, CopyArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
+};
+use crate::cli::environment::Environment;
+use crate::cli::template::Template;
+use crate::oci::Platform;
+use crate::output::content::{Form as ManifestForm, Selection};
+
+/// How a list of images is printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// A table for people.
+    Table,
+    /// JSON.
+    Json,
+    /// Ids alone, a line each.
+    Ids,
+    /// A line each, as this says.
+    Template(Template),
+}
+
+/// `coracle copy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// A folder for the time being.
+    pub temp: PathBuf,
+    /// Where the image is; its path is absolute.
+    pub source: Named,
+    /// Where it goes; its path is absolute.
+    pub destination: Named,
+    /// Which images of an index.
+    pub selection: Selection,
+    /// What manifests are converted to.
+    pub form: Option<ManifestForm>,
+    /// Where the digest is written; absolute.
+    pub digestfile: Option<PathBuf>,
+}
+
+impl CopyRequest {
+    pub(super) fn new(args: CopyArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        Ok(CopyRequest {
+            root,
+            temp: environment.temp_dir(),
+            source: located(args.source, environment)?,
+            destination: located(args.destination, environment)?,
+            selection: selection(args.platform, args.all),
+            form: args.format.map(Into::into),
+            digestfile: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
+        })
+    }
+}
+
+/// Returns the image with an absolute path.
+pub(super) fn located(mut named: Named, environment: &Environment) -> Result<Named, UsageError> {
+    if let Named::Place(location) = &mut named
+        && let Some(path) = location.path_mut()
+    {
+        *path = environment.absolute(path)?;
+    }
+    Ok(named)
+}
+
+fn selection(platform: Option<Platform>, all: bool) -> Selection {
+    if all { Selection::All } else { Selection::Platform(platform.unwrap_or_default()) }
+}
+
+/// `coracle save`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaveRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// A folder for the time being.
+    pub temp: PathBuf,
+    /// Images in the store, at least one.
+    pub names: Vec<String>,
+    /// The file, absolute; `None` for standard output, which is no terminal.
+    pub output: Option<PathBuf>,
+    /// The form of the archive.
+    pub format: ArchiveName,
+    /// Which images of an index.
+    pub selection: Selection,
+}
+
+impl SaveRequest {
+    pub(super) fn new(args: SaveArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let output = match args.output {
+            Some(path) if path.as_os_str() == "-" => None,
+            Some(path) => Some(environment.absolute(&path)?),
+            None => None,
+        };
+        if output.is_none() && environment.stdout_is_terminal {
+            return Err(UsageError::ArchiveToTerminal);
+        }
+        let selection = selection(None, args.all);
+        Ok(SaveRequest {
+            root,
+            temp: environment.temp_dir(),
+            names: args.names,
+            output,
+            format: args.format,
+            selection,
+        })
+    }
+}
+
+/// `coracle load`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// The archive or folder, absolute; `None` for standard input.
+    pub input: Option<PathBuf>,
+    /// Which images of an index.
+    pub selection: Selection,
+}
+
+impl LoadRequest {
+    pub(super) fn new(args: LoadArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let input = match args.input {
+            Some(path) if path.as_os_str() == "-" => None,
+            Some(path) => Some(environment.absolute(&path)?),
+            None => None,
+        };
+        Ok(LoadRequest { root, input, selection: selection(args.platform, args.all) })
+    }
+}
+
+/// `coracle images`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagesRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// How to print them.
+    pub form: Form,
+    /// Only those whose name fits.
+    pub pattern: Option<String>,
+    /// Only those that all of these let through.
+    pub filters: Vec<Filter>,
+    /// Whether those without a name are shown too.
+    pub unnamed: bool,
+    /// Whether digests are shown in full.
+    pub full: bool,
+}
+
+impl ImagesRequest {
+    pub(super) fn new(args: ImagesArgs, root: PathBuf) -> Result<Self, UsageError> {
+        let form = form(args.json, args.quiet, args.format.as_deref())?;
+        let (pattern, filters) = (args.pattern, args.filter);
+        Ok(ImagesRequest { root, form, pattern, filters, unnamed: args.all, full: args.digests })
+    }
+}
+
+/// Returns how a list is printed.
+fn form(json: bool, ids: bool, template: Option<&str>) -> Result<Form, UsageError> {
+    match (json, ids, template) {
+        (true, ..) | (_, _, Some("json")) => Ok(Form::Json),
+        (_, true, _) => Ok(Form::Ids),
+        (_, _, Some(text)) => Ok(Form::Template(parse(text)?)),
+        _ => Ok(Form::Table),
+    }
+}
+
+fn parse(text: &str) -> Result<Template, UsageError> {
+    // docker puts a head above the columns then.
+    let text = text.strip_prefix("table ").unwrap_or(text);
+    Template::parse(text).map_err(|source| UsageError::BadTemplate { source })
+}
+
+/// `coracle inspect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InspectRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// A folder for the time being.
+    pub temp: PathBuf,
+    /// The image; its path is absolute.
+    pub name: Named,
+    /// Which document; `None` for the one that goes without saying.
+    pub document: Option<Document>,
+    /// Whether its bytes are printed as they are.
+    pub raw: bool,
+    /// What is printed of it.
+    pub template: Option<Template>,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+impl InspectRequest {
+    pub(super) fn new(args: InspectArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let (document, raw) = (args.document, args.raw);
+        let template = args.format.as_deref().filter(|text| *text != "json").map(parse).transpose()?;
+        let name = located(args.name, environment)?;
+        let platform = args.platform.unwrap_or_default();
+        Ok(InspectRequest { root, temp: environment.temp_dir(), name, document, raw, template, platform })
+    }
+}
+
+/// `coracle history`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// The image in the store, not empty.
+    pub name: String,
+    /// How to print it.
+    pub form: Form,
+    /// Whether commands and digests are shown in full.
+    pub full: bool,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+impl HistoryRequest {
+    pub(super) fn new(args: HistoryArgs, root: PathBuf) -> Result<Self, UsageError> {
+        let form = form(args.json, args.quiet, args.format.as_deref())?;
+        let platform = args.platform.unwrap_or_default();
+        Ok(HistoryRequest { root, name: args.name, form, full: args.no_trunc, platform })
+    }
+}
+
+/// `coracle tag`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// The image in the store, not empty.
+    pub name: String,
+    /// Its further names, at least one, none empty.
+    pub new: Vec<String>,
+}
+
+/// `coracle untag`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UntagRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// At least one name, none empty.
+    pub names: Vec<String>,
+}
+
+/// `coracle rmi`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RmiRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// Names, none empty; `None` for all.
+    pub names: Option<Vec<String>>,
+    /// Whether a name that is not there is no failure.
+    pub ignore: bool,
+}
