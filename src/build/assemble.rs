@@ -50,7 +50,14 @@ fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError
     }
     let Some(index) = work.store.index(&link.id)? else { return Ok(None) };
     let variant = work.options.times.variant(work.options.compression, index.entries());
-    Ok(work.store.packed(&link.id, &variant))
+    let packed = work.store.packed(&link.id, &variant);
+    if packed.is_none()
+        && !work.store.has_snapshot(&work.on_disk.realm, &link.id)
+        && work.remote.is_some_and(|remote| remote.bring_blob(&link.id))
+    {
+        return Ok(work.store.packed(&link.id, &variant));
+    }
+    Ok(packed)
 }
 
 fn manifest(work: &Work<'_>, progress: &Progress, layers: Vec<Packed>) -> Result<Image, BuildError> {

@@ -90,7 +90,7 @@ impl Work<'_> {
 
     /// Returns why `step`, of which `now` is what its key is made of, is not in the cache.
     pub fn reasons(&self, step: &Step, now: &Record) -> Vec<String> {
-        if self.options.cache == CacheUse::Ignore {
+        if self.options.cache.uses == CacheUse::Ignore {
             return vec!["the cache is not used: --no-cache".into()];
         }
         let earlier: Vec<Record> = self.store.why(&self.place_of(step));

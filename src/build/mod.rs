@@ -16,7 +16,9 @@ mod cover;
 mod error;
 mod explain;
 mod guard;
+mod hit;
 mod in_place;
+mod journal;
 mod pack;
 mod preview;
 mod run;
@@ -36,6 +38,8 @@ mod worktree;
 pub use copy_plan::{CopyItem, CopyPlan};
 pub use copy_select::{CopyError, Selection, select};
 pub use error::BuildError;
+pub use hit::CachePolicy;
+pub use journal::{Journal, Made, Reach};
 pub use pack::Times;
 pub use preview::{StagePreview, StepPreview, StepState};
 pub use run::{Command, not_started};
@@ -52,8 +56,8 @@ pub const MAX_LAYERS: usize = 498;
 /// How a plan is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// Whether results of earlier builds are used. They are remembered in any case.
-    pub cache: CacheUse,
+    /// Which results of earlier builds are used. New ones are remembered in any case.
+    pub cache: CachePolicy,
     /// Whether it is said why a step is not in the cache.
     pub explain: Explain,
     /// Steps that run at the same time at the most.
@@ -67,9 +71,10 @@ pub struct BuildOptions {
 }
 
 /// Whether results of earlier builds are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CacheUse {
     /// Where they fit.
+    #[default]
     Use,
     /// Not at all.
     Ignore,

@@ -1,18 +1,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use coracle_runtime::container::{ContainerSpec, Control, Io};
 use coracle_runtime::probe::{self, Choice, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::context::Context;
-use crate::plan::{Base, Op, Plan, Step};
+use crate::layer::Compression;
+use crate::plan::{Op, Plan, Step};
 use crate::progress::{Event, Sink};
-use crate::store::{Image, Store, View};
+use crate::store::{Image, Packed, RemoteSteps, Store, View};
 use crate::tree::Owners;
 
 use super::chain::Chain;
+use super::journal::{Journal, Made};
 use super::pack::{PackQueue, Packer};
 use super::run_step::StepPlace;
 use super::running::Running;
@@ -20,7 +22,7 @@ use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, assemble, in_place, run, unbuilt};
+use super::{BuildError, BuildOptions, Command, Times, assemble, in_place, run, unbuilt};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -32,6 +34,10 @@ pub struct Builder<'a> {
     pub control: &'a Control,
     /// How RUN steps are isolated: found out when something must be done.
     pub isolation: Isolation,
+    /// Results of steps that lie elsewhere, where there are any.
+    pub remote: Option<&'a dyn RemoteSteps>,
+    /// Hears of each step whose result is known.
+    pub journal: Arc<Journal>,
     /// Called once, when this process has entered what it works in: afterwards it may start threads of its own.
     pub on_enter: &'a dyn Fn(),
 }
@@ -152,6 +158,8 @@ impl Builder<'_> {
         unbuilt::check(plan)?;
         let begun = Begin { store: self.store, sink: self.sink, control: self.control };
         let mut work = begun.work((self.on_disk(), self.place()), plan, bases, context, options);
+        work.remote = self.remote;
+        work.journal = Arc::clone(&self.journal);
         let mut replayed = replay(&work)?;
         if let Some(image) = replayed.image(&work)? {
             return Ok(image);
@@ -165,6 +173,13 @@ impl Builder<'_> {
             if let Some(image) = replayed.image(&work)? {
                 return Ok(image);
             }
+        }
+        if let Replayed::All(progress) = &replayed
+            && !work.bring_layers(progress)
+        {
+            // A cache elsewhere promised a layer that cannot be had.
+            work.remote = None;
+            replayed = replay(&work)?;
         }
         if let (Replayed::Missing { first_run: Some(step) }, Some(source)) = (&replayed, self.obstacle()) {
             return Err(at_step(step, BuildError::CannotRun { source }));
@@ -190,6 +205,23 @@ impl Builder<'_> {
     pub fn files(&mut self, built: &Built) -> Result<View, BuildError> {
         self.enter()?;
         super::unpack::view(self.store, &self.on_disk(), built.chain.links(), self.control)
+    }
+
+    /// Returns the blob that holds the layer of `made` just as it is, and the name of the way in which it is packed; packs it where
+    /// there is none. `None` where its files are not here either.
+    ///
+    /// # Errors
+    /// [`BuildError`] where it cannot be packed.
+    pub fn packed(&mut self, made: &Made, compression: Compression) -> Result<Option<(String, Packed)>, BuildError> {
+        let layer = &made.step.layer;
+        if let Some(known) = self.store.packed_as_it_is(layer) {
+            return Ok(Some(known));
+        }
+        self.enter()?;
+        let Some(layer) = self.store.layer(&self.on_disk().realm, layer)? else { return Ok(None) };
+        // A control of its own: that of a build which failed stops everything.
+        super::pack::pack(self.store, &layer, compression, Times::Keep, &Control::new())?;
+        Ok(self.store.packed_as_it_is(&layer.id))
     }
 
     /// Unpacks the layers of `image`, so that the first build on it need not. Where no step can be run, that is left to the build:
@@ -285,6 +317,8 @@ impl<'a> Begin<'a> {
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
             stubs: Stubs::new(self.store),
+            remote: None,
+            journal: Arc::default(),
         }
     }
 }
@@ -336,6 +370,7 @@ enum Replayed<'a> {
 
 /// Looks up all steps of the plan in the cache.
 fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
+    work.forget_stages();
     let mut missing: Vec<&Step> = Vec::new();
     for (at, stage) in work.plan.stages.iter().enumerate() {
         match work.replay(at)? {
@@ -366,7 +401,7 @@ impl Replayed<'_> {
 
 /// Runs all stages, several at the same time, and packs the layers of the target as they come.
 fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
-    let in_target = stages_of_target(work.plan);
+    let in_target = super::journal::stages_of_target(work.plan);
     let (packer, sender, receiver) =
         Packer::new(work.store, work.options.compression, work.options.times, work.control);
     let jobs = work.options.jobs.max(1);
@@ -454,15 +489,6 @@ fn run_stage(work: &Work<'_>, at: usize, slots: &Slots, queue: Option<&PackQueue
         progress.created.push(created);
     }
     Ok(progress)
-}
-
-/// The stages whose layers are part of the image.
-fn stages_of_target(plan: &Plan) -> Vec<usize> {
-    let mut stages = vec![plan.target];
-    while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
-        stages.push(*below);
-    }
-    stages
 }
 
 /// So many steps may run at the same time.

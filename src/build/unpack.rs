@@ -8,7 +8,7 @@ use coracle_runtime::container::Control;
 
 use crate::layer::{self, Contents, DiskTree};
 use crate::oci::{DiffId, DigestReader};
-use crate::store::{Active, Index, LayerId, Packed, Store, StoreError, View, ViewLayer};
+use crate::store::{Active, Index, Packed, Store, StoreError, View, ViewLayer};
 use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
 
 use super::chain::Link;
@@ -44,7 +44,7 @@ pub(super) fn view(store: &Store, on_disk: &OnDisk, links: &[Link], control: &Co
     let unpacked = unpack_all(store, on_disk, links, &missing, control)?;
     for (at, unpacked) in missing.into_iter().zip(unpacked) {
         let below = View::new(layers[..at].iter().flatten().cloned().collect());
-        layers[at] = Some(settle(store, on_disk, &links[at].id, unpacked, &below)?);
+        layers[at] = Some(settle(store, on_disk, &links[at], unpacked, &below)?);
     }
     Ok(View::new(layers.into_iter().flatten().collect()))
 }
@@ -121,10 +121,11 @@ fn read_blob(
 fn settle(
     store: &Store,
     on_disk: &OnDisk,
-    id: &LayerId,
+    link: &Link,
     unpacked: Unpacked,
     below: &View,
 ) -> Result<ViewLayer, BuildError> {
+    let id = &link.id;
     let Unpacked { active, found } = unpacked;
     let mut tree = DiskTree::open(&active.upper(), on_disk.owners)?;
     let mut index = Index::new(found.entries);
@@ -158,6 +159,10 @@ fn settle(
     let named = Index::new(index.entries().iter().filter(|entry| !entry.implied).cloned().collect());
     if named.layer_id() == *id {
         index = named;
+    } else if link.origin.is_none() {
+        // What was built has the name of what is in it; a cache from elsewhere may lie.
+        let reason = "its blob holds other files than its name says".into();
+        return Err(StoreError::Damaged { path: store.snapshot_dir(&on_disk.realm, id), reason }.into());
     }
     Ok(store.commit(active, &on_disk.realm, Some(*id), index)?)
 }

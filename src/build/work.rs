@@ -12,11 +12,12 @@ use crate::context::Context;
 use crate::layer::LayerError;
 use crate::plan::{self, Base, CopyFrom, Op, Plan, Step, definition};
 use crate::progress::{Event, Sink};
-use crate::store::{Active, CachedStep, Image, Index, Store, View};
+use crate::store::{Active, CachedStep, Image, Index, RemoteSteps, Store, View};
 use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy_select::{Selection, select};
+use super::journal::Journal;
 use super::run_step::StepPlace;
 use super::running::Running;
 use super::stubs::Stubs;
@@ -77,6 +78,10 @@ pub(super) struct Work<'a> {
     pub unpacking: Mutex<()>,
     /// Where the files of the host are mounted.
     pub stubs: Stubs<'a>,
+    /// Results of steps that lie elsewhere.
+    pub remote: Option<&'a dyn RemoteSteps>,
+    /// What became of the steps.
+    pub journal: Arc<Journal>,
 }
 
 /// A cache key, and how sure it is.
@@ -152,6 +157,11 @@ impl Work<'_> {
         }
         states.fill(StageState::Running);
         None
+    }
+
+    /// Forgets what is known of the stages.
+    pub fn forget_stages(&self) {
+        self.stages.0.lock().unwrap_or_else(PoisonError::into_inner).fill(StageState::Running);
     }
 
     /// Returns a stage that is done, without waiting.
@@ -262,6 +272,7 @@ impl Work<'_> {
         }
         // It only explains: that it cannot be written is no reason to fail.
         let _ = self.store.remember_why(&self.place_of(step), &key, &self.record(step, chain, &keys));
+        self.journal.note(step.id, &keys, &done);
         self.running.done(key, done.clone());
         Ok((chain.with(done.layer), Some(done.created)))
     }
@@ -396,7 +407,7 @@ impl Work<'_> {
                 // a stage that was built again with the same result is no change.
                 Some(source) => {
                     keys.push(step_key(below, &definition, &[("layers", &source.identity().0)]));
-                    if depth == Depth::Full && self.hit(&keys[0].to_string()).is_none() {
+                    if depth == Depth::Full && self.hit(step, &keys[0].to_string(), depth).is_none() {
                         let view = self.view(&source)?;
                         let digest = self.selection(step, copy, &view)?.digest();
                         keys.push(step_key(below, &definition, &[("content", &digest)]));
@@ -407,26 +418,15 @@ impl Work<'_> {
         }
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
         for (at, key) in keys.iter().enumerate() {
-            if let Some(hit) = self.hit(key) {
+            if let Some(hit) = self.hit(step, key, depth) {
                 for earlier in &keys[..at] {
                     self.store.remember(earlier, &hit)?;
                 }
+                self.journal.note(step.id, &keys[..=at], &hit);
                 return Ok(Lookup::Hit(hit, key.clone()));
             }
         }
         Ok(Lookup::Miss(keys))
-    }
-
-    fn hit(&self, key: &str) -> Option<CachedStep> {
-        if self.options.cache == super::CacheUse::Ignore {
-            return None;
-        }
-        let hit = self.store.cached(key)?;
-        let there =
-            self.store.has_snapshot(&self.on_disk.realm, &hit.layer) || self.store.packed_any(&hit.layer).is_some();
-        // A damaged index is a layer that is not there.
-        let known = there && self.store.index(&hit.layer).is_ok_and(|index| index.is_some());
-        known.then_some(hit)
     }
 }
 

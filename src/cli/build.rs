@@ -11,17 +11,18 @@ use coracle_runtime::container::Control;
 
 use super::classify::{BuildProblem, FileLost, not_created};
 use super::progress::Progress;
+use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
 use super::{names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, CacheUse, Explain, Isolation};
+use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Isolation};
 use crate::context::{Context, ContextOptions};
 use crate::dockerfile;
 use crate::output::{self, Location};
 use crate::plan::{BaseImage, Graph, GraphOptions, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
-use crate::store::{Image, Store};
+use crate::store::{Image, RemoteSteps, Store};
 
 use super::args::PullPolicy;
 use super::outputs;
@@ -63,6 +64,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     announce(&plan, &source, progress.as_ref());
     let context = context(request, &plan, path.as_deref(), &store)?;
 
+    let places = CachePlaces::new(&request.cache_from);
+    let remote = places.sources(&store, progress.as_ref());
     let control = Arc::new(Control::new());
     let on_enter = work::on_enter(&control, progress);
     let mut builder = Builder {
@@ -71,18 +74,25 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         control: &control,
         isolation: Isolation::Undecided(request.isolation),
         on_enter: &on_enter,
+        remote: remote.as_ref().map(|remote| remote as &dyn RemoteSteps),
+        journal: Arc::default(),
     };
     let options = BuildOptions {
-        cache: if request.use_cache { CacheUse::Use } else { CacheUse::Ignore },
+        cache: request.cache.clone(),
         explain: if request.explain { Explain::Misses } else { Explain::No },
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         compression: request.compression,
         times: request.times,
         limits: request.limits.clone(),
     };
-    let built = builder
-        .build(&plan, &bases, context.as_ref(), &options)
-        .map_err(|error| failure(error, &source, context.as_ref(), progress, request.style))?;
+    let result = builder.build(&plan, &bases, context.as_ref(), &options);
+    let written = match result {
+        Err(BuildError::Interrupted) => Ok(()),
+        // What was done before a failure need not be done again.
+        _ => remote_cache::write(&request.cache_to, &mut builder, &plan, request, remote.as_ref()),
+    };
+    let built = result.map_err(|error| failure(error, &source, context.as_ref(), progress, request.style))?;
+    written?;
     for output in &request.outputs {
         outputs::write(output, &mut builder, &built, &tags, progress.as_ref())?;
     }

@@ -25,6 +25,7 @@ mod outputs;
 mod prune;
 mod pull;
 mod push;
+mod remote_cache;
 mod run;
 mod version;
 mod work;

@@ -36,8 +36,15 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     let control = Arc::new(Control::new());
     let on_enter = work::on_enter(&control, progress);
     let isolation = Isolation::Undecided(Wanted::Any);
-    let mut builder =
-        Builder { store: &store, sink: progress.as_ref(), control: &control, isolation, on_enter: &on_enter };
+    let mut builder = Builder {
+        store: &store,
+        sink: progress.as_ref(),
+        control: &control,
+        isolation,
+        on_enter: &on_enter,
+        remote: None,
+        journal: Arc::default(),
+    };
     match builder.unpack(&image) {
         Err(BuildError::Runtime(error)) => {
             let message = format!("the layers are not unpacked yet, the first build has to do it: {}", chain(&error));

@@ -31,6 +31,8 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         control: &control,
         isolation: Isolation::Undecided(Wanted::Any),
         on_enter: &on_enter,
+        remote: None,
+        journal: Arc::default(),
     };
     let exit = builder.run(&image, &command)?;
     if let Exit::NotStarted { errno, what, path } = &exit {

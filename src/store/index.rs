@@ -36,7 +36,8 @@ impl LayerId {
         self.0.raw()
     }
 
-    pub(super) fn from_hex(hex: &str) -> Option<Self> {
+    /// Returns the id that is `hex`: 64 hexadecimal digits.
+    pub fn from_hex(hex: &str) -> Option<Self> {
         format!("sha256:{hex}").parse().ok().map(LayerId)
     }
 }
@@ -122,16 +123,20 @@ impl Index {
 
     /// Reads the file at `path` and checks that it is whole.
     pub(super) fn read(path: &Path) -> Result<Self, StoreError> {
-        let damaged = |reason: &str| StoreError::Damaged { path: path.to_path_buf(), reason: reason.into() };
         let bytes = fs::read(path).map_err(|source| StoreError::io("read", path, source))?;
-        let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or_else(|| damaged("not an index of this version"))?;
-        let (digest, payload) = rest.split_at_checked(32).ok_or_else(|| damaged("it is cut off"))?;
+        Index::parse(&bytes).map_err(|reason| StoreError::Damaged { path: path.to_path_buf(), reason })
+    }
+
+    /// Reads the bytes of an index file and checks that they are whole. The error is the reason why they are not.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or("not an index of this version")?;
+        let (digest, payload) = rest.split_at_checked(32).ok_or("it is cut off")?;
         if Digest::of(payload).raw() != digest {
-            return Err(damaged("its checksum is wrong"));
+            return Err("its checksum is wrong".into());
         }
-        let entries: Vec<Entry> = postcard::from_bytes(payload).map_err(|error| damaged(&error.to_string()))?;
+        let entries: Vec<Entry> = postcard::from_bytes(payload).map_err(|error| error.to_string())?;
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
-            return Err(damaged("its entries are not sorted"));
+            return Err("its entries are not sorted".into());
         }
         Ok(Index { entries })
     }

@@ -142,6 +142,11 @@ impl Store {
 
     /// Returns any blob that holds the layer unchanged, to unpack it again; `None` where there is none.
     pub fn packed_any(&self, id: &LayerId) -> Option<Packed> {
+        self.packed_as_it_is(id).map(|(_, packed)| packed)
+    }
+
+    /// Returns any blob that holds the layer unchanged, and the name of the way in which it is packed; `None` where there is none.
+    pub fn packed_as_it_is(&self, id: &LayerId) -> Option<(String, Packed)> {
         let mut names: Vec<_> = fs::read_dir(self.layer_dir(id)).ok()?.flatten().map(|file| file.file_name()).collect();
         names.sort();
         names
@@ -149,7 +154,7 @@ impl Store {
             .filter_map(|name| name.to_str()?.strip_suffix(".json"))
             // Times were changed in these.
             .filter(|variant| !variant.contains('@'))
-            .find_map(|variant| self.packed(id, variant))
+            .find_map(|variant| Some((variant.to_owned(), self.packed(id, variant)?)))
     }
 
     /// Records that the blob `packed` holds the layer. A `variant` with a `@` in it has changed times.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{Assignment, CallArgs, Compression, LimitArgs, OutputSpec, Timestamp};
+use super::{Assignment, CacheArgs, CallArgs, Compression, LimitArgs, OutputSpec, Timestamp};
 use crate::cli::progress::Mode;
 
 /// When a base image is looked for outside of the store.
@@ -75,9 +75,6 @@ pub struct BuildArgs {
     /// Add a label to the image; can be repeated
     #[arg(long = "label", value_name = "NAME[=VALUE]")]
     pub labels: Vec<Assignment>,
-    /// Run every step, also those whose result is known
-    #[arg(long)]
-    pub no_cache: bool,
     /// Look for base images: always, missing, newer or never
     // Not an enum for clap: docker's --pull takes no word, so `--pull .` must leave the dot to CONTEXT.
     #[arg(long, value_name = "POLICY", num_args = 0..=1, default_missing_value = "always")]
@@ -113,6 +110,9 @@ pub struct BuildArgs {
     /// The folder that COPY copies from
     #[arg(required_unless_present = "pull")]
     pub context: Option<PathBuf>,
+    /// Results of earlier builds.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// What each RUN step may use.
     #[command(flatten)]
     pub limits: LimitArgs,

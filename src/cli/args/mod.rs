@@ -2,6 +2,7 @@
 //! means is worked out by [`Request`](super::request::Request).
 
 mod build;
+mod cache;
 mod call;
 mod images;
 mod limits;
@@ -10,6 +11,7 @@ mod unbuilt;
 mod value;
 
 pub use build::{BuildArgs, Isolation, PullPolicy};
+pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
 pub use call::CallArgs;
 pub use images::{
     ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,

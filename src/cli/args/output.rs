@@ -192,7 +192,7 @@ impl OutputSpec {
     }
 }
 
-fn bool(value: String) -> Result<bool, OutputError> {
+pub(super) fn bool(value: String) -> Result<bool, OutputError> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "t" => Ok(true),
         "false" | "0" | "f" => Ok(false),
@@ -201,7 +201,7 @@ fn bool(value: String) -> Result<bool, OutputError> {
 }
 
 /// Returns the fields of one line of CSV, with the rules of Go's encoding/csv: a quote begins a field or is none.
-fn csv(text: &str) -> Result<Vec<String>, OutputError> {
+pub(super) fn csv(text: &str) -> Result<Vec<String>, OutputError> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {

@@ -13,12 +13,12 @@ const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
         "--add-host --all-platforms --allow --annotation --arch --attest --authfile --build-context --builder \
-         --cache-from --cache-to --cache-ttl --call --cap-add --cap-drop --cert-dir --cgroup-parent --cgroupns --check \
+         --call --cap-add --cap-drop --cert-dir --cgroup-parent --cgroupns --check \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --creds \
          --cw --debug -D --decryption-key --device --dns --dns-option --dns-search --env --force-rm --format --from \
          --group-add --hooks-dir --http-proxy --identity-label --ignorefile --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
-         --network --net --no-cache-filter --no-hostname --no-hosts --omit-history --os --os-feature \
+         --network --net --no-hostname --no-hosts --omit-history --os --os-feature \
          --os-version --pid --platform --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
          --runtime --runtime-flag --sbom --secret --security-opt --sign-by --signature-policy \
          --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --ssh --stdin \

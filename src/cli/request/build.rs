@@ -4,11 +4,12 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::UsageError;
-use crate::build::Times;
-use crate::cli::args::{BuildArgs, Compression, Isolation, OutputSpec, PullPolicy, Timestamp};
+use crate::build::{CachePolicy, CacheUse, Times};
+use crate::cli::args::{Age, BuildArgs, CacheTo, Compression, Isolation, OutputSpec, PullPolicy, Timestamp};
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
+use crate::output::Location;
 use coracle_runtime::container::Limits;
 
 /// `coracle build`.
@@ -28,8 +29,12 @@ pub struct BuildRequest {
     pub build_args: Vec<(String, String)>,
     /// Labels to add, in order.
     pub labels: Vec<(String, String)>,
-    /// Whether results in the cache count.
-    pub use_cache: bool,
+    /// Which results of earlier builds count.
+    pub cache: CachePolicy,
+    /// Caches to look into besides that of the store; paths are absolute.
+    pub cache_from: Vec<Location>,
+    /// Caches to write; paths are absolute.
+    pub cache_to: Vec<CacheTo>,
     /// When base images are looked for outside of the store.
     pub pull: PullPolicy,
     /// Where the result goes besides the store; paths are absolute, at most one is standard output.
@@ -82,6 +87,16 @@ impl BuildRequest {
             1 => {}
             _ => return Err(UsageError::TwoToStdout),
         }
+        let absolute = |mut location: Location| {
+            if let Some(path) = location.path_mut() {
+                *path = environment.absolute(path)?;
+            }
+            Ok::<_, UsageError>(location)
+        };
+        let cache_from =
+            args.cache.cache_from.into_iter().map(|from| absolute(from.0)).collect::<Result<Vec<_>, _>>()?;
+        let with_path = |to: CacheTo| Ok::<_, UsageError>(CacheTo { location: absolute(to.location)?, ..to });
+        let cache_to = args.cache.cache_to.into_iter().map(with_path).collect::<Result<Vec<_>, _>>()?;
         let (isolation, unknown) = wanted(args.isolation, environment);
         let file = |path: Option<PathBuf>| path.map(|path| environment.absolute(&path)).transpose();
         let (iidfile, metadata_file) = (file(args.iidfile)?, file(args.metadata_file)?);
@@ -117,7 +132,13 @@ impl BuildRequest {
             target: args.target,
             build_args: environment.fill(args.build_args)?,
             labels,
-            use_cache: !args.no_cache,
+            cache: CachePolicy {
+                uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },
+                except: args.cache.no_cache_filter,
+                ttl: args.cache.cache_ttl.map(|Age(seconds)| seconds),
+            },
+            cache_from,
+            cache_to,
             pull,
             outputs,
             iidfile,

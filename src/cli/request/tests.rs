@@ -1,5 +1,5 @@
 use super::*;
-use crate::build::Times;
+use crate::build::{CachePolicy, CacheUse, Times};
 use coracle_runtime::probe::Wanted;
 
 use crate::cli::args::{self, Compression, Destination, Document, Named, OutputSpec, PullPolicy};
@@ -56,7 +56,9 @@ fn a_build_of_this_folder_has_the_defaults() {
         target: None,
         build_args: vec![],
         labels: vec![],
-        use_cache: true,
+        cache: CachePolicy::default(),
+        cache_from: vec![],
+        cache_to: vec![],
         pull: PullPolicy::Missing,
         outputs: vec![],
         iidfile: None,
@@ -90,7 +92,9 @@ fn a_build_with_every_flag() {
         target: Some("test".into()),
         build_args: vec![pair("A", "1"), pair("TOKEN", "secret")],
         labels: vec![pair("org.example", "x=y"), pair("flag", "")],
-        use_cache: false,
+        cache: CachePolicy { uses: CacheUse::Ignore, ..CachePolicy::default() },
+        cache_from: vec![],
+        cache_to: vec![],
         pull: PullPolicy::Newer,
         outputs: vec![
             OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into())),

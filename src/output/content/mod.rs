@@ -34,7 +34,7 @@ pub struct Top {
 }
 
 /// A place in which one image, or one index of images, is read.
-pub trait Origin: Sync {
+pub trait Origin: Send + Sync {
     /// Returns the place, for people.
     fn place(&self) -> String;
 

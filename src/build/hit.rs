@@ -1,0 +1,65 @@
+//! What the caches know of a step: the one in the store, and those elsewhere.
+
+use crate::plan::Step;
+use crate::store::{CachedStep, LayerId};
+
+use super::work::{Depth, Progress, Work};
+use super::{CacheUse, now};
+
+/// Which results of earlier builds count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// Whether they count at all.
+    pub uses: CacheUse,
+    /// The stages, by name or number, in which they do not.
+    pub except: Vec<String>,
+    /// How old they may be, seconds.
+    pub ttl: Option<i64>,
+}
+
+impl Work<'_> {
+    /// Returns what the step with the cache key `key` made, if its layer can be had: from the store, or brought from elsewhere. A
+    /// [quick](Depth::Quick) look brings only what is in the layer, not its files.
+    pub(super) fn hit(&self, step: &Step, key: &str, depth: Depth) -> Option<CachedStep> {
+        let policy = &self.options.cache;
+        if policy.uses == CacheUse::Ignore || self.is_excepted(step) {
+            return None;
+        }
+        let fresh = |hit: &CachedStep| policy.ttl.is_none_or(|ttl| now().saturating_sub(hit.created) <= ttl);
+        if let Some(hit) = self.store.cached(key).filter(|hit| fresh(hit) && self.is_there(hit)) {
+            return Some(hit);
+        }
+        let remote = self.remote?;
+        let hit = remote.step(key).filter(|hit| fresh(hit))?;
+        let here = self.is_there(&hit)
+            || remote.bring_index(&hit.layer)
+                && self.store.index(&hit.layer).is_ok_and(|index| index.is_some())
+                && (depth == Depth::Quick || remote.bring_blob(&hit.layer));
+        // Without its layer the record is no hit for anybody, so it may be kept before the blob is there.
+        (here && self.store.remember(key, &hit).is_ok()).then_some(hit)
+    }
+
+    /// Returns whether the files of all layers are here now, those from elsewhere brought.
+    pub(super) fn bring_layers(&self, progress: &Progress) -> bool {
+        let mut built = progress.chain.links().iter().filter(|link| link.origin.is_none());
+        built.all(|link| self.has_files(&link.id) || self.remote.is_some_and(|remote| remote.bring_blob(&link.id)))
+    }
+
+    fn is_there(&self, hit: &CachedStep) -> bool {
+        // A damaged index is a layer that is not there.
+        self.has_files(&hit.layer) && self.store.index(&hit.layer).is_ok_and(|index| index.is_some())
+    }
+
+    fn has_files(&self, layer: &LayerId) -> bool {
+        self.store.has_snapshot(&self.on_disk.realm, layer) || self.store.packed_any(layer).is_some()
+    }
+
+    fn is_excepted(&self, step: &Step) -> bool {
+        let except = &self.options.cache.except;
+        !except.is_empty()
+            && self.plan.stages.iter().any(|stage| {
+                except.iter().any(|name| name.eq_ignore_ascii_case(&stage.name))
+                    && stage.steps.iter().any(|other| other.id == step.id)
+            })
+    }
+}

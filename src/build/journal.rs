@@ -1,0 +1,61 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::plan::{Base, Plan};
+use crate::progress::StepId;
+use crate::store::CachedStep;
+
+/// What became of the steps of a build so far, also of one that failed: what a cache elsewhere is told.
+#[derive(Debug, Default)]
+pub struct Journal(Mutex<BTreeMap<StepId, Made>>);
+
+/// A step whose result is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The cache keys under which it is known, 64 hexadecimal digits each.
+    pub keys: BTreeSet<String>,
+    /// What it made.
+    pub step: CachedStep,
+}
+
+/// Which steps of a build are told to a cache elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Those whose layers are part of the image.
+    #[default]
+    Min,
+    /// All.
+    Max,
+}
+
+impl Journal {
+    pub(super) fn note(&self, id: StepId, keys: &[String], step: &CachedStep) {
+        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = steps.entry(id).or_insert_with(|| Made { keys: BTreeSet::new(), step: step.clone() });
+        if made.step != *step {
+            *made = Made { keys: BTreeSet::new(), step: step.clone() };
+        }
+        made.keys.extend(keys.iter().cloned());
+    }
+
+    /// Returns the steps of `plan` whose results are known, in its order.
+    pub fn made(&self, plan: &Plan, reach: Reach) -> Vec<Made> {
+        let stages = match reach {
+            Reach::Max => (0..plan.stages.len()).collect(),
+            Reach::Min => stages_of_target(plan),
+        };
+        let wanted: BTreeSet<StepId> =
+            stages.iter().flat_map(|&at| &plan.stages[at].steps).map(|step| step.id).collect();
+        let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.iter().filter(|(id, _)| wanted.contains(id)).map(|(_, made)| made.clone()).collect()
+    }
+}
+
+/// The stages whose layers are part of the image, the target first.
+pub(super) fn stages_of_target(plan: &Plan) -> Vec<usize> {
+    let mut stages = vec![plan.target];
+    while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
+        stages.push(*below);
+    }
+    stages
+}

@@ -1,0 +1,83 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::Digest;
+use crate::store::{LayerId, Packed};
+
+/// The type of the manifest.
+pub const ARTIFACT: &str = "application/vnd.coracle.cache.v1";
+/// The type of its configuration, which is a [`Document`].
+pub const CONFIG: &str = "application/vnd.coracle.cache.config.v1+json";
+/// The type of the index of a layer: as in the store, with zstd.
+pub const INDEX: &str = "application/vnd.coracle.cache.index.v1+zstd";
+/// The version of [`Document`].
+pub const VERSION: u32 = 1;
+
+/// What a cache knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The version of cache keys (docs/cache-key.md).
+    pub key_format: u32,
+    /// The results of steps.
+    pub steps: Vec<StepRecord>,
+    /// Their layers, by id.
+    pub layers: BTreeMap<String, LayerRecord>,
+}
+
+/// The result of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its cache keys, 64 hexadecimal digits each.
+    pub keys: Vec<String>,
+    /// The id of the layer it made.
+    pub layer: String,
+    /// When: seconds since 1970.
+    pub created: i64,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The blob with its index.
+    pub index: BlobRecord,
+    /// The blob with its files.
+    pub packed: Packed,
+    /// The name in the store of the way in which that is packed.
+    pub variant: String,
+}
+
+/// A blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRecord {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl Document {
+    /// Returns the document in `bytes`.
+    ///
+    /// # Errors
+    /// The reason why it is none that can be used.
+    pub fn parse(bytes: &[u8], key_format: u32) -> Result<Self, String> {
+        let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let Document { version, key_format: other, .. } = document;
+        if version != VERSION || other != key_format {
+            return Err(format!(
+                "it was written by another version of coracle (format {version}, keys {other}; this one has {VERSION}, keys {key_format})"
+            ));
+        }
+        // The name of a way of packing becomes a file name.
+        let odd =
+            |variant: &str| variant.is_empty() || variant.bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'-');
+        match document.layers.iter().find(|(id, layer)| LayerId::from_hex(id).is_none() || odd(&layer.variant)) {
+            Some((id, _)) => Err(format!("its layer {id:?} makes no sense")),
+            None => Ok(document),
+        }
+    }
+}

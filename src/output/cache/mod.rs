@@ -1,0 +1,12 @@
+//! Results of build steps in other places: an OCI manifest whose configuration says which cache key leads to which layer. docs/cache-export.md is
+//! the norm.
+//!
+//! What is brought is verified: each document and blob by its digest, the index of a layer by the layer's id, which is its digest, and
+//! the blob with the files by the digest of the tar in it.
+
+mod document;
+mod export;
+mod import;
+
+pub use export::{CacheStep, export_cache};
+pub use import::{CacheSource, CacheSources};

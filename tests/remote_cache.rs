@@ -1,0 +1,147 @@
+//! Results of steps in other places: an empty store replays a build from a cache in a folder.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::Project;
+
+/// Two stages: the first one's result is only copied from.
+const DOCKERFILE: &str = "
+    FROM busybox AS construct
+    COPY source /source
+    RUN cat /source /proc/sys/kernel/random/uuid >/made
+    FROM busybox
+    COPY --from=construct /made /made
+    RUN cat /proc/sys/kernel/random/uuid >/id && mkdir -p /d/e && ln -s x /d/l && chmod 4755 /bin/busybox
+";
+
+fn project() -> Project {
+    Project::new().file("source", "source").dockerfile(DOCKERFILE)
+}
+
+fn to(cache: &Path, mode: &str) -> String {
+    format!("--cache-to=type=local,dest={},mode={mode}", cache.display())
+}
+
+fn from(cache: &Path) -> String {
+    format!("--cache-from=type=local,src={}", cache.display())
+}
+
+fn blobs(cache: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> =
+        fs::read_dir(cache.join("blobs/sha256")).expect("a layout").flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn an_empty_store_replays_a_whole_build() {
+    let first = project();
+    let cache = first.user().new_dir();
+    let image = first.arg(&to(&cache, "max")).build().cached(0).succeeds();
+    let second = project().arg(&from(&cache)).build().cached(4).succeeds();
+    assert_eq!(image.text("id"), second.text("id"));
+    assert_eq!(image.digest(), second.digest());
+}
+
+#[test]
+fn a_step_that_changed_runs_on_the_layers_of_the_cache() {
+    let first = project();
+    let cache = first.user().new_dir();
+    let before = first.arg(&to(&cache, "max")).build().succeeds();
+    let second = project().dockerfile(&format!("{DOCKERFILE}    RUN cp /made /copy\n"));
+    let after = second.arg(&from(&cache)).build().cached(4).succeeds();
+    assert_eq!(before.text("made"), after.text("copy"));
+}
+
+#[test]
+fn the_mode_min_has_the_layers_of_the_image_only_and_never_those_of_the_base() {
+    let first = project();
+    let (least, most) = (first.user().new_dir(), first.user().new_dir());
+    let image = first.arg(&to(&least, "min")).arg(&to(&most, "max")).build().succeeds();
+    // For each layer its files and its index, and for all a list and a manifest.
+    assert_eq!(blobs(&least).len(), 2 * 2 + 2);
+    assert_eq!(blobs(&most).len(), 4 * 2 + 2);
+    let base = image.layer_digests()[0].clone();
+    assert!(!blobs(&most).iter().any(|blob| blob.ends_with(base.trim_start_matches("sha256:"))), "the base is there");
+    project().arg(&from(&least)).build().cached(2).succeeds();
+}
+
+#[test]
+fn steps_before_a_failure_are_written_too() {
+    let fails = |project: Project| project.dockerfile("FROM busybox\nRUN echo a >/a\nRUN exit 7\n");
+    let first = fails(Project::new());
+    let cache = first.user().new_dir();
+    first.arg(&to(&cache, "max")).build().fails(1);
+    fails(Project::new()).arg(&from(&cache)).build().cached(1).fails(1);
+}
+
+#[test]
+fn the_first_cache_that_knows_a_step_counts_and_others_add_to_it() {
+    let (one, two) =
+        (project(), Project::new().dockerfile("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/id\n"));
+    let (first, second) = (one.user().new_dir(), one.user().new_dir());
+    one.arg(&to(&first, "max")).build().succeeds();
+    let image = two.clone().arg(&to(&second, "max")).build().succeeds();
+    let third = Project::new().dockerfile("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/id\n");
+    let again = third.arg(&from(&first)).arg(&from(&second)).build().cached(1).succeeds();
+    assert_eq!(image.text("id"), again.text("id"));
+}
+
+#[test]
+fn what_is_wrong_with_a_cache_is_a_warning() {
+    let project = project();
+    let nowhere = project.user().home().join("nowhere");
+    let not_a_cache = project.user().layout();
+    let out = project.user().home().join("file");
+    fs::write(&out, "").expect("a file");
+    let project = project.arg(&from(&nowhere)).arg(&from(&not_a_cache)).arg(&to(&out, "max"));
+    let built = project.build().stderr_has("is not used").stderr_has("is not written");
+    built.succeeds();
+}
+
+#[test]
+fn with_ignore_error_false_a_cache_that_cannot_be_written_fails_the_build() {
+    let project = project();
+    let out = project.user().home().join("file");
+    fs::write(&out, "").expect("a file");
+    let arg = format!("{},ignore-error=false", to(&out, "max"));
+    project.arg(&arg).build().fails_cleanly();
+}
+
+#[test]
+fn a_blob_that_is_damaged_or_missing_is_a_miss_and_never_a_wrong_image() {
+    for damage in [(|blob: &Path| fs::remove_file(blob).expect("removed")) as fn(&Path), |blob| {
+        fs::write(blob, "not what it was").expect("written")
+    }] {
+        let first = project();
+        let cache = first.user().new_dir();
+        let image = first.arg(&to(&cache, "max")).build().succeeds();
+        // The largest is a layer: that with busybox, which chmod copied up.
+        let largest = blobs(&cache).into_iter().max_by_key(|blob| fs::metadata(blob).map_or(0, |meta| meta.len()));
+        damage(&largest.expect("a blob"));
+        let built = project().arg(&from(&cache)).build().stderr_has("a layer cannot be had");
+        let again = built.succeeds();
+        assert_ne!(image.text("id"), again.text("id"), "the step ran again");
+        assert_eq!(image.text("made"), again.text("made"), "the others did not");
+    }
+}
+
+#[test]
+fn results_that_are_too_old_do_not_count() {
+    let project = project();
+    project.build().succeeds();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    project.clone().arg("--cache-ttl=1h").build().cached(4).succeeds();
+    project.arg("--cache-ttl=1s").build().cached(0).succeeds();
+}
+
+#[test]
+fn the_steps_of_a_stage_can_be_run_again() {
+    let project = project();
+    let before = project.build().succeeds();
+    let after = project.arg("--no-cache-filter=construct").build().succeeds();
+    assert_ne!(before.text("made"), after.text("made"));
+}
