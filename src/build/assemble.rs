@@ -99,14 +99,16 @@ fn config(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<Ima
         // A build of which every step is in the cache makes the very same image again.
         None => {
             let key = image_key(&progress.chain, &config.to_json()).to_string();
-            match work.store.made(&key) {
+            let made = match work.store.made(&key) {
                 Some(made) => made,
                 None => {
-                    let made = super::now();
+                    let made = work.remote.and_then(|remote| remote.made(&key)).unwrap_or_else(super::now);
                     work.store.remember_made(&key, made)?;
                     made
                 }
-            }
+            };
+            work.journal.note_image(&key, made);
+            made
         }
     };
     let own = config.history.len().saturating_sub(progress.created.len());

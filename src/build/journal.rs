@@ -7,7 +7,10 @@ use crate::store::CachedStep;
 
 /// What became of the steps of a build so far, also of one that failed: what a cache elsewhere is told.
 #[derive(Debug, Default)]
-pub struct Journal(Mutex<BTreeMap<StepId, Made>>);
+pub struct Journal {
+    steps: Mutex<BTreeMap<StepId, Made>>,
+    image: Mutex<Option<(String, i64)>>,
+}
 
 /// A step whose result is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +33,21 @@ pub enum Reach {
 
 impl Journal {
     pub(super) fn note(&self, id: StepId, keys: &[String], step: &CachedStep) {
-        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let made = steps.entry(id).or_insert_with(|| Made { keys: BTreeSet::new(), step: step.clone() });
         if made.step != *step {
             *made = Made { keys: BTreeSet::new(), step: step.clone() };
         }
         made.keys.extend(keys.iter().cloned());
+    }
+
+    pub(super) fn note_image(&self, key: &str, made: i64) {
+        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = Some((key.to_owned(), made));
+    }
+
+    /// Returns the key of the image, and when it was made first; `None` where there is no image, or its time is given.
+    pub fn image(&self) -> Option<(String, i64)> {
+        self.image.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the steps of `plan` whose results are known, in its order.
@@ -46,7 +58,7 @@ impl Journal {
         };
         let wanted: BTreeSet<StepId> =
             stages.iter().flat_map(|&at| &plan.stages[at].steps).map(|step| step.id).collect();
-        let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.iter().filter(|(id, _)| wanted.contains(id)).map(|(_, made)| made.clone()).collect()
     }
 }

@@ -177,8 +177,7 @@ impl Builder<'_> {
         if let Replayed::All(progress) = &replayed
             && !work.bring_layers(progress)
         {
-            // A cache elsewhere promised a layer that cannot be had.
-            work.remote = None;
+            // A cache elsewhere promised a layer that cannot be had: by now it knows that itself.
             replayed = replay(&work)?;
         }
         if let (Replayed::Missing { first_run: Some(step) }, Some(source)) = (&replayed, self.obstacle()) {

@@ -84,7 +84,7 @@ fn one(
         }
     }
     if !steps.is_empty() {
-        export_cache(&steps, FORMAT_VERSION, builder.store, &to.location, builder.sink)?;
+        export_cache(&steps, builder.journal.image(), FORMAT_VERSION, builder.store, &to.location, builder.sink)?;
     }
     Ok(())
 }

@@ -11,6 +11,9 @@ pub trait RemoteSteps: Sync {
     /// Returns what the step with the cache key `key` made, if that is known there.
     fn step(&self, key: &str) -> Option<CachedStep>;
 
+    /// Returns when the image with the key `key` was made first, if that is known there: seconds since 1970.
+    fn made(&self, key: &str) -> Option<i64>;
+
     /// Returns whether the index of `layer` is in the store now.
     fn bring_index(&self, layer: &LayerId) -> bool;
 

@@ -24,6 +24,8 @@ pub struct Document {
     pub key_format: u32,
     /// The results of steps.
     pub steps: Vec<StepRecord>,
+    /// When images were made first, by their keys: seconds since 1970.
+    pub images: BTreeMap<String, i64>,
     /// Their layers, by id.
     pub layers: BTreeMap<String, LayerRecord>,
 }

@@ -25,19 +25,26 @@ pub struct CacheStep {
     pub variant: String,
 }
 
-/// Writes a cache of `steps` to `location`, in place of the one that is there. Blobs that are there already do not move again; one of
+/// Writes a cache of `steps`, and of the time of the making of `image`, a key, to `location`, in place of the one that is there. Blobs that are there already do not move again; one of
 /// `steps` need not be in the store if it is there. `key_format` is the version of cache keys.
 ///
 /// # Errors
 /// [`OutputError`]; then the location has the cache that it had before.
 pub fn export_cache(
     steps: &[CacheStep],
+    image: Option<(String, i64)>,
     key_format: u32,
     store: &Store,
     location: &Location,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
-    let mut document = Document { version: VERSION, key_format, steps: Vec::new(), layers: BTreeMap::new() };
+    let mut document = Document {
+        version: VERSION,
+        key_format,
+        steps: Vec::new(),
+        images: image.into_iter().collect(),
+        layers: BTreeMap::new(),
+    };
     let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
     let mut layers: Vec<Descriptor> = Vec::new();
     for step in steps {

@@ -42,6 +42,7 @@ pub struct CacheSources<'a> {
 #[derive(Default)]
 struct Known<'a> {
     steps: HashMap<String, CachedStep>,
+    images: HashMap<String, i64>,
     /// For each layer, the caches that have it.
     layers: HashMap<LayerId, Vec<(usize, LayerRecord)>>,
     origins: Vec<(String, Box<dyn Origin + 'a>)>,
@@ -185,6 +186,9 @@ impl<'a> Known<'a> {
         for (id, record) in ids {
             self.layers.entry(id).or_default().push((at, record));
         }
+        for (key, made) in document.images {
+            self.images.entry(key).or_insert(made);
+        }
         for step in document.steps {
             let Some(layer) = LayerId::from_hex(&step.layer) else { continue };
             for key in step.keys {
@@ -197,6 +201,11 @@ impl<'a> Known<'a> {
 impl RemoteSteps for CacheSources<'_> {
     fn step(&self, key: &str) -> Option<CachedStep> {
         self.known().steps.get(key).cloned()
+    }
+
+    fn made(&self, key: &str) -> Option<i64> {
+        // Who had no step from here has none of its images.
+        self.known.get()?.images.get(key).copied()
     }
 
     fn bring_index(&self, layer: &LayerId) -> bool {
