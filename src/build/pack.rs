@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use coracle_runtime::container::Control;
 
@@ -55,6 +55,12 @@ pub(super) struct Packer<'a> {
     failed: Mutex<Option<BuildError>>,
 }
 
+/// Returns the number of processors; it takes a dozen system calls to find out.
+fn processors() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// The end at which layers are handed in.
 pub(super) type PackQueue = Sender<ViewLayer>;
 
@@ -76,6 +82,8 @@ impl<'a> Packer<'a> {
             if failed.is_none() && !self.control.cancelled() {
                 *failed = pack(self.store, &layer, self.compression, self.times, self.control).err();
             }
+            // Time for it is here, beside the steps.
+            self.store.sweep_workshop();
         }
     }
 
@@ -114,7 +122,7 @@ pub(super) fn pack(
             (changed.as_slice(), None)
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors();
     let blob = store.blob_writer()?;
     let mut tar = Guarded::new(DigestWriter::new(Compressor::new(blob, compression, threads)), control);
     let mut open = |entry: &Entry| -> io::Result<std::fs::File> { open_in(&layer.dir, &entry.path) };

@@ -287,7 +287,11 @@ pub(super) fn digest(found: &mut [Found]) -> Result<(), Error> {
             todo.push(at);
         }
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(todo.len() / 16);
+    // Asking for them takes longer than a few small files.
+    let threads = match todo.len() / 16 {
+        few @ 0..2 => few,
+        most => std::thread::available_parallelism().map_or(1, usize::from).min(most),
+    };
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(todo.len())));
     let files = &*found;
     let work = || {

@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode};
@@ -11,12 +12,28 @@ use super::{Store, StoreError};
 /// A thing younger than this in the folder for temporary things may not have been locked yet by its maker.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A layer that is being made: a locked folder, removed with all in it when the value is dropped. A crash leaves the
-/// folder without its lock, and the next build removes it.
+/// A layer that is being made: a folder in the locked one of its store, removed with all in it when the value is dropped. A
+/// crash leaves that without its lock, and the next build removes it.
 #[derive(Debug)]
 pub struct Active {
     dir: PathBuf,
+}
+
+/// The folder in which a store makes layers: locked, and removed when the value is dropped. One for all layers, because a new
+/// one costs reads of another part of the disk.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    dir: PathBuf,
     _lock: File,
+    /// What is left of layers that are done, to be removed.
+    scraps: Mutex<Vec<PathBuf>>,
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next build.
+        let _ = remove_all(&self.dir);
+    }
 }
 
 impl Active {
@@ -38,7 +55,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next build.
+        // What cannot be removed now is removed by the next build. Of one that was left nothing is here.
         let _ = remove_all(&self.dir);
     }
 }
@@ -49,11 +66,46 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn prepare(&self) -> Result<Active, StoreError> {
-        let (dir, lock) = self.locked_dir("active")?;
-        let active = Active { dir, _lock: lock };
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let active = Active { dir: self.workshop()?.dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string()) };
+        make_dir(&active.dir, 0o700)?;
         make_dir(&active.upper(), 0o755)?;
         make_dir(&active.work(), 0o755)?;
         Ok(active)
+    }
+
+    fn workshop(&self) -> Result<Arc<Workshop>, StoreError> {
+        let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = workshop.as_ref() {
+            return Ok(Arc::clone(there));
+        }
+        let (dir, lock) = self.locked_dir("active")?;
+        Ok(Arc::clone(workshop.insert(Arc::new(Workshop { dir, _lock: lock, scraps: Mutex::default() }))))
+    }
+
+    /// Leaves what is left of a layer that is done to [`sweep_workshop`](Self::sweep_workshop).
+    pub(super) fn leave(&self, mut active: Active) {
+        if let Ok(workshop) = self.workshop() {
+            let dir = std::mem::take(&mut active.dir);
+            workshop.scraps.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
+        }
+    }
+
+    /// Removes what is left of the layers that are done, but of the last one: for a thread that has time for it. Otherwise it goes
+    /// with the store. Overlayfs may still let go of the last one, and the kernel would wait for that with a busy processor.
+    pub fn sweep_workshop(&self) {
+        let workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(workshop) = workshop else { return };
+        let scraps = {
+            let mut scraps = workshop.scraps.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = scraps.len().saturating_sub(1);
+            let rest = scraps.split_off(last);
+            std::mem::replace(&mut *scraps, rest)
+        };
+        for dir in scraps {
+            // What cannot be removed now goes with the rest.
+            let _ = remove_all(&dir);
+        }
     }
 
     /// Returns a new folder for things that are being made, with a lock on it; its name begins with `kind`.

@@ -131,6 +131,7 @@ impl Store {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&index));
         // Whole it is, whatever its stamp says: without a /proc no stamp is trusted.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone());
+        self.leave(active);
         Ok(ViewLayer { id, index, dir })
     }
 

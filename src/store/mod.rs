@@ -68,6 +68,8 @@ pub struct Store {
     loaded: Mutex<HashMap<LayerId, Arc<Index>>>,
     /// Folders of layers that were found whole.
     seen: Mutex<HashSet<PathBuf>>,
+    /// Where layers are made, once one is.
+    workshop: Mutex<Option<Arc<active::Workshop>>>,
 }
 
 impl Store {
@@ -120,6 +122,7 @@ impl Store {
             whiteouts: OnceLock::new(),
             loaded: Mutex::default(),
             seen: Mutex::default(),
+            workshop: Mutex::default(),
         }
     }
 

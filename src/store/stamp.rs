@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,12 @@ impl Stamp {
 
 /// The kernel's random name of this boot; empty where it is hidden, and then nothing is trusted that an earlier process wrote.
 fn boot_id() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().chars().take(64).collect()
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let read = || {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().chars().take(64).collect()
+    };
+    BOOT.get_or_init(read).clone()
 }
 
 impl Store {
