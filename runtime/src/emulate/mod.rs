@@ -34,7 +34,7 @@ mod users;
 mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -103,9 +103,14 @@ pub(crate) struct Emulator {
     outside: Option<Outside>,
     /// Whether a process may have another umask than that of the start.
     umask_varies: AtomicBool,
+    /// How many threads answer calls; [`MOST_THREADS`] where no more are to be started.
+    threads: AtomicUsize,
     /// Whether a process may have another root.
     chrooted: AtomicBool,
 }
+
+/// Threads that answer the calls of one step at the most.
+const MOST_THREADS: usize = 8;
 
 /// The number of bits of RLIMIT_LOCKS that are needed.
 const NUMBERS: u64 = users::MOST as u64;
@@ -163,22 +168,31 @@ impl Emulator {
             proc: Proc::new(outside.is_some()).map_err(look("stat(/proc)"))?,
             outside,
             umask_varies: AtomicBool::new(false),
+            threads: AtomicUsize::new(1),
             chrooted: AtomicBool::new(false),
         });
-        let threads = match families.owners {
-            // Docker's profile allows no unshare(2) at all, so there is one working directory for all threads.
-            true if !std::thread::spawn(|| sys::unshare_files().is_ok()).join().unwrap_or(false) => 1,
-            true => std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)),
-            false => 1,
-        };
-        for _ in 0..threads {
-            let emulator = emulator.clone();
-            let thread = std::thread::Builder::new().name("emulator".into());
-            thread
-                .spawn(move || emulator.serve(threads == 1))
-                .map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
-        }
+        emulator.start_thread().map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
         Ok(emulator)
+    }
+
+    fn start_thread(self: &Arc<Self>) -> std::io::Result<()> {
+        let emulator = self.clone();
+        std::thread::Builder::new().name("emulator".into()).spawn(move || emulator.serve()).map(drop)
+    }
+
+    /// Starts another thread, where there may be one more: calls wait that those at work can not answer at once.
+    fn start_another(self: &Arc<Self>) {
+        if !self.families.owners || self.threads.load(Ordering::Relaxed) == MOST_THREADS {
+            return;
+        }
+        let most = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, MOST_THREADS));
+        let is_one_more = |threads: usize| (threads < most).then_some(threads + 1);
+        if self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_one_more).is_err()
+            || self.start_thread().is_err()
+        {
+            // Those that there are have to do.
+            self.threads.store(MOST_THREADS, Ordering::Relaxed);
+        }
     }
 
     /// Returns the owners of what can not carry them, in the root file system: inode, user, group.
@@ -192,7 +206,7 @@ impl Emulator {
 
     /// Answers calls, until nobody is left to make any. A step whose calls are not answered would wait for ever: so if
     /// this ends otherwise, the process ends, and with it the step.
-    fn serve(&self, is_alone: bool) {
+    fn serve(self: Arc<Self>) {
         struct EndWithMe;
         impl Drop for EndWithMe {
             fn drop(&mut self) {
@@ -203,21 +217,28 @@ impl Emulator {
         }
         let _end = EndWithMe;
         // The umask and the working directory are this thread's own from now on. The first thread of the process needs neither.
-        if sys::unshare_files().is_err() && !is_alone {
-            sys::exit(1);
-        }
+        // Docker's profile allows no unshare(2) at all; then there is one working directory, for the one thread that answers.
+        let is_alone = sys::unshare_files().is_err();
         rustix::process::umask(Mode::empty());
         // If all waited for the next call, the kernel would wake them in turn, each on another processor: half as much again
         // for every call. So one waits, and lets the next one in when more calls are there than it can answer at once.
         let mut turn = None;
+        // To look costs a system call; so as long as nobody waits, and calls are quick, it is done now and then.
+        const SELDOM: u32 = 4;
+        let mut since = SELDOM;
         loop {
             turn.get_or_insert_with(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
             match notify::receive(self.listener()) {
                 Ok(notification) => {
-                    if self.poll().contains(PollFlags::IN) {
-                        turn = None;
+                    since += 1;
+                    if !is_alone && (since > SELDOM || !rules::is_quick(notification.nr)) {
+                        since = 0;
+                        if self.poll().contains(PollFlags::IN) {
+                            (turn, since) = (None, SELDOM);
+                            self.start_another();
+                        }
                     }
-                    self.answer(Call::new(self, notification));
+                    self.answer(Call::new(&self, notification));
                 }
                 Err(errno) if errno.is(E::INTR) => {}
                 // The call was taken back, by a signal; or the step is over.
