@@ -108,6 +108,12 @@ pub(crate) struct Begun<T> {
 
 /// The first steps of every role: to die with the parent, to hold no descriptor but its own, and to read the request.
 pub(crate) fn begin<T: DeserializeOwned>() -> Result<Begun<T>, Errno> {
+    let (begun, _) = hear(arrive()?)?;
+    Ok(begun)
+}
+
+/// The part of [`begin`] before the request. Returns the socket.
+pub(crate) fn arrive() -> Result<UnixStream, Errno> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Nothing has been opened yet: whatever is there was left open by somebody's parent.
     if sys::close_range(3, 0).is_err() {
@@ -116,14 +122,20 @@ pub(crate) fn begin<T: DeserializeOwned>() -> Result<Begun<T>, Errno> {
     let socket = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
     let null = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
+    Ok(socket)
+}
+
+/// The rest of [`begin`]. Returns the body of the first message, too.
+pub(crate) fn hear<T: DeserializeOwned>(socket: UnixStream) -> Result<(Begun<T>, Vec<u8>), Errno> {
     let mut receiver = wire::Receiver::new();
-    let start: Start<T> = receiver.wait(&socket)?.ok_or(rustix::io::Errno::PIPE)?;
+    let body = receiver.wait_body(&socket)?.ok_or(rustix::io::Errno::PIPE)?;
+    let start: Start<T> = wire::parse(&body)?;
     let parent = i32::try_from(start.parent).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::INVAL)?;
     // A parent that died before the death signal was set sends none.
     if rustix::process::getppid() != Some(parent) {
         sys::exit(1);
     }
-    Ok(Begun { socket, receiver, request: start.request, parent })
+    Ok((Begun { socket, receiver, request: start.request, parent }, body))
 }
 
 /// Runs the role that this process was started in and never returns. In an ordinary process it raises the soft limit

@@ -20,9 +20,13 @@ const MAX_MESSAGE: usize = 64 << 20;
 
 /// Sends `message`, and `fds` with it (at most four). Blocks until all is written.
 pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    let body = serde_json::to_vec(message).map_err(|_| Errno::from(E::INVAL))?;
+    send_body(socket, &serde_json::to_vec(message).map_err(|_| Errno::from(E::INVAL))?, fds)
+}
+
+/// As [`send`], for the body of a message that came by [`Receiver::wait_body`].
+pub(crate) fn send_body(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let length = u32::try_from(body.len()).map_err(|_| Errno::from(E::MSGSIZE))?;
-    let bytes = [&length.to_ne_bytes()[..], &body].concat();
+    let bytes = [&length.to_ne_bytes()[..], body].concat();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -82,18 +86,21 @@ impl Receiver {
 
     /// Returns the next message that is complete.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
+        self.next_body()?.map(|body| parse(&body)).transpose()
+    }
+
+    fn next_body(&mut self) -> Result<Option<Vec<u8>>, Errno> {
         let Some(length) = self.buffer.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) else {
             return Ok(None);
         };
         if length > MAX_MESSAGE {
             return Err(E::MSGSIZE.into());
         }
-        let Some(body) = self.buffer.get(4..4 + length) else {
+        let Some(body) = self.buffer.get(4..4 + length).map(<[u8]>::to_vec) else {
             return Ok(None);
         };
-        let message = serde_json::from_slice(body).map_err(|_| Errno::from(E::PROTO))?;
         self.buffer.drain(..4 + length);
-        Ok(Some(message))
+        Ok(Some(body))
     }
 
     /// Returns the next descriptor that came with a message.
@@ -103,15 +110,25 @@ impl Receiver {
 
     /// Waits for the next message; `None` at the end.
     pub(crate) fn wait<T: DeserializeOwned>(&mut self, socket: impl AsFd) -> Result<Option<T>, Errno> {
+        self.wait_body(socket)?.map(|body| parse(&body)).transpose()
+    }
+
+    /// As [`wait`](Self::wait), without reading the message: to pass it on.
+    pub(crate) fn wait_body(&mut self, socket: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
         loop {
-            if let Some(message) = self.next()? {
-                return Ok(Some(message));
+            if let Some(body) = self.next_body()? {
+                return Ok(Some(body));
             }
             if !self.fill(socket.as_fd())? {
                 return Ok(None);
             }
         }
     }
+}
+
+/// Returns the message that `body` is.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Errno> {
+    serde_json::from_slice(body).map_err(|_| Errno::from(E::PROTO))
 }
 
 /// `#[serde(with = "wire::raw")]`: a path or a string of the system, which need not be UTF-8.

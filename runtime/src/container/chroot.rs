@@ -20,15 +20,14 @@ use rustix::io::Errno as E;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, setrlimit, wait};
 
 use super::limits::Keep;
-use super::process::{Word, drop_privileges, give_pipes_away, start};
+use super::process::{self, drop_privileges, give_pipes_away};
 use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
 use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::{DEVICE_LINKS, DEVICES};
 use crate::owner::{Device, FileOwner, XATTR};
-use crate::role;
 use crate::sys::{self, Forked};
-use crate::wire;
+use crate::{emulate, role};
 
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
 
@@ -39,7 +38,7 @@ const PROC: [&str; 2] = ["/proc", "."];
 pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
     reap_orphans()?;
     let this = own_pidfd()?;
-    let setup = supervise::prepare(&request.spec)?;
+    let setup = supervise::prepare(&request.spec, emulate::open_proc()?)?;
     let (ours, theirs) = role::pair()?;
     match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
@@ -106,7 +105,8 @@ fn command(
     let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
-            become_command(request, &theirs, &supervisor, this)
+            let prepare = |keep: &mut Keep<'_>| prepare(&request.spec, keep, &supervisor, this);
+            process::become_command(request, &theirs, prepare)
         }
         Forked::Parent(child) => child,
     };
@@ -233,23 +233,7 @@ fn is_dead(dir: &Path) -> bool {
     })
 }
 
-/// C: becomes the command of `request`; tells `status` how far it comes.
-fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream, parent: Pid) -> ! {
-    let spec = &request.spec;
-    let mut keep = Keep::begin(&spec.limits, &request.means);
-    let word = match prepare(spec, &mut keep, supervisor, parent) {
-        Err(error) => Word::Failed(error),
-        Ok(report) => {
-            if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
-                sys::exit(1);
-            }
-            start(spec, request.open_files, &keep)
-        }
-    };
-    let _ = wire::send(status.as_fd(), &word, &[]);
-    sys::exit(1)
-}
-
+/// C: everything before it becomes the command.
 fn prepare(
     spec: &ContainerSpec,
     keep: &mut Keep<'_>,

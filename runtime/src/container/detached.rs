@@ -21,15 +21,20 @@ const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
-/// What was taken from outside.
+/// What every step takes from outside.
 pub(super) struct Outside {
     pub(super) proc: OwnedFd,
     /// `None` where it can not be made read-only.
     pub(super) sys: Option<OwnedFd>,
     pub(super) dev: Dev,
-    pub(super) binds: Vec<(OwnedFd, PathBuf)>,
     /// A read-only tmpfs with nothing in it.
     pub(super) empty: OwnedFd,
+}
+
+/// What one step takes and makes besides.
+pub(super) struct Own {
+    pub(super) binds: Vec<(OwnedFd, PathBuf)>,
+    pub(super) shm: OwnedFd,
 }
 
 /// What /dev is made of.
@@ -38,7 +43,6 @@ pub(super) struct Dev {
     pub(super) dir: OwnedFd,
     pub(super) devices: Vec<(&'static str, OwnedFd)>,
     pub(super) pts: OwnedFd,
-    pub(super) shm: OwnedFd,
     /// Few programs use message queues, and some kernels have none.
     pub(super) mqueue: Option<OwnedFd>,
 }
@@ -51,8 +55,23 @@ pub(super) fn shown(path: &Path) -> String {
     format!("{path:?}")
 }
 
-/// Takes and makes all that `spec` needs, from and in the old root.
-pub(super) fn take(spec: &ContainerSpec, report: &mut Report) -> Result<Outside, RuntimeError> {
+/// Takes and makes what every step needs, from and in the old root.
+pub(super) fn take(report: &mut Report) -> Result<Outside, RuntimeError> {
+    Ok(Outside {
+        proc: take_proc(report)?,
+        sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok()),
+        dev: take_dev(report)?,
+        empty: fresh(
+            "tmpfs",
+            &[("mode", "755"), ("size", "4k")],
+            NOSUID | NOEXEC | NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )
+        .map_err(failed("fsmount(empty tmpfs)"))?,
+    })
+}
+
+/// Takes and makes what `spec` alone needs.
+pub(super) fn take_own(spec: &ContainerSpec) -> Result<Own, RuntimeError> {
     let mut binds = Vec::with_capacity(spec.binds.len());
     for Bind { source, target, read_only: is_read_only } in &spec.binds {
         let name = shown(source);
@@ -63,15 +82,10 @@ pub(super) fn take(spec: &ContainerSpec, report: &mut Report) -> Result<Outside,
         }
         binds.push((tree, target.clone()));
     }
-    let quiet = NOSUID | NOEXEC | NODEV;
-    Ok(Outside {
-        proc: take_proc(report)?,
-        sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok()),
-        dev: take_dev(spec.limits.shm_size(), report)?,
-        binds,
-        empty: fresh("tmpfs", &[("mode", "755"), ("size", "4k")], quiet | MountAttrFlags::MOUNT_ATTR_RDONLY)
-            .map_err(failed("fsmount(empty tmpfs)"))?,
-    })
+    let size = spec.limits.shm_size().to_string();
+    let shm = fresh("tmpfs", &[("mode", "1777"), ("size", &size)], NOSUID | NOEXEC | NODEV)
+        .map_err(failed("fsmount(tmpfs)"))?;
+    Ok(Own { binds, shm })
 }
 
 /// A new procfs, which is granted only as long as the old one is in sight, without anything that hides a part of it.
@@ -90,7 +104,7 @@ fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
     Ok(tree)
 }
 
-fn take_dev(shm_size: u64, report: &mut Report) -> Result<Dev, RuntimeError> {
+fn take_dev(report: &mut Report) -> Result<Dev, RuntimeError> {
     let mut devices = Vec::with_capacity(DEVICES.len());
     for (name, ..) in DEVICES {
         match clone_tree(&Path::new("/dev").join(name), false) {
@@ -108,8 +122,6 @@ fn take_dev(shm_size: u64, report: &mut Report) -> Result<Dev, RuntimeError> {
         pts: fresh("devpts", &pts, quiet)
             .or_else(|_| fresh("devpts", &pts[..3], quiet))
             .map_err(failed("fsmount(devpts, newinstance)"))?,
-        shm: fresh("tmpfs", &[("mode", "1777"), ("size", &shm_size.to_string())], quiet | NODEV)
-            .map_err(failed("fsmount(tmpfs)"))?,
         mqueue: fresh("mqueue", &[], quiet | NODEV).ok(),
     })
 }

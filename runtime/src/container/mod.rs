@@ -7,6 +7,10 @@
 //! privileges and becomes the command: process 1, as in every container. When the caller or S0 dies, the kernel kills
 //! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. S0 also answers the system calls that are emulated. C could lose that setting to a setuid program; S0 and S1 exec
 //! nothing and change no ids, so they never do.
+//!
+//! Where a step follows, its three processes are started while the one before runs, and get ready without knowing what they
+//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. And S0 of a step that is over takes its mounts
+//! away while the caller goes on.
 
 mod chroot;
 mod control;

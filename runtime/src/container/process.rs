@@ -1,7 +1,7 @@
 //! C: builds its surroundings, drops its privileges, and becomes the command.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Keep;
-use super::{ContainerSpec, Obstacle, Place, Report, Request, Stdin, fence, root, supervise};
+use super::root::{self, Ahead};
+use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};
 use crate::error::{Errno, RuntimeError};
-use crate::{emulate, limits, sys, wire};
+use crate::{emulate, limits, role, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,12 +37,38 @@ pub(super) enum Word {
     },
 }
 
-/// Becomes the command of `request`; tells `status` how far it comes, and hands the supervisor what it needs.
-pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStream, supervisor: &UnixStream) -> ! {
+/// Makes all that does not depend on the command, hears of that from the supervisor, and becomes it. Tells `status` how far it
+/// comes, and hands the supervisor what it needs.
+pub(super) fn begin(status: &UnixStream, supervisor: &UnixStream) -> ! {
+    // What is made in /dev has the modes that are asked for.
+    rustix::process::umask(Mode::empty());
+    let ahead = match Ahead::make() {
+        Ok(ahead) => ahead,
+        Err(error) => {
+            let _ = wire::send(status.as_fd(), &Word::Failed(error), &[]);
+            sys::exit(1)
+        }
+    };
+    let mut receiver = wire::Receiver::new();
+    // Without a word from there nobody wants this any more.
+    let Ok(Some(role::Start { request, .. })) = receiver.wait::<role::Start<Request<ContainerSpec>>>(supervisor) else {
+        sys::exit(1)
+    };
+    let stdin = receiver.fd();
+    drop(receiver);
+    become_command(&request, status, |keep| prepare(&request.spec, ahead, stdin, keep, supervisor))
+}
+
+/// Becomes the command of `request` after `prepare`; tells `status` how far it comes.
+pub(super) fn become_command(
+    request: &Request<ContainerSpec>,
+    status: &UnixStream,
+    prepare: impl FnOnce(&mut Keep<'_>) -> Result<Report, RuntimeError>,
+) -> ! {
     let spec = &request.spec;
     // Before anything else: what this process uses counts as the step's, and the files of the group are in the old root.
     let mut keep = Keep::begin(&spec.limits, &request.means);
-    let word = match prepare(spec, &mut keep, supervisor) {
+    let word = match prepare(&mut keep) {
         Err(error) => Word::Failed(error),
         Ok(report) => {
             if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
@@ -55,11 +82,22 @@ pub(super) fn become_command(request: &Request<ContainerSpec>, status: &UnixStre
 }
 
 /// Everything that needs privileges.
-fn prepare(spec: &ContainerSpec, keep: &mut Keep<'_>, supervisor: &UnixStream) -> Result<Report, RuntimeError> {
+fn prepare(
+    spec: &ContainerSpec,
+    ahead: Ahead,
+    stdin: Option<OwnedFd>,
+    keep: &mut Keep<'_>,
+    supervisor: &UnixStream,
+) -> Result<Report, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
-    // What is made in /dev has the modes that are asked for.
-    rustix::process::umask(Mode::empty());
-    let mut report = root::build(spec)?;
+    if spec.stdin == Stdin::Inherit {
+        step::take_stdin(stdin)?;
+    }
+    if spec.network == Network::None {
+        sys::unshare(libc::CLONE_NEWNET).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNET)", errno))?;
+        sys::net::loopback_up().map_err(|errno| RuntimeError::call("ioctl(SIOCSIFFLAGS, lo up)", errno))?;
+    }
+    let mut report = root::build(spec, ahead)?;
     // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
     report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
@@ -146,7 +184,7 @@ fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {
 }
 
 /// Goes to the working directory and executes the command. Returns what it failed on, and why.
-pub(super) fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
+fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
     if let Err(errno) = rustix::process::chdir(&spec.cwd) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }

@@ -3,45 +3,99 @@
 //! The order is what keeps an image from reaching the host. First everything is taken from outside, as mounts that are
 //! nowhere yet. Then the new root becomes the root, and the old one goes. Only then is a path of the image looked up;
 //! its links then lead nowhere but inside. What is mounted is put on handles of what was found, never on paths.
+//!
+//! Most of it is the same for every step, and made before it is known what the step is: [`Ahead`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno as E;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount};
+use rustix::mount::{
+    MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount,
+};
 
-use super::detached::{self, Outside, clone_of, failed, put, read_only, shown};
+use super::detached::{self, Outside, Own, clone_of, failed, put, read_only, shown};
 use super::{ContainerSpec, Report, RootfsSource, mounts};
 use crate::error::RuntimeError;
 use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
 
-/// Makes `spec`'s file system the root of this process, which must be process 1 of a new pid namespace in a mount
-/// namespace of its own.
-pub(super) fn build(spec: &ContainerSpec) -> Result<Report, RuntimeError> {
-    let mut report = Report::default();
+/// What every step sees of the kernel, as trees of mounts that are nowhere yet.
+pub(super) struct Ahead {
+    proc: OwnedFd,
+    sys: OwnedFd,
+    /// With an empty directory shm.
+    dev: OwnedFd,
+    report: Report,
+}
+
+impl Ahead {
+    /// Makes them. This process must be process 1 of a new pid namespace in a mount namespace of its own.
+    pub(super) fn make() -> Result<Self, RuntimeError> {
+        // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
+        let mut report = Report::default();
+        let Outside { proc, sys, dev, empty } = detached::take(&mut report)?;
+        // Kernels before 6.15 mount nothing on a mount that is nowhere. So the trees are put together on top of the root,
+        // where no path leads from below, and then copied.
+        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let stage = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64k")], quiet)
+            .map_err(failed("fsmount(stage tmpfs)"))?;
+        put(&stage, &detached::open_path(Path::new("/"), OFlags::DIRECTORY)?)
+            .map_err(failed("move_mount(stage tmpfs, \"/\")"))?;
+        let stage = Rootfs::of(stage);
+        for name in ["proc", "sys", "dev"] {
+            rustix::fs::mkdirat(stage.dir(), name, Mode::from_raw_mode(0o755))
+                .map_err(failed(format!("mkdir(stage/{name})")))?;
+        }
+        let mut cover = Cover { empty, shown: false };
+        let proc = mount_on(&stage, proc, "proc")?;
+        let null = fill_dev(&stage, &dev)?;
+        let point = mount_point(&stage, "sys")?;
+        let sys = sys.filter(|tree| put(tree, &point).is_ok()).map(Rootfs::of);
+        if sys.is_none() {
+            report.sys_empty = true;
+            cover.directory(&point)?;
+        }
+        restrict(&proc, sys.as_ref(), &null, &mut cover)?;
+        rustix::process::fchdir(stage.dir()).map_err(failed("fchdir(stage)"))?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change(".", private).map_err(failed("mount(stage, MS_REC | MS_PRIVATE)"))?;
+        let copy = |tree: &OwnedFd, name: &str| {
+            clone_of(tree, true).map_err(failed(format!("open_tree(stage/{name}, OPEN_TREE_CLONE | AT_RECURSIVE)")))
+        };
+        let ahead = Ahead {
+            proc: copy(proc.dir(), "proc")?,
+            sys: copy(sys.as_ref().map_or(&cover.empty, Rootfs::dir), "sys")?,
+            dev: copy(&dev.dir, "dev")?,
+            report,
+        };
+        unmount(".", UnmountFlags::DETACH).map_err(failed("umount2(stage, MNT_DETACH)"))?;
+        rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))?;
+        Ok(ahead)
+    }
+}
+
+/// Makes `spec`'s file system the root of this process, which made `ahead`.
+pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<Report, RuntimeError> {
+    let Ahead { proc, sys, dev, report } = ahead;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(failed("mount(\"/\", MS_REC | MS_PRIVATE)"))?;
     let root = Rootfs::of(mount_root(spec)?);
     let old_root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
-    let Outside { proc, sys, dev, binds, empty } = detached::take(spec, &mut report)?;
+    let Own { binds, shm } = detached::take_own(spec)?;
     let more = mounts::take(spec)?;
     rustix::process::fchdir(root.dir()).map_err(failed("fchdir(root)"))?;
     enter(&old_root)?;
     drop(old_root);
     arrived(&root)?;
 
-    let mut cover = Cover { empty, shown: false };
-    let proc = mount_on(&root, proc, "proc")?;
-    let null = fill_dev(&root, dev)?;
-    let point = mount_point(&root, "sys")?;
-    let sys = sys.filter(|tree| put(tree, &point).is_ok()).map(Rootfs::of);
-    if sys.is_none() {
-        report.sys_empty = true;
-        cover.directory(&point)?;
+    for (tree, name) in [(&proc, "proc"), (&sys, "sys"), (&dev, "dev")] {
+        put(tree, &mount_point(&root, name)?).map_err(failed(format!("move_mount(…, \"/{name}\")")))?;
     }
-    restrict(&proc, sys.as_ref(), &null, &mut cover)?;
+    put(&shm, &named(&dev, "shm")?).map_err(failed("move_mount(tmpfs, \"/dev/shm\")"))?;
     for (tree, target) in &binds {
         attach_bind(&root, tree, target)?;
     }
@@ -71,21 +125,12 @@ fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
     detached::open_path(Path::new("root"), OFlags::DIRECTORY)
 }
 
-/// Mounts layers on "root" in the working directory. Links with short names stand for the directories: that way 500 of them
-/// fit the page that mount(2) reads, and no character in a path means anything.
+/// Mounts layers on "root" in the working directory.
 pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), RuntimeError> {
-    let link = |target: &Path, name: &str| {
-        rustix::fs::symlink(target, name).map_err(failed(format!("symlink({}, scratch/{name})", shown(target))))
+    let layers = match plain_layers(lower, upper, work) {
+        Some(layers) => layers,
+        None => linked_layers(lower, upper, work)?,
     };
-    let mut names = Vec::with_capacity(lower.len());
-    for (at, dir) in lower.iter().enumerate() {
-        let name = at.to_string();
-        link(dir, &name)?;
-        names.push(name);
-    }
-    link(upper, "u")?;
-    link(work, "w")?;
-    let layers = format!("lowerdir={},upperdir=u,workdir=w", names.join(":"));
     let attempt = |options: &str| {
         let data = std::ffi::CString::new(format!("{layers},{options}")).map_err(|_| E::INVAL)?;
         mount("overlay", "root", "overlay", MountFlags::empty(), data.as_c_str())
@@ -101,6 +146,33 @@ pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), 
         options: options[1].into(),
         source: errno.into(),
     })
+}
+
+/// Returns the options that name the directories, where they fit the page that mount(2) reads and no character in them means
+/// anything.
+fn plain_layers(lower: &[PathBuf], upper: &Path, work: &Path) -> Option<String> {
+    // The rest of the page is for what comes after.
+    const MOST: usize = 4000;
+    let name = |dir: &Path| dir.to_str().filter(|name| !name.contains([':', ',', '\\'])).map(str::to_owned);
+    let names: Option<Vec<String>> = lower.iter().map(|dir| name(dir)).collect();
+    let layers = format!("lowerdir={},upperdir={},workdir={}", names?.join(":"), name(upper)?, name(work)?);
+    (layers.len() <= MOST).then_some(layers)
+}
+
+/// As [`plain_layers`], by links with short names that stand for the directories: that way 500 of them fit.
+fn linked_layers(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<String, RuntimeError> {
+    let link = |target: &Path, name: &str| {
+        rustix::fs::symlink(target, name).map_err(failed(format!("symlink({}, scratch/{name})", shown(target))))
+    };
+    let mut names = Vec::with_capacity(lower.len());
+    for (at, dir) in lower.iter().enumerate() {
+        let name = at.to_string();
+        link(dir, &name)?;
+        names.push(name);
+    }
+    link(upper, "u")?;
+    link(work, "w")?;
+    Ok(format!("lowerdir={},upperdir=u,workdir=w", names.join(":")))
 }
 
 /// Makes the working directory the root, and takes the old one away. No path of the image is looked up before this.
@@ -164,35 +236,36 @@ fn attach_bind(root: &Rootfs, tree: &OwnedFd, target: &Path) -> Result<(), Runti
     put(tree, &place).map_err(failed(format!("move_mount(…, {})", shown(target))))
 }
 
+/// Returns what `name` in /dev is. Only this process has seen the new tmpfs: its names are what they were made as.
+fn named(dev: &OwnedFd, name: &str) -> Result<OwnedFd, RuntimeError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dev, name, flags, Mode::empty()).map_err(failed(format!("open(\"/dev/{name}\", O_PATH)")))
+}
+
 /// Mounts /dev and what is in it. Returns its null device.
-fn fill_dev(root: &Rootfs, dev: detached::Dev) -> Result<OwnedFd, RuntimeError> {
-    let point = mount_point(root, "dev")?;
-    let dir = dev.dir;
-    put(&dir, &point).map_err(failed("move_mount(tmpfs, \"/dev\")"))?;
-    // Only this process has seen the new tmpfs: its names are what they were made as.
-    let found = |name: &str| {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(failed(format!("open(\"/dev/{name}\", O_PATH)")))
-    };
+fn fill_dev(stage: &Rootfs, dev: &detached::Dev) -> Result<OwnedFd, RuntimeError> {
+    let point = mount_point(stage, "dev")?;
+    let dir = &dev.dir;
+    put(dir, &point).map_err(failed("move_mount(tmpfs, \"/dev\")"))?;
     let moved = |tree: &OwnedFd, name: &str| {
-        put(tree, &found(name)?).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")))
+        put(tree, &named(dir, name)?).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")))
     };
     for (name, tree) in &dev.devices {
-        rustix::fs::mknodat(&dir, *name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0)
+        rustix::fs::mknodat(dir, *name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0)
             .map_err(failed(format!("mknod(\"/dev/{name}\")")))?;
         moved(tree, name)?;
     }
     for (target, link) in DEVICE_LINKS {
-        rustix::fs::symlinkat(target, &dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
+        rustix::fs::symlinkat(target, dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
     }
-    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", Some(&dev.shm)), ("mqueue", dev.mqueue.as_ref())] {
-        rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755))
+    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", None), ("mqueue", dev.mqueue.as_ref())] {
+        rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))
             .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
         if let Some(tree) = tree {
             moved(tree, name)?;
         }
     }
-    found("null")
+    named(dir, "null")
 }
 
 /// An empty directory that nothing can be put into, shown in place of others.

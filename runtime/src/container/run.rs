@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
@@ -13,7 +14,8 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 use super::control::Registered;
 use super::limits::Means;
-use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Report, Request, Stdin, Stream, Usage};
+use super::step::IN_NAMESPACES;
+use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Place, Report, Request, Stdin, Stream, Usage};
 use crate::cgroup::Group;
 use crate::error::{Errno, RuntimeError};
 use crate::role::{self, Role};
@@ -21,6 +23,9 @@ use crate::{limits, wire};
 
 /// Bytes that a pipe of an ordinary user holds at the most (/proc/sys/fs/pipe-max-size).
 const LARGEST_PIPE: usize = 1 << 20;
+
+/// S0, S1 and C.
+const PROCESSES: u32 = 3;
 
 /// Runs a command in a container and returns when it and every process it left behind have ended. Several threads may
 /// run steps at the same time; the process must be root of a user namespace ([`userns::enter`](crate::userns::enter)).
@@ -34,30 +39,45 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     control.check()?;
     // Removed at the end of this function, when the step has ended.
     let (group, reason) = if spec.limits.want_group() { Group::new(&spec.limits) } else { (None, None) };
-    let means = if spec.limits.want_group() { Means::new(group.as_ref(), reason) } else { Means::default() };
-    let Waiting { mut child, socket: ours } = match io {
-        Io::Capture { .. } => Waiting::take()?,
-        Io::Inherit => Waiting::start(Stdio::inherit)?,
+    let is_followed = matches!(io, Io::Capture { another: true, .. });
+    let means = match spec.limits.want_group() {
+        // Those of the next step are there, too.
+        true => Means::new(group.as_ref(), reason, if is_followed { 2 * PROCESSES } else { PROCESSES }),
+        false => Means::default(),
+    };
+    let Waiting { mut child, socket: ours, .. } = match io {
+        Io::Capture { .. } => Waiting::take(spec.place)?,
+        Io::Inherit => Waiting::start(Stdio::inherit, spec.place)?,
     };
     let outer = pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty())
         .map_err(|errno| RuntimeError::call("pidfd_open(coracle-step)", errno))?;
     let step = control.register(outer);
+    // A layer must not be mounted while the step that made it still has it mounted.
+    await_ending();
     let sent = ask(&ours, spec, means);
-    if let Io::Capture { another: true, .. } = io {
-        Waiting::prepare();
+    if is_followed {
+        Waiting::prepare(spec.place);
     }
 
     let mut outputs = Outputs::new(&mut child.0);
     let mut heard = Heard::default();
-    let listened = heard.listen(&ours, &mut outputs, &mut io, &step);
+    // Where another step follows, this one need not be heard to the end.
+    let is_enough = |heard: &Heard| is_followed && heard.is_whole(spec);
+    let listened = heard.listen(&ours, &mut outputs, &mut io, &step, &is_enough);
     // Whatever happened: nothing of the step may be there when this returns.
     drop(ours);
     if sent.is_err() || listened.is_err() {
         let _ = child.0.kill();
     }
-    let status = wait_for_all(&mut child.0, step);
+    let status = if is_followed && listened.is_ok() && heard.is_whole(spec) {
+        // All others end before process 1 does, and this one only takes the mounts away: meanwhile the caller can go on.
+        end_later(child);
+        None
+    } else {
+        Some(child.0.wait())
+    };
+    wait_for_init(step);
     outputs.drain(&mut io);
-
     match heard.result {
         // A supervisor that ends without a word did not see the end of the step.
         Some(Ok(_)) if spec.ids.are_emulated() && heard.special.is_none() => {}
@@ -72,7 +92,8 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     }
     control.check()?;
     sent.and(listened)?;
-    Err(RuntimeError::Died { role: Role::Step.name().into(), status: role::how_child_ended(status) })
+    let status = status.map_or_else(|| "ended without a word".into(), role::how_child_ended);
+    Err(RuntimeError::Died { role: Role::Step.name().into(), status })
 }
 
 fn ask(socket: &UnixStream, spec: &ContainerSpec, means: Means) -> Result<(), RuntimeError> {
@@ -90,6 +111,7 @@ fn ask(socket: &UnixStream, spec: &ContainerSpec, means: Means) -> Result<(), Ru
 struct Waiting {
     child: Outermost,
     socket: UnixStream,
+    in_namespaces: bool,
 }
 
 thread_local! {
@@ -98,27 +120,49 @@ thread_local! {
 }
 
 impl Waiting {
-    fn start(output: fn() -> Stdio) -> Result<Self, RuntimeError> {
+    fn start(output: fn() -> Stdio, place: Place) -> Result<Self, RuntimeError> {
         let (ours, theirs) = role::pair()?;
         // The command holds our copy of their end, and goes at the end of this function.
         let mut command = Role::Step.command(theirs);
+        let in_namespaces = place == Place::Namespaces;
+        if in_namespaces {
+            command.arg(IN_NAMESPACES);
+        }
         let child = command.stdout(output()).stderr(output()).spawn();
-        Ok(Waiting { child: Outermost(child.map_err(|error| Role::Step.spawn_failed(error))?), socket: ours })
+        let child = Outermost(child.map_err(|error| Role::Step.spawn_failed(error))?);
+        Ok(Waiting { child, socket: ours, in_namespaces })
     }
 
     /// Returns the one that was prepared on this thread, or a new one.
-    fn take() -> Result<Self, RuntimeError> {
+    fn take(place: Place) -> Result<Self, RuntimeError> {
         if let Some(mut waiting) = NEXT.take()
+            && waiting.in_namespaces == (place == Place::Namespaces)
             && let Ok(None) = waiting.child.0.try_wait()
         {
             return Ok(waiting);
         }
-        Waiting::start(Stdio::piped)
+        Waiting::start(Stdio::piped, place)
     }
 
     /// Starts one ahead of time. If that fails now, it is tried again when it is needed.
-    fn prepare() {
-        NEXT.set(Waiting::start(Stdio::piped).ok());
+    fn prepare(place: Place) {
+        NEXT.set(Waiting::start(Stdio::piped, place).ok());
+    }
+}
+
+/// Outermost processes that have told all, and still take the mounts of their steps away.
+static ENDING: Mutex<Vec<Outermost>> = Mutex::new(Vec::new());
+
+fn end_later(child: Outermost) {
+    ENDING.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+}
+
+/// Waits until no step has anything mounted that has ended.
+fn await_ending() {
+    let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+    for mut child in ending.drain(..) {
+        // It is no child any more only where somebody else has waited for it.
+        let _ = child.0.wait();
     }
 }
 
@@ -133,9 +177,8 @@ impl Drop for Outermost {
     }
 }
 
-/// Waits for the outermost process, and for process 1 of the outer pid namespace, which ends after all others in it.
-fn wait_for_all(child: &mut Child, step: Registered<'_>) -> io::Result<ExitStatus> {
-    let status = child.wait();
+/// Waits for process 1 of the outer pid namespace, which ends after all others in it.
+fn wait_for_init(step: Registered<'_>) {
     if let Some(init) = step.end() {
         // Readable once it has ended. When the outermost process was killed, the kernel has killed this one too.
         let mut fds = [PollFd::new(&init, PollFlags::IN)];
@@ -143,7 +186,6 @@ fn wait_for_all(child: &mut Child, step: Registered<'_>) -> io::Result<ExitStatu
         // It became our child if this program is process 1 or a reaper. Otherwise there is nothing to wait for.
         let _ = rustix::process::waitid(WaitId::PidFd(init.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
-    status
 }
 
 /// What the step said.
@@ -155,13 +197,19 @@ struct Heard {
 }
 
 impl Heard {
-    /// Reads socket and outputs until the socket ends: then the step has ended, or is ending.
+    /// Returns whether the step told all there is: how it ended, and whom files belong to.
+    fn is_whole(&self, spec: &ContainerSpec) -> bool {
+        matches!(self.result, Some(Ok(_))) && (self.special.is_some() || !spec.ids.are_emulated())
+    }
+
+    /// Reads socket and outputs until the socket ends, or it `is_enough`: then the step has ended, or is ending.
     fn listen(
         &mut self,
         socket: &UnixStream,
         outputs: &mut Outputs,
         io: &mut Io<'_>,
         step: &Registered<'_>,
+        is_enough: &dyn Fn(&Heard) -> bool,
     ) -> Result<(), RuntimeError> {
         let lost = |errno: Errno| RuntimeError::call("recv(socket of coracle-step)", errno);
         let mut receiver = wire::Receiver::new();
@@ -193,6 +241,9 @@ impl Heard {
                     Message::Owners(special) => self.special = Some(special),
                     Message::Ended { exit, usage } => self.result = Some(Ok((exit, usage))),
                 }
+            }
+            if is_enough(self) {
+                return Ok(());
             }
         }
     }

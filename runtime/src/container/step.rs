@@ -14,20 +14,36 @@ use rustix::process::{
 };
 
 use super::process::{self, Word};
-use super::{ContainerSpec, Exit, Message, Network, Place, Request, Stdin, Usage, chroot, supervise};
+use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
 use crate::error::{Errno, RuntimeError};
-use crate::role;
 use crate::sys::{self, Forked};
-use crate::wire;
+use crate::{emulate, role, wire};
+
+/// The argument of a step in namespaces of its own ([`Place::Namespaces`]).
+pub(super) const IN_NAMESPACES: &str = "namespaces";
 
 /// The role `coracle-step`: S0.
 pub(crate) fn step_role() -> ! {
     // A terminal's signals reach the whole process group; what to do about them is the caller's affair.
     sys::block_signals();
-    let Ok(mut begun) = role::begin::<Request<ContainerSpec>>() else { sys::exit(1) };
+    let Ok(socket) = role::arrive() else { sys::exit(1) };
+    // What the next step needs in any case is made before it is known which one that is.
+    let team = match std::env::args_os().nth(1) {
+        Some(word) if word == IN_NAMESPACES => match Team::start(&socket) {
+            Ok(team) => Some(team),
+            Err(error) => sys::exit(i32::from(tell(&socket, &Message::Failed(error), &[]).is_err())),
+        },
+        _ => None,
+    };
+    let Ok((mut begun, body)) = role::hear::<Request<ContainerSpec>>(socket) else { sys::exit(1) };
     let socket = begun.socket;
     let stdin = begun.receiver.fd();
-    let code = match outer(&begun.request, &socket, stdin) {
+    let result = match (team, begun.request.spec.place) {
+        (Some(team), Place::Namespaces) => outer(team, &begun.request, &body, &socket, stdin),
+        (None, Place::Chroot { .. }) => alone(&begun.request, &socket, stdin),
+        _ => Err(RuntimeError::BadSpec { field: "place".into(), reason: "not that of the process".into() }),
+    };
+    let code = match result {
         Ok(()) => 0,
         Err(error) => i32::from(tell(&socket, &Message::Failed(error), &[]).is_err()),
     };
@@ -38,60 +54,95 @@ pub(super) fn tell(socket: &UnixStream, message: &Message, fds: &[BorrowedFd<'_>
     wire::send(socket.as_fd(), message, fds)
 }
 
-/// S0: makes the namespaces, answers what is emulated, and waits for S1.
-fn outer(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
+fn to_root() -> Result<(), RuntimeError> {
+    rustix::process::chdir("/").map_err(|errno| RuntimeError::call("chdir(\"/\")", errno))
+}
+
+/// Makes what came with the request the standard input.
+pub(super) fn take_stdin(stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
+    let stdin = stdin.ok_or_else(|| RuntimeError::call("recv(standard input)", E::BADF))?;
+    rustix::stdio::dup2_stdin(&stdin).map_err(|errno| RuntimeError::call("dup2(standard input)", errno))
+}
+
+/// S0 without namespaces.
+fn alone(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<OwnedFd>) -> Result<(), RuntimeError> {
     if request.spec.stdin == Stdin::Inherit {
-        let stdin = stdin.ok_or_else(|| RuntimeError::call("recv(standard input)", E::BADF))?;
-        rustix::stdio::dup2_stdin(&stdin).map_err(|errno| RuntimeError::call("dup2(standard input)", errno))?;
+        take_stdin(stdin)?;
     }
-    rustix::process::chdir("/").map_err(|errno| RuntimeError::call("chdir(\"/\")", errno))?;
-    if let Place::Chroot { .. } = request.spec.place {
-        return chroot::outer(request, socket);
-    }
-    sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
-        .map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)", errno))?;
-    if request.spec.network == Network::None {
-        sys::unshare(libc::CLONE_NEWNET).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNET)", errno))?;
-        sys::net::loopback_up().map_err(|errno| RuntimeError::call("ioctl(SIOCSIFFLAGS, lo up)", errno))?;
-    }
-    let this = own_pidfd()?;
-    let setup = supervise::prepare(&request.spec)?;
-    let (ours, theirs) = role::pair()?;
-    match sys::fork_into_pid_namespace().map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))? {
-        Forked::Child => {
-            drop((ours, setup));
-            sys::exit(i32::from(inner(request, socket, &this, theirs).is_err()))
-        }
-        Forked::Parent(child) => {
-            drop(theirs);
-            hide();
-            let emulator = match supervise::start(setup, &ours) {
-                Ok(emulator) => emulator,
-                Err(error) => {
-                    // Its calls would never be answered.
-                    let _ = kill_process(child, Signal::KILL);
-                    wait(child)?;
-                    return Err(error);
-                }
-            };
-            let status = wait(child)?;
-            if let Some(emulator) = emulator {
-                tell(socket, &Message::Owners(emulator.special()), &[])
-                    .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
+    to_root()?;
+    chroot::outer(request, socket)
+}
+
+/// S1 and C, on their way before anybody knows the command. They end when this process does.
+struct Team {
+    /// S1.
+    init: Pid,
+    /// C listens at the other end.
+    command: UnixStream,
+    /// The old one, which S0 sees processes by.
+    proc: OwnedFd,
+}
+
+impl Team {
+    /// S0: makes the namespaces, and starts S1 and C.
+    fn start(socket: &UnixStream) -> Result<Self, RuntimeError> {
+        to_root()?;
+        sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
+            .map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)", errno))?;
+        let this = own_pidfd()?;
+        let proc = emulate::open_proc()?;
+        let (ours, theirs) = role::pair()?;
+        match sys::fork_into_pid_namespace().map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))? {
+            Forked::Child => {
+                drop((ours, proc));
+                sys::exit(i32::from(inner(socket, &this, theirs).is_err()))
             }
-            // One that ends by itself has told why.
-            if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
+            Forked::Parent(init) => {
+                hide();
+                Ok(Team { init, command: ours, proc })
+            }
         }
     }
 }
 
-/// S1: process 1 of the outer pid namespace. Starts C in the inner one, and tells the caller how it goes.
-fn inner(
+/// S0: passes the request on, answers what is emulated, and waits for S1.
+fn outer(
+    team: Team,
     request: &Request<ContainerSpec>,
+    body: &[u8],
     socket: &UnixStream,
-    parent: &OwnedFd,
-    supervisor: UnixStream,
-) -> Result<(), Errno> {
+    stdin: Option<OwnedFd>,
+) -> Result<(), RuntimeError> {
+    let Team { init, command, proc } = team;
+    let give_up = |error| {
+        // Its calls would never be answered.
+        let _ = kill_process(init, Signal::KILL);
+        wait(init).and(Err(error))
+    };
+    // While the old root is in sight: what C hears next makes it leave that, and this process with it.
+    let setup = match supervise::prepare(&request.spec, proc) {
+        Ok(setup) => setup,
+        Err(error) => return give_up(error),
+    };
+    let fds: Vec<_> = stdin.iter().map(AsFd::as_fd).collect();
+    // Where C has ended already, S1 tells why.
+    let _ = wire::send_body(command.as_fd(), body, &fds);
+    drop(stdin);
+    let emulator = match supervise::start(setup, &command) {
+        Ok(emulator) => emulator,
+        Err(error) => return give_up(error),
+    };
+    let status = wait(init)?;
+    if let Some(emulator) = emulator {
+        tell(socket, &Message::Owners(emulator.special()), &[])
+            .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
+    }
+    // One that ends by itself has told why.
+    if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
+}
+
+/// S1: process 1 of the outer pid namespace. Starts C in the inner one, and tells the caller how it goes.
+fn inner(socket: &UnixStream, parent: &OwnedFd, supervisor: UnixStream) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent is in another pid namespace, so its number says nothing. If it has ended, it was before the line above.
     let mut ended = [PollFd::new(parent, PollFlags::IN)];
@@ -102,24 +153,20 @@ fn inner(
         Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
         Err(error) => return tell(socket, &Message::Failed(error), &[]),
     }
-    match command(request, socket, supervisor) {
+    match command(socket, supervisor) {
         Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
         Err(error) => tell(socket, &Message::Failed(error), &[]),
     }
 }
 
 /// Starts C, waits for it, and returns how it ended.
-fn command(
-    request: &Request<ContainerSpec>,
-    socket: &UnixStream,
-    supervisor: UnixStream,
-) -> Result<Exit, RuntimeError> {
+fn command(socket: &UnixStream, supervisor: UnixStream) -> Result<Exit, RuntimeError> {
     sys::unshare(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWPID)", errno))?;
     let (ours, theirs) = role::pair()?;
     let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
-            process::become_command(request, &theirs, &supervisor)
+            process::begin(&theirs, &supervisor)
         }
         Forked::Parent(child) => child,
     };

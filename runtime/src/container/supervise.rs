@@ -20,8 +20,8 @@ pub(super) fn families(spec: &ContainerSpec) -> Families {
     Families { owners, places: owners && spec.place != Place::Namespaces }
 }
 
-/// Takes what the emulator needs from outside, before the step has a root of its own.
-pub(super) fn prepare(spec: &ContainerSpec) -> Result<Setup, RuntimeError> {
+/// Takes what the emulator needs from outside, before the step has a root of its own. `proc` is [`emulate::open_proc`]'s.
+pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd) -> Result<Setup, RuntimeError> {
     let families = families(spec);
     if families.owners {
         emulate::check_limits()?;
@@ -44,7 +44,7 @@ pub(super) fn prepare(spec: &ContainerSpec) -> Result<Setup, RuntimeError> {
         groups: spec.groups.clone(),
         capabilities: spec.capabilities.set().bits(),
         special,
-        proc: emulate::open_proc()?,
+        proc,
         upper,
         outside: match spec.place {
             Place::Chroot { mark } if families.places => Some(Outside { mark, devices: devices() }),

@@ -33,16 +33,16 @@ pub(in crate::container) struct Group {
 }
 
 impl Means {
-    /// Returns the means for `limits`, of which `group` keeps some.
-    pub(in crate::container) fn new(group: Option<&cgroup::Group>, reason: Option<NoGroup>) -> Self {
+    /// Returns the means for limits of which `group` keeps some, in a step that has `processes` of its own, the command included.
+    pub(in crate::container) fn new(group: Option<&cgroup::Group>, reason: Option<NoGroup>, processes: u32) -> Self {
         let group = group.map(|group| Group {
             path: group.path().to_path_buf(),
             keeps: group.keeps().to_vec(),
             swap: group.keeps_swap(),
         });
-        // S0, S1 and the command itself come on top of the threads of this program.
+        // They come on top of the threads of this program.
         let threads = crate::userns::threads().unwrap_or(1);
-        Means { group, reason, around: u32::try_from(threads).unwrap_or(u32::MAX).saturating_add(3) }
+        Means { group, reason, around: u32::try_from(threads).unwrap_or(u32::MAX).saturating_add(processes) }
     }
 }
 
