@@ -69,6 +69,26 @@ impl IgnoreRules {
         Ok(IgnoreRules { rules })
     }
 
+    /// Returns the rules that the list `patterns` makes, as in `COPY --exclude`: with the meaning that they have in an ignore
+    /// file, but for `#`, which begins no comment. The line of a rule is its place in the list, from 1.
+    ///
+    /// # Errors
+    /// The first [`PatternError`].
+    pub fn of<T: AsRef<str>>(patterns: &[T]) -> Result<Self, PatternError> {
+        let rules = patterns.iter().enumerate().filter_map(|(at, pattern)| {
+            let pattern = pattern.as_ref();
+            pattern_rule(at + 1, pattern)
+                .map_err(|error| match error {
+                    IgnoreError::BadPattern { source, .. } => source,
+                    IgnoreError::LoneExclamation { .. } => {
+                        PatternError::LoneExclamation { pattern: pattern.to_owned() }
+                    }
+                })
+                .transpose()
+        });
+        Ok(IgnoreRules { rules: rules.collect::<Result<_, _>>()? })
+    }
+
     /// Returns whether there is no rule.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -95,12 +115,13 @@ impl IgnoreRules {
     }
 
     /// Returns whether a `!` rule could match something in the directory `dir`, as far as its plain beginning tells.
-    pub(super) fn may_include_below(&self, dir: &TreePath) -> bool {
-        let inside = [dir.as_bytes(), b"/"].concat();
-        self.rules.iter().filter(|rule| rule.includes).any(|rule| {
-            let (prefix, whole) = rule.pattern.literal_prefix();
-            prefix.starts_with(&inside) || (!whole && inside.starts_with(prefix))
-        })
+    pub fn may_include_below(&self, dir: &TreePath) -> bool {
+        self.rules.iter().any(|rule| rule.includes && rule.may_match_below(dir))
+    }
+
+    /// Returns whether a rule without `!` could match something in the directory `dir`, as far as its plain beginning tells.
+    pub fn may_ignore_below(&self, dir: &TreePath) -> bool {
+        self.rules.iter().any(|rule| !rule.includes && rule.may_match_below(dir))
     }
 
     /// Returns which rules match `dir` or a parent of it: for many calls of [`is_ignored_in`](Self::is_ignored_in).
@@ -126,6 +147,15 @@ impl Rule {
     fn matches_any(&self, paths: &[&[u8]]) -> bool {
         paths.iter().any(|path| self.pattern.matches(path))
     }
+
+    fn may_match_below(&self, dir: &TreePath) -> bool {
+        let (prefix, whole) = self.pattern.literal_prefix();
+        if dir.is_root() {
+            return true;
+        }
+        let inside = [dir.as_bytes(), b"/"].concat();
+        prefix.starts_with(&inside) || (!whole && inside.starts_with(prefix))
+    }
 }
 
 /// Returns `path` and its parents, without the root.
@@ -137,8 +167,13 @@ fn with_parents(path: &TreePath) -> Vec<&[u8]> {
 
 /// Returns the rule on one line, if there is one.
 fn rule(line: usize, written: &str) -> Result<Option<Rule>, IgnoreError> {
+    if written.starts_with('#') { Ok(None) } else { pattern_rule(line, written) }
+}
+
+/// Returns the rule that `written` is, if it is not empty.
+fn pattern_rule(line: usize, written: &str) -> Result<Option<Rule>, IgnoreError> {
     let text = written.trim();
-    if written.starts_with('#') || text.is_empty() {
+    if text.is_empty() {
         return Ok(None);
     }
     let (includes, pattern) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest.trim()));

@@ -55,6 +55,12 @@ pub enum PatternError {
         /// Where the set begins.
         at: usize,
     },
+    /// A `!` with nothing behind it, in a list of patterns.
+    #[error("pattern {pattern:?} is an exception from nothing")]
+    LoneExclamation {
+        /// The pattern.
+        pattern: String,
+    },
     /// A backslash at the end, with nothing to escape.
     #[error("pattern {pattern:?} ends with a backslash")]
     LoneBackslash {

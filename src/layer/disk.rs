@@ -49,6 +49,9 @@ pub enum Contents<'a> {
     Reader(&'a mut dyn Read),
     /// All of this file, whatever its position.
     File(&'a File),
+    /// The regular file at this path of the host, which nobody needs any more and nobody else can write to: it becomes the new
+    /// one, where that is possible, else it is copied. It must not have extended attributes that the entry lacks.
+    Spare(&'a Path),
 }
 
 impl std::fmt::Debug for Contents<'_> {
@@ -57,6 +60,7 @@ impl std::fmt::Debug for Contents<'_> {
             Contents::None => "None",
             Contents::Reader(_) => "Reader",
             Contents::File(_) => "File",
+            Contents::Spare(_) => "Spare",
         })
     }
 }
@@ -210,10 +214,21 @@ impl DiskTree {
         contents: Contents<'_>,
     ) -> Result<Option<FileDigest>, LayerError> {
         let (path, name) = (&entry.path, entry.path.name().unwrap_or_default());
+        if let Contents::Spare(spare) = contents
+            && self.take(entry, spare)?
+        {
+            return Ok(None);
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self
             .replacing(path, "create", |dir| rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(PRIVATE_FILE)))?;
         let written = match contents {
+            Contents::Spare(spare) => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let source = rustix::fs::openat(CWD, spare, flags, Mode::empty());
+                let source = source.map_err(|error| io_error("read the contents of", path, error))?;
+                self.copier.clone_file(&File::from(source), &file, path)?
+            }
             Contents::None => contents::Written { length: 0, digest: None },
             Contents::Reader(reader) => self.copier.stream(reader, &file, path)?,
             Contents::File(source) => self.copier.clone_file(source, &file, path)?,
@@ -223,6 +238,23 @@ impl DiskTree {
         }
         self.attributes(file.as_fd(), entry, owner::Before::New)?;
         Ok(written.digest)
+    }
+
+    /// Gives the file `spare` the place and the attributes of `entry`. Returns whether that was possible.
+    fn take(&mut self, entry: &Entry, spare: &Path) -> Result<bool, LayerError> {
+        let (path, name) = (&entry.path, entry.path.name().unwrap_or_default());
+        let linked = self.replacing(path, "create", |dir| {
+            match rustix::fs::linkat(CWD, spare, dir, name, AtFlags::empty()) {
+                Ok(()) => Ok(true),
+                // The reasons that another file of the same tree may not have.
+                Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::NAMETOOLONG | Errno::OPNOTSUPP) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })?;
+        if linked {
+            self.set_attributes(entry)?;
+        }
+        Ok(linked)
     }
 
     /// Makes the empty file that stands for a device.

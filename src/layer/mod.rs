@@ -39,4 +39,4 @@ pub use error::LayerError;
 pub use in_place::{InPlace, Touched, changes_in_place};
 pub use pack::{PackOptions, pack};
 pub use record::Record;
-pub use unpack::{UnpackOptions, Unpacked, scan, unpack};
+pub use unpack::{Names, UnpackOptions, Unpacked, scan, unpack};

@@ -15,11 +15,23 @@ pub struct UnpackOptions {
     pub max_bytes: u64,
     /// Bytes of memory that the index may take, about. Default: 2 GiB, some four million files.
     pub max_index: u64,
+    /// What names in the archive mean. Default: what they mean in a layer.
+    pub names: Names,
+}
+
+/// What the names in an archive mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Those that begin with `.wh.` say what is gone, as in a layer.
+    OfLayer,
+    /// All are names of files, as in an archive that a user made. Then one that begins with `.wh.` is an error, because no layer
+    /// could hold it; and of extended attributes only file capabilities are kept.
+    Plain,
 }
 
 impl Default for UnpackOptions {
     fn default() -> Self {
-        UnpackOptions { max_bytes: 128 << 30, max_index: 2 << 30 }
+        UnpackOptions { max_bytes: 128 << 30, max_index: 2 << 30, names: Names::OfLayer }
     }
 }
 
@@ -97,6 +109,9 @@ impl Unpacker<'_> {
         let (Some(dir), Some(name)) = (named.parent(), named.name()) else {
             return self.root(member);
         };
+        if self.options.names == Names::Plain && named.components().any(|part| part.starts_with(WHITEOUT)) {
+            return Err(LayerError::Reserved { path: named });
+        }
         let opaque = name == OPAQUE;
         if named.components().any(|part| part.starts_with(AUFS) && !(opaque && part == OPAQUE)) {
             return Ok(());
@@ -120,7 +135,7 @@ impl Unpacker<'_> {
             self.index.put_whiteout(&dir.child(gone));
         } else {
             let path = dir.child(name);
-            let meta = meta(&mut member);
+            let meta = self.meta(&mut member);
             self.file(path, member.kind, meta, archive)?;
         }
         if self.index.bytes > self.options.max_index {
@@ -133,7 +148,7 @@ impl Unpacker<'_> {
         if !matches!(member.kind, MemberKind::Dir) {
             return Err(LayerError::RootNotDir { kind: word(&member.kind) });
         }
-        let meta = meta(&mut member);
+        let meta = self.meta(&mut member);
         self.make(&dir_entry(TreePath::root(), meta.clone(), false))?;
         self.index.put_dir(&TreePath::root(), meta);
         Ok(())
@@ -223,6 +238,15 @@ impl Unpacker<'_> {
         Ok(())
     }
 
+    fn meta(&self, member: &mut Member) -> Meta {
+        let mut xattrs = xattr::kept(std::mem::take(&mut member.xattrs), &member.kind);
+        if self.options.names == Names::Plain {
+            xattrs.retain(|name, _| name == xattr::CAPABILITY);
+        }
+        let Member { mode, uid, gid, .. } = *member;
+        Meta { mode, uid, gid, mtime: Mtime::from_secs(member.mtime), xattrs }
+    }
+
     fn make(&mut self, entry: &Entry) -> Result<(), LayerError> {
         self.make_with(entry, Contents::None).map(drop)
     }
@@ -251,16 +275,6 @@ fn digest(reader: &mut dyn Read) -> io::Result<FileDigest> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn meta(member: &mut Member) -> Meta {
-    Meta {
-        mode: member.mode,
-        uid: member.uid,
-        gid: member.gid,
-        mtime: Mtime::from_secs(member.mtime),
-        xattrs: xattr::kept(std::mem::take(&mut member.xattrs), &member.kind),
     }
 }
 

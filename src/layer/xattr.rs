@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::tar::MemberKind;
 
 /// Linux capabilities of a program (capabilities(7)).
-const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Returns what of `xattrs` belongs to the image, for a file of `kind`: capabilities of files, as version 2, and `user.*` of
 /// files and directories. All else is dropped without a word:

@@ -129,6 +129,54 @@ fn members_and_frames_of_others_are_read_to_the_last() {
     assert_eq!(plain(b"BZh.txt and so on").unwrap(), b"BZh.txt and so on");
 }
 
+fn bzip2(data: &[u8]) -> Vec<u8> {
+    let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(data: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn bzip2_and_xz_are_read_to_their_last_stream() {
+    for pack in [bzip2, xz] {
+        assert_eq!(plain(&[pack(b"one "), pack(b""), pack(b"two")].concat()).unwrap(), b"one two");
+        let data = text(2 << 20);
+        let packed = pack(&data);
+        assert!(plain(&packed).unwrap() == data);
+        for cut in [20, packed.len() / 2, packed.len() - 1] {
+            assert!(plain(&packed[..cut]).is_err(), "{cut} of {}", packed.len());
+        }
+        let mut damaged = packed.clone();
+        damaged[packed.len() / 2] ^= 1;
+        assert!(plain(&damaged).is_err());
+    }
+}
+
+#[test]
+fn a_header_of_xz_cannot_ask_for_all_memory() {
+    let mut packed = xz(b"text");
+    // The dictionary of the LZMA2 filter: block header size, flags, filter 0x21, one byte of properties.
+    let at = packed.windows(2).position(|pair| pair == [0x21, 1]).unwrap() + 2;
+    packed[at] = 40;
+    let length = (usize::from(packed[12]) + 1) * 4;
+    let sum = crc32(&packed[12..12 + length - 4]);
+    packed[12 + length - 4..12 + length].copy_from_slice(&sum.to_le_bytes());
+    let error = plain(&packed).unwrap_err();
+    assert!(error.to_string().contains("memory"), "{error}");
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    !data.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
 #[test]
 fn damage_and_a_cut_are_errors() {
     let data = text(3 << 20);
@@ -146,7 +194,7 @@ fn damage_and_a_cut_are_errors() {
 
 #[test]
 fn a_format_that_cannot_be_read_is_named() {
-    for (start, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\xfd7zXZ\0\0\0\0", "xz"), (b"\x1f\x9d\x90", "compress")] {
+    for (start, name) in [(&b"LZIP\x01"[..], "lzip"), (b"\x04\x22\x4d\x18\0", "lz4"), (b"\x1f\x9d\x90", "compress")] {
         let error = plain(start).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         assert!(error.to_string().contains(name), "{error}");

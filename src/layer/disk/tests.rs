@@ -157,3 +157,17 @@ fn native_owners_keep_setuid_bits_and_capabilities() {
     }
     assert_eq!(dir.path().join("link").symlink_metadata().unwrap().uid(), 7);
 }
+
+#[test]
+fn a_spare_file_is_moved_and_gets_the_attributes() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let spare = other.path().join("spare");
+    std::fs::write(&spare, "text").unwrap();
+    let mut tree = tree(&dir);
+    tree.create(&file("there", 3), Contents::Reader(&mut &b"old"[..])).unwrap();
+    assert_eq!(tree.create(&file("there", 4), Contents::Spare(&spare)).unwrap(), None);
+    tree.finish().unwrap();
+    let (now, before) = (dir.path().join("there").metadata().unwrap(), spare.metadata().unwrap());
+    assert_eq!((now.ino(), now.mode() & 0o7777, now.mtime()), (before.ino(), 0o640, 1_000_000));
+    assert_eq!(std::fs::read(dir.path().join("there")).unwrap(), b"text");
+}

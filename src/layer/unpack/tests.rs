@@ -427,7 +427,7 @@ fn an_archive_that_is_cut_off_anywhere_in_an_entry_is_an_error() {
 
 #[test]
 fn bounds_hold_for_what_an_archive_makes_of_few_bytes() {
-    let options = UnpackOptions { max_bytes: 1 << 20, max_index: 100_000 };
+    let options = UnpackOptions { max_bytes: 1 << 20, max_index: 100_000, ..UnpackOptions::default() };
     let scan = |archive: Archive| scan(&mut &archive.end()[..], &options);
     assert!(scan(Archive::new().file("fits", &[1; 1000])).is_ok());
     assert!(matches!(scan(Archive::new().pax("size", "2000000").file("f", b"")), Err(LayerError::TooLarge { .. })));
@@ -439,4 +439,14 @@ fn bounds_hold_for_what_an_archive_makes_of_few_bytes() {
     assert!(matches!(scan(links), Err(LayerError::IndexTooLarge { .. })), "each link has a copy of the attributes");
     let deep = Archive::new().pax("path", "a/".repeat(1500)).file("x", b"");
     assert!(matches!(scan(deep), Err(LayerError::IndexTooLarge { .. })), "implied directories count");
+}
+
+#[test]
+fn in_a_plain_archive_no_name_removes_anything() {
+    let options = UnpackOptions { names: Names::Plain, ..UnpackOptions::default() };
+    for name in [&b"a/.wh.b"[..], b".wh..wh..opq", b".wh..wh.plnk/1", b".wh.d/f"] {
+        let archive = Archive::new().raw(&Raw { name, ..Raw::default() }, b"").end();
+        let error = scan(&mut &archive[..], &options).unwrap_err();
+        assert!(matches!(error, LayerError::Reserved { .. }), "{error}");
+    }
 }
