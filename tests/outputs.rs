@@ -65,6 +65,17 @@ fn a_folder_gets_the_files() {
 }
 
 #[test]
+fn a_file_does_not_replace_a_folder_of_the_user() {
+    let project = project();
+    let dest = project.user().new_dir().join("out");
+    fs::create_dir_all(dest.join("d/f/precious")).unwrap();
+    support::set_mode(&dest, 0o777);
+    let failed = project.clone().arg("--output").arg(&format!("type=local,dest={}", dest.display())).build();
+    failed.fails_cleanly().stderr_has("d/f is a folder");
+    assert!(dest.join("d/f/precious").is_dir() && !dest.join("etc").exists(), "nothing was written");
+}
+
+#[test]
 fn a_tar_gets_the_files_with_their_owners() {
     let project = project();
     let dest = project.user().new_dir().join("out.tar");

@@ -126,7 +126,7 @@ pub enum BuildError {
     },
     /// A COPY cannot be done.
     #[error(transparent)]
-    Copy(#[from] super::copy_select::CopyError),
+    Copy(#[from] super::copy::CopyError),
     /// A user or group is not known to the image.
     #[error(transparent)]
     User(#[from] super::users::UserError),

@@ -9,7 +9,7 @@ use crate::plan::{Base, Component, CopyFrom, KeyBuilder, Op, Step, components};
 
 use super::CacheUse;
 use super::chain::Chain;
-use super::copy_select::Selection;
+use super::copy::Selection;
 use super::work::Work;
 
 /// Paths of one step that are kept; of more, their directories.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::context::Context;
-use crate::plan::{Base, CopyFrom, Op, Plan, Step};
+use crate::plan::{Base, CopyFrom, CopySource, Op, Plan, Step};
 use crate::progress::StepId;
 use crate::store::Image;
 
 use super::chain::Chain;
 use super::schedule::Begin;
 use super::work::{Depth, Lookup, Progress, StageState, Work, at_step};
-use super::{BuildError, BuildOptions, Builder, Explain, unbuilt};
+use super::{BuildError, BuildOptions, Builder, Explain, Inputs, unbuilt};
 
 /// Whether a step is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +54,12 @@ impl Builder<'_> {
         &self,
         plan: &Plan,
         bases: &BTreeMap<String, Image>,
-        context: Option<&Context>,
+        inputs: &Inputs<'_>,
         options: &BuildOptions,
     ) -> Result<Vec<StagePreview>, BuildError> {
         unbuilt::check(plan)?;
         let begun = Begin { store: self.store, sink: self.sink, control: self.control };
-        let work = begun.work((self.on_disk(), self.place()), plan, bases, context, options);
+        let work = begun.work((self.on_disk(), self.place()), plan, bases, inputs, options);
         (0..plan.stages.len()).map(|at| stage(&work, at)).collect()
     }
 }
@@ -121,7 +120,10 @@ fn reads_layers(step: &Step) -> bool {
 fn can_look_up(work: &Work<'_>, step: &Step) -> bool {
     match &step.op {
         Op::Copy(copy) => match &copy.from {
-            CopyFrom::Context => work.context.is_some(),
+            CopyFrom::Context | CopyFrom::Named(_) => {
+                let has_paths = copy.sources.iter().any(|source| matches!(source, CopySource::Path(_)));
+                !has_paths || matches!(work.inputs.folder(&copy.from), Ok(Some(_)))
+            }
             from => work.known_source(from).is_some(),
         },
         _ => true,

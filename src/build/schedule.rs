@@ -6,7 +6,6 @@ use coracle_runtime::container::{ContainerSpec, Control, Io};
 use coracle_runtime::probe::{self, Choice, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
-use crate::context::Context;
 use crate::layer::Compression;
 use crate::plan::{Op, Plan, Step};
 use crate::progress::{Event, Sink};
@@ -22,7 +21,7 @@ use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, Times, assemble, in_place, run, unbuilt};
+use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, in_place, run, unbuilt};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -143,8 +142,7 @@ impl Builder<'_> {
         self.mode().and_then(obstacle)
     }
 
-    /// Carries out `plan` and returns the image. `bases` are the images that the plan names; `context` is needed where it copies
-    /// from the context.
+    /// Carries out `plan` and returns the image. `bases` are the images that the plan names, `inputs` all else that it reads.
     ///
     /// # Errors
     /// [`BuildError`]. What was done by then stays in the cache.
@@ -152,12 +150,12 @@ impl Builder<'_> {
         &mut self,
         plan: &Plan,
         bases: &BTreeMap<String, Image>,
-        context: Option<&Context>,
+        inputs: &Inputs<'_>,
         options: &BuildOptions,
     ) -> Result<Built, BuildError> {
         unbuilt::check(plan)?;
         let begun = Begin { store: self.store, sink: self.sink, control: self.control };
-        let mut work = begun.work((self.on_disk(), self.place()), plan, bases, context, options);
+        let mut work = begun.work((self.on_disk(), self.place()), plan, bases, inputs, options);
         work.remote = self.remote;
         work.journal = Arc::clone(&self.journal);
         let mut replayed = replay(&work)?;
@@ -295,14 +293,14 @@ impl<'a> Begin<'a> {
         place: (OnDisk, StepPlace),
         plan: &'a Plan,
         bases: &'a BTreeMap<String, Image>,
-        context: Option<&'a Context>,
+        inputs: &'a Inputs<'a>,
         options: &'a BuildOptions,
     ) -> Work<'a> {
         Work {
             store: self.store,
             plan,
             bases,
-            context,
+            inputs,
             options,
             sink: self.sink,
             control: self.control,

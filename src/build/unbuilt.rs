@@ -24,13 +24,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
 }
 
 fn of_copy(copy: &Copy) -> Option<&'static str> {
-    let inline = copy.sources.iter().any(|source| matches!(source, CopySource::Inline { .. }));
+    let elsewhere = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
     [
-        (copy.add.is_some(), "ADD"),
-        (inline, "a here-document as a source"),
-        (copy.link, "--link"),
-        (copy.parents, "--parents"),
-        (!copy.exclude.is_empty(), "--exclude"),
+        (copy.sources.iter().any(elsewhere), "ADD of what is elsewhere"),
         (matches!(copy.from, CopyFrom::Named(_)), "a named context"),
     ]
     .into_iter()

@@ -13,6 +13,7 @@ use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
 
 use super::chain::Link;
 use super::guard::Guarded;
+use super::relocate::relocate;
 use super::{BuildError, MAX_LAYERS};
 
 /// How the files of layers lie on disk in this build.
@@ -126,8 +127,9 @@ fn settle(
     below: &View,
 ) -> Result<ViewLayer, BuildError> {
     let id = &link.id;
-    let Unpacked { active, found } = unpacked;
+    let Unpacked { active, mut found } = unpacked;
     let mut tree = DiskTree::open(&active.upper(), on_disk.owners)?;
+    relocate(&mut found, below, &active.upper(), &mut tree)?;
     let mut index = Index::new(found.entries);
     let mut more = Vec::new();
     for dir in &found.opaque {

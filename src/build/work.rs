@@ -8,22 +8,21 @@ use std::time::Instant;
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::Control;
 
-use crate::context::Context;
 use crate::layer::LayerError;
-use crate::plan::{self, Base, CopyFrom, Op, Plan, Step, definition};
+use crate::plan::{self, Base, CopyFrom, CopySource, Op, Plan, Step, definition};
 use crate::progress::{Event, Sink};
 use crate::store::{Active, CachedStep, Image, Index, RemoteSteps, Store, View};
 use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
-use super::copy_select::{Selection, select};
+use super::copy::{Nothing, Selection, Trust};
 use super::journal::Journal;
 use super::run_step::StepPlace;
 use super::running::Running;
 use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Explain, MAX_LAYERS, copy, users};
+use super::{BuildError, BuildOptions, CopyError, Explain, Inputs, MAX_LAYERS, copy, users};
 
 /// What is known of a stage at some step.
 #[derive(Debug, Clone)]
@@ -55,7 +54,7 @@ pub(super) struct Work<'a> {
     pub store: &'a Store,
     pub plan: &'a Plan,
     pub bases: &'a BTreeMap<String, Image>,
-    pub context: Option<&'a Context>,
+    pub inputs: &'a Inputs<'a>,
     pub options: &'a BuildOptions,
     pub sink: &'a dyn Sink,
     pub control: &'a Control,
@@ -335,7 +334,10 @@ impl Work<'_> {
         below: &View,
         active: &Active,
     ) -> Result<Index, BuildError> {
+        let alone = View::default();
+        let below = if is_independent(copy) { &alone } else { below };
         let owner = match &copy.chown {
+            Some(chown) if is_independent(copy) => Some(copy::owner_in_numbers(chown)?),
             Some(chown) => Some(users::lookup_owner(below, chown)?),
             None => None,
         };
@@ -343,18 +345,17 @@ impl Work<'_> {
             Some(chain) => Some(self.view(chain)?),
             None => None,
         };
-        let tree: &dyn Tree = match (&of_layers, self.context) {
-            (Some(view), _) => view,
-            (None, Some(context)) => context,
-            (None, None) => unreachable!("a plan that copies from the context comes with one"),
+        let main = match &of_layers {
+            Some(view) => copy::Main { tree: view, trust: Trust::Fixed },
+            None => copy::Main { tree: self.folder(&copy.from)?, trust: Trust::MayChange },
         };
-        let selection = self.selection(step, copy, tree)?;
-        let plan = selection.plan(below, owner)?;
-        for message in &plan.warnings {
-            self.sink.emit(Event::Warning { message: message.clone(), line: None });
+        let selection = self.selection(step, copy, main.tree)?;
+        let place = copy::Place { store: self.store, active, owners: self.on_disk.owners, control: self.control };
+        let (index, warnings) = copy::copy(&selection, &main, below, owner, &place)?;
+        for message in warnings {
+            self.sink.emit(Event::Warning { message, line: None });
         }
-        let composer = copy::Composer::new(active, self.on_disk.owners, below, self.control)?;
-        copy::copy(&plan, tree, source.is_some(), composer)
+        Ok(index)
     }
 
     /// Returns what was found to be selected by `step`, if it was looked at.
@@ -362,22 +363,36 @@ impl Work<'_> {
         self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(&step.id.0).cloned()
     }
 
-    /// Returns what a COPY selects: looked at once.
+    /// Returns the files of the folder that `from` means: none where the build has no context.
+    fn folder(&self, from: &CopyFrom) -> Result<&dyn Tree, CopyError> {
+        Ok(match self.inputs.folder(from)? {
+            Some(context) => context,
+            None => &Nothing,
+        })
+    }
+
+    /// Returns what a COPY or ADD selects: looked at once.
     fn selection(&self, step: &Step, copy: &plan::Copy, tree: &dyn Tree) -> Result<Arc<Selection>, BuildError> {
         if let Some(known) = self.selected(step) {
             return Ok(known);
         }
-        let selection = Arc::new(select(copy, tree)?);
+        let mut fetched = Vec::new();
+        for source in &copy.sources {
+            if let (CopySource::Url(_) | CopySource::Git(_), Some(add)) = (source, &copy.add) {
+                let remote = self.inputs.remote.ok_or(BuildError::Unbuilt { what: "ADD of what is elsewhere" })?;
+                fetched.push(remote.fetch(source, add)?);
+            }
+        }
+        let selection = Arc::new(copy::select(copy, tree, fetched)?);
         self.selections.lock().unwrap_or_else(PoisonError::into_inner).insert(step.id.0, Arc::clone(&selection));
         Ok(selection)
     }
 
     fn source_chain(&self, from: &CopyFrom) -> Result<Option<Chain>, BuildError> {
         match from {
-            CopyFrom::Context => Ok(None),
+            CopyFrom::Context | CopyFrom::Named(_) => Ok(None),
             CopyFrom::Stage(at) => self.wait_for(*at).map(|progress| Some(progress.chain)),
             CopyFrom::Image(name) => Ok(Some(Chain::of_image(self.image(name), self.store))),
-            CopyFrom::Named(_) => Err(BuildError::Unbuilt { what: "a named context" }),
         }
     }
 
@@ -394,26 +409,28 @@ impl Work<'_> {
         let definition = definition(&step.op);
         let mut keys = Vec::new();
         match &step.op {
-            Op::Copy(copy) => match self.source_chain(&copy.from)? {
-                // The context: what it holds.
-                None => {
-                    let Some(context) = self.context else {
-                        unreachable!("a plan that copies from the context comes with one")
-                    };
-                    let digest = self.selection(step, copy, context)?.digest();
-                    keys.push(step_key(below, &definition, &[("content", &digest)]));
-                }
-                // Layers: first by what they are called, for which no file need be looked at; then by what they hold, so that
-                // a stage that was built again with the same result is no change.
-                Some(source) => {
-                    keys.push(step_key(below, &definition, &[("layers", &source.identity().0)]));
-                    if depth == Depth::Full && self.hit(step, &keys[0].to_string(), depth).is_none() {
-                        let view = self.view(&source)?;
-                        let digest = self.selection(step, copy, &view)?.digest();
+            Op::Copy(copy) => {
+                // What --link makes is the same on all layers.
+                let alone = Chain::scratch();
+                let below = if is_independent(copy) { &alone } else { below };
+                match self.source_chain(&copy.from)? {
+                    // A folder: what it holds.
+                    None => {
+                        let digest = self.selection(step, copy, self.folder(&copy.from)?)?.digest();
                         keys.push(step_key(below, &definition, &[("content", &digest)]));
                     }
+                    // Layers: first by what they are called, for which no file need be looked at; then by what they hold, so
+                    // that a stage that was built again with the same result is no change.
+                    Some(source) => {
+                        keys.push(step_key(below, &definition, &[("layers", &source.identity().0)]));
+                        if depth == Depth::Full && self.hit(step, &keys[0].to_string(), depth).is_none() {
+                            let view = self.view(&source)?;
+                            let digest = self.selection(step, copy, &view)?.digest();
+                            keys.push(step_key(below, &definition, &[("content", &digest)]));
+                        }
+                    }
                 }
-            },
+            }
             _ => keys.push(step_key(below, &definition, &[])),
         }
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
@@ -428,6 +445,11 @@ impl Work<'_> {
         }
         Ok(Lookup::Miss(keys))
     }
+}
+
+/// Returns whether a COPY or ADD makes a layer that knows no other: with `--link`, but not with `--chmod` too, as in BuildKit.
+fn is_independent(copy: &plan::Copy) -> bool {
+    copy.link && copy.chmod.is_none()
 }
 
 /// How far a look-up goes.

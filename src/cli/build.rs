@@ -15,7 +15,7 @@ use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
 use super::{names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Isolation};
+use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation};
 use crate::context::{Context, ContextOptions};
 use crate::dockerfile;
 use crate::output::{self, Location};
@@ -85,7 +85,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         times: request.times,
         limits: request.limits.clone(),
     };
-    let result = builder.build(&plan, &bases, context.as_ref(), &options);
+    let result = builder.build(&plan, &bases, &Inputs { context: context.as_ref(), ..Inputs::default() }, &options);
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
         // What was done before a failure need not be done again.

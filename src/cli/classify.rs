@@ -83,6 +83,7 @@ impl Classify for BuildError {
             BuildError::Unbuilt { .. } => ExitStatus::Input,
             BuildError::Store(error) => error.exit_status(),
             BuildError::Layer(error) => error.exit_status(),
+            BuildError::Copy(CopyError::Archive { source, .. }) => source.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
             BuildError::Runtime(error) => error.exit_status(),
             BuildError::CannotRun { .. } => ExitStatus::Unable,

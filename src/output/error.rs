@@ -70,6 +70,14 @@ pub enum OutputError {
         /// The folder.
         path: PathBuf,
     },
+    /// A file would have to take the place of a folder outside the store, with all that is in that.
+    #[error("{path} is a folder, and a {what} in the image: remove it first", path = path.display())]
+    FolderInTheWay {
+        /// The folder.
+        path: PathBuf,
+        /// What the image has there.
+        what: &'static str,
+    },
     /// A stream could not be written to.
     #[error("cannot write the archive")]
     Stream(#[source] io::Error),

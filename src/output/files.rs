@@ -20,14 +20,21 @@ pub fn write_tar(view: &View, out: &mut dyn Write) -> Result<(), OutputError> {
 }
 
 /// Writes the files in `view` into the folder `dir`, which exists; all belong to the caller. Files of the same name are
-/// replaced. Returns warnings: what a folder cannot hold.
+/// replaced, but no folder with all that is in it. Returns warnings: what a folder cannot hold.
 ///
 /// # Errors
-/// [`OutputError`] where a file cannot be read or written.
+/// [`OutputError::FolderInTheWay`], before anything is written; and where a file cannot be read or written.
 pub fn write_dir(view: &View, dir: &Path) -> Result<Vec<String>, OutputError> {
+    let entries = flat(view)?;
+    let is_folder = |entry: &&Entry| {
+        !entry.kind.is_dir() && dir.join(entry.path.as_os_path()).symlink_metadata().is_ok_and(|there| there.is_dir())
+    };
+    if let Some(entry) = entries.iter().find(is_folder) {
+        return Err(OutputError::FolderInTheWay { path: dir.join(entry.path.as_os_path()), what: entry.kind.word() });
+    }
     let mut tree = DiskTree::open(dir, Owners::Exported)?;
     let mut warnings = Vec::new();
-    for entry in flat(view)? {
+    for entry in entries {
         match &entry.kind {
             Kind::Char { .. } | Kind::Block { .. } => {
                 warnings.push(format!(

@@ -1,21 +1,21 @@
-//! COPY: a plan of what goes where → the files of a layer. Nothing is mounted: the destination is known from the indexes
-//! of the layers below.
-
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use coracle_runtime::container::Control;
 
+use super::archive::Archive;
+use super::inline::OtherTree;
+use super::plan::CopyItem;
+use super::select::Origin;
+use super::{Main, Trust};
+use crate::build::BuildError;
+use crate::build::guard::Guarded;
 use crate::layer::{Contents, DiskTree};
 use crate::store::{Active, Index, View};
-use crate::tree::{Entry, Kind, Meta, Mtime, Owners, Tree, TreePath};
-
-use super::BuildError;
-use super::copy_plan::{CopyItem, CopyPlan};
-use super::guard::Guarded;
+use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 /// A layer that is made entry by entry, with the directories that lead to each.
-pub(super) struct Composer<'a> {
+pub(in crate::build) struct Composer<'a> {
     below: &'a View,
     tree: DiskTree,
     entries: BTreeMap<TreePath, Entry>,
@@ -27,7 +27,7 @@ impl<'a> Composer<'a> {
     /// Returns a composer of the layer `active`, which lies upon `below`.
     pub fn new(active: &Active, owners: Owners, below: &'a View, control: &'a Control) -> Result<Self, BuildError> {
         let tree = DiskTree::open(&active.upper(), owners)?;
-        Ok(Composer { below, tree, entries: BTreeMap::new(), control, now: super::now() })
+        Ok(Composer { below, tree, entries: BTreeMap::new(), control, now: crate::build::now() })
     }
 
     /// Makes the directory `path` and those that lead to it: as they are below, or else new ones with `owner` and `mode`.
@@ -66,7 +66,14 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    fn item(&mut self, item: &CopyItem, source: &dyn Tree, trusted: bool) -> Result<(), BuildError> {
+    /// Puts `item` into the layer.
+    pub(super) fn item(
+        &mut self,
+        item: &CopyItem,
+        main: &Main<'_>,
+        others: &[OtherTree],
+        archives: &BTreeMap<usize, Archive>,
+    ) -> Result<(), BuildError> {
         if self.control.cancelled() {
             return Err(BuildError::Interrupted);
         }
@@ -82,23 +89,28 @@ impl<'a> Composer<'a> {
         if let Some(parent) = entry.path.parent() {
             self.directory(&parent, (0, 0), 0o755)?;
         }
-        match &entry.kind {
-            Kind::File { .. } => {
-                let mut file = source.open(&item.source)?;
-                if trusted {
-                    self.put(entry, Contents::File(&file))
-                } else {
-                    // The context may change under our hands: what is copied must be what the cache key says.
-                    let mut input = Guarded::new(std::io::BufReader::with_capacity(256 << 10, &mut file), self.control);
-                    self.put(entry, Contents::Reader(&mut input as &mut dyn Read)).map_err(|error| match error {
-                        BuildError::ChangedMeanwhile { .. } => {
-                            BuildError::ChangedMeanwhile { path: item.source.to_string() }
-                        }
-                        other => other,
-                    })
-                }
+        if !matches!(entry.kind, Kind::File { .. }) {
+            return self.put(entry, Contents::None);
+        }
+        match item.from {
+            Origin::Archive(number) => {
+                let on_disk = archives.get(&number).and_then(|archive| archive.view.on_disk(&item.source));
+                let spare = on_disk.expect("what is planned is in the archive");
+                self.put(entry, Contents::Spare(&spare))
             }
-            _ => self.put(entry, Contents::None),
+            Origin::Main if main.trust == Trust::MayChange => {
+                // The context may change under our hands: what is copied must be what the cache key says.
+                let file = BufReader::with_capacity(256 << 10, main.tree.open(&item.source)?);
+                let mut input = Guarded::new(file, self.control);
+                self.put(entry, Contents::Reader(&mut input as &mut dyn Read)).map_err(|error| match error {
+                    BuildError::ChangedMeanwhile { .. } => {
+                        BuildError::ChangedMeanwhile { path: item.source.to_string() }
+                    }
+                    other => other,
+                })
+            }
+            Origin::Main => self.put(entry, Contents::File(&main.tree.open(&item.source)?)),
+            Origin::Other(number) => self.put(entry, Contents::File(&others[number].open(&item.source)?)),
         }
     }
 
@@ -107,21 +119,4 @@ impl<'a> Composer<'a> {
         self.tree.finish()?;
         Ok(Index::new(self.entries.into_values().collect()))
     }
-}
-
-/// Carries out `plan` and returns the index of the layer. A `trusted` source cannot change meanwhile.
-pub(super) fn copy(
-    plan: &CopyPlan,
-    source: &dyn Tree,
-    trusted: bool,
-    mut composer: Composer<'_>,
-) -> Result<Index, BuildError> {
-    for dir in &plan.parents {
-        let Meta { uid, gid, mode, .. } = plan.parent_meta;
-        composer.directory(dir, (uid, gid), mode)?;
-    }
-    for item in &plan.items {
-        composer.item(item, source, trusted)?;
-    }
-    composer.finish()
 }

@@ -1,8 +1,12 @@
-use crate::build::copy_select::select;
-use crate::plan::{Chmod, Copy, CopyFrom, CopySource};
-use crate::tree::memory::MemoryTree;
+mod flags;
 
+use std::collections::BTreeMap;
+
+use super::plan::{CopyItem, CopyPlan, Placing};
 use super::*;
+use crate::plan::{self as steps, Chmod, Copy, CopyFrom, CopySource, SymbolicMode};
+use crate::tree::memory::MemoryTree;
+use crate::tree::{Kind, Mtime, TreePath};
 
 fn path(text: &str) -> TreePath {
     TreePath::new(text).expect("a good path")
@@ -22,16 +26,42 @@ fn copy(sources: &[&str], destination: &str) -> Copy {
     }
 }
 
-fn planned(copy: &Copy, source: &MemoryTree, image: &MemoryTree) -> Result<CopyPlan, CopyError> {
-    select(copy, source)?.plan(image, None)
+/// The time of new directories.
+const NOW: i64 = 1234;
+
+fn planned_for(
+    copy: &Copy,
+    source: &MemoryTree,
+    image: &MemoryTree,
+    owner: Option<(u32, u32)>,
+) -> Result<CopyPlan, CopyError> {
+    select(copy, source, Vec::new())?.plan(image, &Placing { owner, now: NOW, ..Placing::default() })
 }
 
-/// The targets, with a slash behind directories; the new parents first, with a plus in front.
-fn targets(sources: &[&str], destination: &str, source: &MemoryTree, image: &MemoryTree) -> Vec<String> {
-    let plan = planned(&copy(sources, destination), source, image).expect("planned");
-    let parents = plan.parents.iter().map(|parent| format!("+{parent}"));
+fn planned(copy: &Copy, source: &MemoryTree, image: &MemoryTree) -> Result<CopyPlan, CopyError> {
+    planned_for(copy, source, image, None)
+}
+
+/// Whether an item is a directory that was made for the destination.
+fn is_parent(item: &CopyItem) -> bool {
+    item.source.is_root() && item.node.kind.is_dir()
+}
+
+/// The targets, with a slash behind directories, and a plus in front of new parents, which come first.
+fn targets_of(plan: &CopyPlan) -> Vec<String> {
+    let parents = plan.items.iter().filter(|item| is_parent(item)).map(|item| format!("+{}", item.target));
     let slash = |item: &CopyItem| if item.node.kind.is_dir() { "/" } else { "" };
-    parents.chain(plan.items.iter().map(|item| format!("{}{}", item.target, slash(item)))).collect()
+    let others = plan.items.iter().filter(|item| !is_parent(item));
+    parents.chain(others.map(|item| format!("{}{}", item.target, slash(item)))).collect()
+}
+
+fn targets(sources: &[&str], destination: &str, source: &MemoryTree, image: &MemoryTree) -> Vec<String> {
+    targets_of(&planned(&copy(sources, destination), source, image).expect("planned"))
+}
+
+/// The items that are no new parents.
+fn items(plan: &CopyPlan) -> Vec<&CopyItem> {
+    plan.items.iter().filter(|item| !is_parent(item)).collect()
 }
 
 fn refused(sources: &[&str], destination: &str, source: &MemoryTree, image: &MemoryTree) -> CopyError {
@@ -39,7 +69,7 @@ fn refused(sources: &[&str], destination: &str, source: &MemoryTree, image: &Mem
 }
 
 fn digest(sources: &[&str], source: &MemoryTree) -> [u8; 32] {
-    select(&copy(sources, "/x/"), source).expect("selected").digest()
+    select(&copy(sources, "/x/"), source, Vec::new()).expect("selected").digest()
 }
 
 fn sources() -> MemoryTree {
@@ -88,11 +118,12 @@ fn rule_2_a_file_goes_into_a_directory_or_gets_the_name_of_the_destination() {
 
 #[test]
 fn rule_2_new_parents_are_0755_and_belong_to_the_owner_given() {
-    let plan = planned(&copy(&["f"], "/a/b"), &sources(), &empty()).expect("planned");
-    assert_eq!((plan.parent_meta.mode, plan.parent_meta.uid, plan.parent_meta.gid), (0o755, 0, 0));
-    let plan = select(&copy(&["f"], "/a/b"), &sources()).expect("selected").plan(&empty(), Some((5, 6)));
-    let meta = plan.expect("planned").parent_meta;
-    assert_eq!((meta.uid, meta.gid), (5, 6));
+    for owner in [None, Some((5, 6))] {
+        let plan = planned_for(&copy(&["f"], "/a/b"), &sources(), &empty(), owner).expect("planned");
+        let meta = &plan.items[0].node.meta;
+        assert_eq!((plan.items[0].target.clone(), meta.mode), (path("a"), 0o755));
+        assert_eq!(((meta.uid, meta.gid), meta.mtime), (owner.unwrap_or_default(), Mtime::from_secs(NOW)));
+    }
 }
 
 #[test]
@@ -106,9 +137,9 @@ fn rule_3_dots_above_the_root_stay_at_the_root() {
 #[test]
 fn rule_4_a_glob_that_matches_nothing_is_a_warning() {
     for glob in ["*.none", "nowhere/*", "f/*", "sub/*/none"] {
-        let plan = planned(&copy(&[glob], "/x/"), &sources(), &empty()).expect("planned");
-        assert!(plan.items.is_empty() && plan.parents.is_empty());
-        assert_eq!(plan.warnings, [format!("{glob:?} matches no file; nothing is copied for it")]);
+        let selection = select(&copy(&[glob], "/x/"), &sources(), Vec::new()).expect("selected");
+        assert!(selection.plan(&empty(), &Placing::default()).expect("planned").items.is_empty());
+        assert_eq!(selection.warnings(), [format!("{glob:?} matches no file; nothing is copied for it")]);
     }
 }
 
@@ -147,8 +178,8 @@ fn rule_6_a_link_that_is_named_or_matched_is_followed_and_one_inside_is_kept() {
     assert_eq!(targets(&["to-f*"], "/x/", &source, &empty()), ["+x", "x/to-file"]);
     assert_eq!(targets(&["to-dir/a"], "/x/", &source, &empty()), ["+x", "x/a"]);
     let plan = planned(&copy(&["to-d?r"], "/x"), &source, &empty()).expect("planned");
-    assert_eq!(plan.items[0].source, path("dir/a"));
-    assert_eq!(plan.items[1].node.kind, Kind::Symlink { target: b"a".to_vec() });
+    assert_eq!(items(&plan)[0].source, path("dir/a"));
+    assert_eq!(items(&plan)[1].node.kind, Kind::Symlink { target: b"a".to_vec() });
     let error = refused(&["away"], "/x", &source, &empty());
     assert_eq!(error.to_string(), "\"away\" is a symbolic link to etc/passwd, which is not there");
     assert!(matches!(refused(&["aw*"], "/x", &source, &empty()), CopyError::DanglingLink { .. }));
@@ -196,7 +227,7 @@ fn rule_8_a_directory_and_something_else_do_not_replace_one_another() {
 }
 
 #[test]
-fn rule_9_a_directory_that_exists_is_no_item_and_a_new_one_has_its_own_attributes() {
+fn rule_9_the_destination_keeps_its_attributes_and_directories_in_it_get_those_of_the_source() {
     let source = MemoryTree::new()
         .dir("d")
         .owner(100, 200)
@@ -205,12 +236,18 @@ fn rule_9_a_directory_that_exists_is_no_item_and_a_new_one_has_its_own_attribute
         .owner(101, 201)
         .mode(0o711)
         .file("d/sub/x", "");
-    let image = empty().dir("there/sub").owner(7, 7).mode(0o1777);
-    assert_eq!(targets(&["d"], "/there", &source, &image), ["there/sub/x"]);
+    let image = empty().dir("there").mode(0o700).dir("there/sub").owner(7, 7).mode(0o1777).xattr("user.x", "y");
+    let meta = |plan: &CopyPlan, at: usize| {
+        let meta = &plan.items[at].node.meta;
+        (meta.uid, meta.gid, meta.mode)
+    };
+    let plan = planned(&copy(&["d"], "/there"), &source, &image).expect("planned");
+    assert_eq!(targets_of(&plan), ["there/sub/", "there/sub/x"], "the destination itself does not change");
+    assert_eq!(meta(&plan, 0), (101, 201, 0o711));
+    assert_eq!(plan.items[0].node.meta.xattrs.len(), 1, "nothing is taken away");
     let plan = planned(&copy(&["d"], "/new"), &source, &image).expect("planned");
-    assert_eq!((plan.parents, plan.parent_meta.uid, plan.parent_meta.mode), (vec![path("new")], 0, 0o755));
-    let meta = &plan.items[0].node.meta;
-    assert_eq!((meta.uid, meta.gid, meta.mode), (101, 201, 0o711));
+    assert_eq!(targets_of(&plan), ["+new", "new/sub/", "new/sub/x"]);
+    assert_eq!((meta(&plan, 0), meta(&plan, 1)), ((0, 0, 0o755), (101, 201, 0o711)));
 }
 
 #[test]
@@ -224,13 +261,24 @@ fn rule_10_owners_of_a_stage_are_kept() {
 fn rules_11_and_12_chown_and_chmod_apply_to_all_but_the_mode_of_links() {
     let source = MemoryTree::new().file("d/f", "").owner(1, 2).dir("d/e").link("d/l", "f");
     let all = Copy { chown: Some("5:6".into()), chmod: Some(Chmod::Octal(0o4750)), ..copy(&["d"], "/a/b") };
-    let plan = select(&all, &source).expect("selected").plan(&empty(), Some((5, 6))).expect("planned");
-    assert_eq!((plan.parent_meta.uid, plan.parent_meta.gid, plan.parent_meta.mode), (5, 6, 0o4750));
+    let plan = planned_for(&all, &source, &empty(), Some((5, 6))).expect("planned");
+    assert_eq!(plan.items.len(), 5);
     for item in &plan.items {
         let mode = if matches!(item.node.kind, Kind::Symlink { .. }) { 0o777 } else { 0o4750 };
         let meta = &item.node.meta;
         assert_eq!((meta.uid, meta.gid, meta.mode), (5, 6, mode), "{}", item.target);
     }
+}
+
+#[test]
+fn rule_12_a_symbolic_chmod_changes_each_mode_and_that_of_new_parents() {
+    let source = MemoryTree::new().file("d/f", "").mode(0o600).file("d/run", "").mode(0o700).dir("d/e").mode(0o700);
+    let change = SymbolicMode::parse("u=rwX,go=rX,g+w").expect("a mode");
+    let all = Copy { chmod: Some(Chmod::Symbolic(change)), ..copy(&["d"], "/a") };
+    let plan = planned(&all, &source, &empty()).expect("planned");
+    let modes: Vec<_> = plan.items.iter().map(|item| (item.target.to_string(), item.node.meta.mode)).collect();
+    let expected = [("a", 0o775), ("a/e", 0o775), ("a/f", 0o664), ("a/run", 0o775)];
+    assert_eq!(modes, expected.map(|(path, mode)| (path.to_owned(), mode)));
 }
 
 #[test]
@@ -247,20 +295,20 @@ fn rule_13_modes_times_capabilities_and_hard_links_are_kept_and_user_attributes_
         .other("d/fifo", Kind::Fifo)
         .other("d/tty", Kind::Char { device: (5, 0) });
     let plan = planned(&copy(&["d"], "/x"), &source, &empty()).expect("planned");
-    let meta = &plan.items[0].node.meta;
+    let meta = &items(&plan)[0].node.meta;
     assert_eq!((meta.mode, meta.mtime), (0o6755, Mtime::from_secs(-5)));
     assert_eq!(meta.xattrs.keys().collect::<Vec<_>>(), [&b"security.capability".to_vec()]);
-    assert_eq!(plan.items[0].hardlink, None);
-    assert_eq!(plan.items[1].hardlink, Some(path("x/a")));
-    assert_eq!(plan.items[2].node.kind, Kind::Fifo);
-    assert!(matches!(plan.items[0].node.kind, Kind::File { digest: Some(_), .. }));
+    assert_eq!(items(&plan)[0].hardlink, None);
+    assert_eq!(items(&plan)[1].hardlink, Some(path("x/a")));
+    assert_eq!(items(&plan)[2].node.kind, Kind::Fifo);
+    assert!(matches!(items(&plan)[0].node.kind, Kind::File { digest: Some(_), .. }));
 }
 
 #[test]
 fn rule_13_a_hard_link_never_points_at_a_file_that_was_replaced() {
     let source = MemoryTree::new().file("d/a", "1").inode(9).file("d/b", "1").inode(9).file("e/a", "2");
     let plan = planned(&copy(&["d", "e"], "/x"), &source, &empty()).expect("planned");
-    let made: Vec<_> = plan.items.iter().map(|item| (item.source.to_string(), item.hardlink.clone())).collect();
+    let made: Vec<_> = items(&plan).into_iter().map(|item| (item.source.to_string(), item.hardlink.clone())).collect();
     assert_eq!(made, [("e/a".to_owned(), None), ("d/b".to_owned(), None)]);
 }
 
@@ -300,7 +348,7 @@ fn rule_17_the_digest_is_of_all_that_is_read_and_of_no_time() {
 fn rule_17_owners_do_not_count_where_chown_replaces_them() {
     let read = |tree: &MemoryTree, chown: Option<&str>| {
         let copy = Copy { chown: chown.map(str::to_owned), ..copy(&["f"], "/x") };
-        select(&copy, tree).expect("selected").digest()
+        select(&copy, tree, Vec::new()).expect("selected").digest()
     };
     let (a, b) = (MemoryTree::new().file("f", ""), MemoryTree::new().file("f", "").owner(1, 1));
     assert_ne!(read(&a, None), read(&b, None));
@@ -355,8 +403,9 @@ fn a_context_a_thousand_levels_deep_is_copied() {
         at = rustix::fs::openat(&at, "dd", OFlags::PATH, Mode::empty()).expect("opened");
     }
     let context = crate::context::Context::open(dir.path(), None, &Default::default()).expect("opened");
-    let plan = select(&copy(&["."], "/x"), &context).expect("selected").plan(&empty(), None).expect("planned");
-    assert_eq!(plan.items.len(), 1000);
+    let selection = select(&copy(&["."], "/x"), &context, Vec::new()).expect("selected");
+    let plan = selection.plan(&empty(), &Placing::default()).expect("planned");
+    assert_eq!(plan.items.len(), 1001);
 }
 
 #[test]
@@ -365,6 +414,7 @@ fn a_source_that_an_ignore_file_hides_is_not_found_and_the_context_knows_why() {
     std::fs::write(dir.path().join("secret"), "").expect("written");
     std::fs::write(dir.path().join(".dockerignore"), "secret").expect("written");
     let context = crate::context::Context::open(dir.path(), None, &Default::default()).expect("opened");
-    let Err(CopyError::NotFound { path, .. }) = select(&copy(&["/secret"], "/x"), &context) else { panic!("hidden") };
+    let selected = select(&copy(&["/secret"], "/x"), &context, Vec::new());
+    let Err(CopyError::NotFound { path, .. }) = selected else { panic!("hidden") };
     assert_eq!(context.explain(&path).expect("a rule").line, 1);
 }
