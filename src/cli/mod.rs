@@ -110,6 +110,7 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Untag(request) => images::untag(&request),
         Request::Rmi(request) => images::rmi(&request),
         Request::Prune(request) => prune::prune(&request),
+        Request::Df(request) => prune::df(&request),
         Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),
         Request::Doctor(request) => doctor::doctor(&request),
     }

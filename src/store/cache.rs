@@ -31,8 +31,16 @@ struct MadeRecord {
 impl Store {
     /// Returns what the step with the cache key `key` (64 hexadecimal digits) made, if that is known.
     pub fn cached(&self, key: &str) -> Option<CachedStep> {
-        let record: CacheRecord = read_json(&self.cache_file(key))?;
-        self.is_whole(&record.stamp).then_some(CachedStep { layer: record.layer, created: record.created })
+        let file = self.cache_file(key);
+        let record: CacheRecord = read_json(&file)?;
+        if !self.is_whole(&record.stamp) {
+            return None;
+        }
+        // The time of the file is when it was used last: by it prune chooses. A store that is only read stays as it is.
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, &file, &times, rustix::fs::AtFlags::empty());
+        Some(CachedStep { layer: record.layer, created: record.created })
     }
 
     /// Records what the step with the cache key `key` made.

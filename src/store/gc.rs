@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::active::remove_all;
 use super::lock::Lock;
-use super::{LayerId, Store, StoreError};
+use super::prune::{What, age};
+use super::{Act, Keep, LayerId, PruneOptions, Store, StoreError};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// The largest manifest or configuration that is read.
@@ -16,15 +17,6 @@ const MAX_DOCUMENT: u64 = 8 << 20;
 
 /// How long [`Store::collect`] waits for others.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// What [`Store::collect`] leaves in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Images with a name, and the build cache.
-    Cache,
-    /// Images with a name, and nothing else.
-    Named,
-}
 
 /// What [`Store::collect`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,57 +33,84 @@ pub struct Collected {
     pub bytes: u64,
     /// Things that could not be removed: files of other ids, outside the user namespace in which they were made.
     pub failed: u64,
+    #[serde(skip)]
+    act: Act,
 }
 
 /// What is still in use.
-#[derive(Debug, Default)]
-struct Marked {
-    blobs: BTreeSet<Digest>,
-    layers: BTreeSet<LayerId>,
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marked {
+    pub(super) blobs: BTreeSet<Digest>,
+    pub(super) layers: BTreeSet<LayerId>,
     chains: BTreeSet<ChainId>,
 }
 
+/// How long half a download is kept by those who leave the cache: the next pull goes on with it.
+const DOWNLOADS: Duration = Duration::from_secs(24 * 3600);
+
 impl Store {
     /// Removes what is no longer in use from the store in the folder `root`. Where other processes use it, calls `on_wait` and
-    /// waits for them, a minute at the most.
+    /// waits for them, a minute at the most: what a running build needs is never removed. To [`Act::Look`] waits for nobody.
     ///
     /// # Errors
     /// [`StoreError::Busy`] after that minute; others where the store cannot be read. Then nothing was removed.
-    pub fn collect(root: &Path, keep: Keep, on_wait: &dyn Fn()) -> Result<Collected, StoreError> {
-        let store = Store::open(root)?;
-        let names = store.roots()?;
-        let (root, mut marked) = (store.root().to_path_buf(), Marked::default());
-        for digest in &names {
-            store.mark(*digest, &mut marked, 0);
+    pub fn collect(root: &Path, options: &PruneOptions, on_wait: &dyn Fn()) -> Result<Collected, StoreError> {
+        if options.act == Act::Look {
+            let store = Store::open_read(root)?;
+            let mut marked = Marked::default();
+            store.mark_roots(options, &mut marked)?;
+            let gone = store.going(options, &marked)?;
+            return store.sweep(options, marked, &gone, Act::Look);
         }
+        let (store, mut marked) = (Store::open(root)?, Marked::default());
+        store.mark_roots(options, &mut marked)?;
+        let root = store.root().to_path_buf();
         drop(store);
         // From here on nobody else is in the store, and nobody comes in. What was tagged in between is marked again.
         let _alone = Lock::exclusive(&root.join("lock"), LONGEST_WAIT, on_wait)?;
         let store = Store::unlocked(&root);
-        for digest in store.roots()? {
-            store.mark(digest, &mut marked, 0);
+        store.mark_roots(options, &mut marked)?;
+        let gone = store.going(options, &marked)?;
+        store.sweep(options, marked, &gone, Act::Remove)
+    }
+
+    fn mark_roots(&self, options: &PruneOptions, marked: &mut Marked) -> Result<(), StoreError> {
+        for digest in self.roots()? {
+            self.mark(digest, marked, 0);
         }
-        store.sweep(keep, marked)
+        self.mark_unnamed(options, marked)
+    }
+
+    /// Returns what of the cache goes.
+    fn going(&self, options: &PruneOptions, marked: &Marked) -> Result<BTreeSet<What>, StoreError> {
+        let units = self.units(marked);
+        let mut gone = self.old(&units, options);
+        if let Some(most) = options.max_size {
+            let garbage = self.sweep(options, marked.clone(), &gone, Act::Look)?.bytes;
+            let have = disk_usage(self.root()).saturating_sub(garbage);
+            self.make_room(&units, (have, most), options, &mut gone);
+        }
+        Ok(gone)
     }
 
     /// What index.json names, with or without a name of its own.
-    fn roots(&self) -> Result<Vec<Digest>, StoreError> {
+    pub(super) fn roots(&self) -> Result<Vec<Digest>, StoreError> {
         let entries = self.index_layout().entries()?.unwrap_or_default();
         Ok(entries.iter().filter_map(|entry| crate::oci::digest_of(&entry.descriptor).ok()).collect())
     }
 
     /// Marks all that the document `digest` refers to. What cannot be read refers to nothing.
-    fn mark(&self, digest: Digest, marked: &mut Marked, depth: u32) {
+    pub(super) fn mark(&self, digest: Digest, marked: &mut Marked, depth: u32) {
         if depth > 8 || !marked.blobs.insert(digest) {
             return;
         }
         let Some(document) = self.document(&digest) else { return };
         let list = |name: &str| document.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        for child in list("manifests").iter().filter_map(digest_of) {
+        for child in list("manifests").iter().filter_map(digest_in) {
             self.mark(child, marked, depth + 1);
         }
-        marked.blobs.extend(list("layers").iter().filter_map(digest_of));
-        let Some(config) = document.get("config").and_then(digest_of) else { return };
+        marked.blobs.extend(list("layers").iter().filter_map(digest_in));
+        let Some(config) = document.get("config").and_then(digest_in) else { return };
         marked.blobs.insert(config);
         let diff_ids: Vec<DiffId> = self
             .document(&config)
@@ -105,7 +124,10 @@ impl Store {
     }
 
     /// Moves a folder out of the way, so that none of its names is ever there with half of the files. Returns where it is then.
-    fn aside(&self, path: &Path) -> PathBuf {
+    fn aside(&self, path: &Path, act: Act) -> PathBuf {
+        if act == Act::Look {
+            return path.to_path_buf();
+        }
         let name = path.file_name().unwrap_or_default();
         let aside = self.tmp().join(name);
         if fs::rename(path, &aside).is_ok() { aside } else { path.to_path_buf() }
@@ -115,32 +137,31 @@ impl Store {
         serde_json::from_slice(&self.read_blob(digest, MAX_DOCUMENT).ok()?).ok()
     }
 
-    fn sweep(&self, keep: Keep, mut marked: Marked) -> Result<Collected, StoreError> {
-        let mut done = Collected::default();
+    /// Removes what is neither marked nor of the cache, and what of the cache is `gone`; or only says what that is.
+    fn sweep(
+        &self,
+        options: &PruneOptions,
+        mut marked: Marked,
+        gone: &BTreeSet<What>,
+        act: Act,
+    ) -> Result<Collected, StoreError> {
+        let mut done = Collected { act, ..Collected::default() };
         // Cache entries first: an entry whose layer is gone would only be a miss, but a layer without an entry is lost.
         for file in files(&self.root().join("cache/steps"), 2) {
             let record = super::stamp::read_json::<Value>(&file);
             let layer: Option<LayerId> = record.and_then(|r| serde_json::from_value(r.get("layer")?.clone()).ok());
             match layer {
-                Some(layer) if keep == Keep::Cache && self.layer_dir(&layer).is_dir() => {
-                    marked.layers.insert(layer);
-                }
                 // Steps of a named image stay too: its next build finds them.
                 Some(layer) if marked.layers.contains(&layer) => {}
+                Some(layer) if !gone.contains(&What::Layer(layer)) && self.layer_dir(&layer).is_dir() => {
+                    marked.layers.insert(layer);
+                }
                 _ => done.remove(&file, Kind::CacheEntry),
             }
         }
-        // What explains a step goes with its record.
-        for file in files(&self.why_dir(), 2) {
-            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let step = self.root().join("cache/steps").join(name.get(..2).unwrap_or("xx")).join(name);
-            if !step.exists() {
-                done.remove(&file, Kind::Record);
-            }
-        }
-        if keep == Keep::Named {
-            for file in [files(&self.context_cache(), 1), files(&self.root().join("cache/images"), 1)].concat() {
-                done.remove(&file, Kind::CacheEntry);
+        for what in gone {
+            if let What::Path(path) = what {
+                done.remove(path, Kind::CacheEntry);
             }
         }
         // The record that a layer is whole goes before its files, and both before its index: a kill in between leaves a layer
@@ -150,7 +171,7 @@ impl Store {
         for file in snapshots {
             let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
             if !LayerId::from_hex(name).is_some_and(|id| marked.layers.contains(&id)) {
-                done.remove(&self.aside(&file), Kind::Record);
+                done.remove(&self.aside(&file, act), Kind::Record);
             }
         }
         for file in files(&self.root().join("layers"), 1) {
@@ -165,11 +186,11 @@ impl Store {
             match LayerId::from_hex(name) {
                 Some(id) if marked.layers.contains(&id) => {
                     for record in files(&file, 1) {
-                        let digest = super::stamp::read_json::<Value>(&record).and_then(|r| digest_of(&r));
+                        let digest = super::stamp::read_json::<Value>(&record).and_then(|r| digest_in(&r));
                         marked.blobs.extend(digest);
                     }
                 }
-                _ => done.remove(&self.aside(&file), Kind::Layer),
+                _ => done.remove(&self.aside(&file, act), Kind::Layer),
             }
         }
         for file in files(&self.layout().join("blobs/sha256"), 1) {
@@ -179,12 +200,18 @@ impl Store {
                 done.remove(&file, Kind::Blob);
             }
         }
-        // Nobody else is here, so all that is still there is left over.
         for file in files(&self.root().join("partial"), 1) {
-            done.remove(&file, Kind::Leftover);
+            if options.keep == Keep::Named || age(&file) > DOWNLOADS {
+                done.remove(&file, Kind::Leftover);
+            }
         }
+        // Nobody else is here, so all that is still there is left over. Who only looks is not alone.
         for file in files(&self.tmp(), 1) {
-            super::workplace::end_left_over(&file);
+            if act == Act::Remove {
+                super::workplace::end_left_over(&file);
+            } else if in_use(&file) {
+                continue;
+            }
             done.remove(&file, Kind::Leftover);
         }
         Ok(done)
@@ -204,7 +231,7 @@ enum Kind {
 impl Collected {
     fn remove(&mut self, path: &Path, kind: Kind) {
         let bytes = disk_usage(path);
-        if remove_all(path).is_err() {
+        if self.act == Act::Remove && remove_all(path).is_err() {
             self.failed += 1;
             return;
         }
@@ -220,7 +247,7 @@ impl Collected {
 }
 
 /// The files and folders `depth` levels below `dir`.
-fn files(dir: &Path, depth: u32) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path, depth: u32) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     for _ in 1..depth {
         found = found.iter().flat_map(fs::read_dir).flatten().flatten().map(|e| e.path()).collect();
@@ -229,8 +256,13 @@ fn files(dir: &Path, depth: u32) -> Vec<PathBuf> {
     found
 }
 
+/// Whether somebody has a lock on the file or folder.
+fn in_use(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
+}
+
 /// Bytes on disk of the file or folder at `path`.
-fn disk_usage(path: &Path) -> u64 {
+pub(super) fn disk_usage(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let (mut bytes, mut todo) = (0, vec![path.to_path_buf()]);
     while let Some(path) = todo.pop() {
@@ -243,6 +275,6 @@ fn disk_usage(path: &Path) -> u64 {
     bytes
 }
 
-fn digest_of(document: &Value) -> Option<Digest> {
+pub(super) fn digest_in(document: &Value) -> Option<Digest> {
     document.get("digest")?.as_str()?.parse().ok()
 }

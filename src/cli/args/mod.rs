@@ -7,6 +7,7 @@ mod call;
 mod images;
 mod limits;
 mod output;
+mod prune;
 mod unbuilt;
 mod value;
 
@@ -19,6 +20,7 @@ pub use images::{
 };
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
+pub use prune::PruneArgs;
 pub use value::{Assignment, Timestamp, ValueError};
 
 pub use crate::layer::Compression;
@@ -101,6 +103,8 @@ pub enum Verb {
     Rmi(RmiArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
+    /// Show what takes how much of the disk
+    Df(JsonArgs),
     /// Show the version
     Version(JsonArgs),
     /// Show what this machine allows, and how to get more
@@ -173,17 +177,6 @@ pub struct PushArgs {
     pub name: String,
     /// Where it goes: see below
     pub destination: Location,
-}
-
-/// Flags of `coracle prune`.
-#[derive(Debug, Args)]
-pub struct PruneArgs {
-    /// Remove the build cache too: the next build runs every step
-    #[arg(long)]
-    pub all: bool,
-    /// Print a JSON object
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Flags of the verbs that only know `--json`.

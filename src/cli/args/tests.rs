@@ -113,6 +113,7 @@ Commands:
   untag    Take names from images
   rmi      Remove images: their names; `prune` takes what has none
   prune    Remove what no image needs
+  df       Show what takes how much of the disk
   version  Show the version
   doctor   Show what this machine allows, and how to get more
 

@@ -58,7 +58,7 @@ const UNBUILT: &[(&str, &str)] = &[
     ),
     ("save", "--compress --multi-image-archive -m --platform --quiet -q"),
     ("load", "--quiet -q"),
-    ("prune", "-a --build-cache --external --filter --force -f --keep-storage --volumes"),
+    ("prune", "--build-cache --external --force -f --min-free-space --reserved-space --volumes"),
     ("version", "--format -f"),
 ];
 
@@ -83,7 +83,6 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
             "the container is on the host's network: its ports are there already"
         }
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
-        ("prune", "-a") => "use --all",
         ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
         ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
         ("save", "--multi-image-archive" | "-m") => "name several images: all go into the archive",

@@ -50,6 +50,16 @@ pub enum UsageError {
     /// An archive would go to a terminal.
     #[error("standard output is a terminal: an archive does not belong there")]
     ArchiveToTerminal,
+    /// What goes and what stays is said in a way that makes no sense.
+    #[error("{what} {value:?} makes no sense: {why}")]
+    BadFilter {
+        /// The flag or the filter.
+        what: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        why: &'static str,
+    },
     /// `--format` is no template.
     #[error("the template of --format makes no sense")]
     BadTemplate {

@@ -5,6 +5,7 @@ mod build;
 mod error;
 mod images;
 mod limits;
+mod prune;
 mod run;
 
 pub use build::{BuildRequest, DockerfileFrom};
@@ -13,6 +14,7 @@ pub use images::{
     CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
     UntagRequest,
 };
+pub use prune::{DfRequest, PruneRequest};
 pub use run::RunRequest;
 
 use limits::limits;
@@ -53,6 +55,8 @@ pub enum Request {
     Rmi(RmiRequest),
     /// Remove what no image needs.
     Prune(PruneRequest),
+    /// Show what takes how much of the disk.
+    Df(DfRequest),
     /// Show the version.
     Version(VersionRequest),
     /// Show what this machine allows.
@@ -79,17 +83,6 @@ pub struct PushRequest {
     pub name: String,
     /// Where it goes; its path is absolute.
     pub destination: Location,
-}
-
-/// `coracle prune`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PruneRequest {
-    /// The folder of the store.
-    pub root: PathBuf,
-    /// Whether the build cache goes too.
-    pub cache_too: bool,
-    /// Whether to print JSON.
-    pub json: bool,
 }
 
 /// `coracle version`.
@@ -146,7 +139,8 @@ impl Request {
                 let names = if args.all { None } else { Some(args.names) };
                 Request::Rmi(RmiRequest { root: root?, names, ignore: args.ignore })
             }
-            Verb::Prune(args) => Request::Prune(PruneRequest { root: root?, cache_too: args.all, json: args.json }),
+            Verb::Prune(args) => Request::Prune(PruneRequest::new(args, root?)?),
+            Verb::Df(args) => Request::Df(DfRequest { root: root?, json: args.json }),
             Verb::Version(args) => Request::Version(VersionRequest { json: args.json }),
             Verb::Doctor(args) => {
                 let colour = environment.stdout_is_terminal && environment.colour();

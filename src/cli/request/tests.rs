@@ -7,6 +7,7 @@ use crate::cli::progress::Mode;
 use crate::cli::report::Style;
 use crate::oci::Platform;
 use crate::output::content::{Form as ManifestForm, Selection};
+use crate::store::{Act, Keep, LabelIs, PruneOptions};
 use coracle_runtime::container::{Limits, Swap, UlimitKind};
 
 /// Returns an environment with HOME, and more variables.
@@ -311,7 +312,25 @@ fn the_other_verbs() {
         ),
         (
             "--root /s prune --all --json",
-            Request::Prune(PruneRequest { root: root.clone(), cache_too: true, json: true }),
+            Request::Prune(PruneRequest {
+                root: root.clone(),
+                options: PruneOptions { keep: Keep::Named, ..PruneOptions::default() },
+                json: true,
+            }),
+        ),
+        (
+            "--root /s prune --max-size 10g --keep-for 7d --filter label!=keep=yes --dry-run",
+            Request::Prune(PruneRequest {
+                root: root.clone(),
+                options: PruneOptions {
+                    keep: Keep::Cache,
+                    max_size: Some(10 << 30),
+                    keep_for: Some(std::time::Duration::from_secs(604_800)),
+                    labels: vec![LabelIs { key: "keep".into(), value: Some("yes".into()), wanted: false }],
+                    act: Act::Look,
+                },
+                json: false,
+            }),
         ),
         ("version --json", Request::Version(VersionRequest { json: true })),
         (
