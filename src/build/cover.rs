@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, Timespec, Timestamps};
+use coracle_runtime::owner::{FileOwner, XATTR};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::layer::DiskTree;
@@ -31,6 +32,23 @@ struct Thing {
     path: TreePath,
     /// Where the image's own file is meanwhile, if it has one.
     own: Option<PathBuf>,
+    /// Where it goes afterwards, and which file it is: for what is shown, but stays.
+    back: Option<Back>,
+}
+
+/// Where something comes from that is shown.
+struct Back {
+    place: PathBuf,
+    /// Device and inode: a step may have put something else there.
+    file: (u64, u64),
+}
+
+/// Mode, owner and group of a file that is shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributes {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 const DIR_MODE: u32 = 0o755;
@@ -48,9 +66,9 @@ impl Covers {
     }
 
     /// Shows an empty folder at `path`, whatever is there.
-    pub fn folder(&mut self, path: &TreePath) -> Result<(), BuildError> {
+    pub fn folder(&mut self, path: &TreePath, mode: u32) -> Result<(), BuildError> {
         let (dir, name) = self.hide(path)?;
-        let mode = Mode::from_raw_mode(DIR_MODE);
+        let mode = Mode::from_raw_mode(mode);
         rustix::fs::mkdirat(&dir, name, mode)
             .and_then(|()| rustix::fs::chmodat(&dir, name, mode, AtFlags::empty()))
             .map_err(|errno| self.fail("create", path, errno.into()))
@@ -68,6 +86,47 @@ impl Covers {
         write().map_err(|source| self.fail("write", path, source))
     }
 
+    /// Shows a file with `contents` and these attributes at `path`, whatever is there.
+    pub fn text(
+        &mut self,
+        path: &TreePath,
+        contents: &[u8],
+        attributes: Attributes,
+        owners: Owners,
+    ) -> Result<(), BuildError> {
+        let (dir, name) = self.hide(path)?;
+        let Attributes { mode, uid, gid } = attributes;
+        let write = || -> io::Result<()> {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
+            match owners {
+                Owners::Native => rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?,
+                _ if (uid, gid) == (0, 0) => {}
+                _ => {
+                    let says = FileOwner::new(uid, gid).to_string();
+                    rustix::fs::fsetxattr(&file, XATTR, says.as_bytes(), XattrFlags::empty())?;
+                }
+            }
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            io::Write::write_all(&mut fs::File::from(file), contents)
+        };
+        write().map_err(|source| self.fail("write", path, source))
+    }
+
+    /// Shows what is at `source`, on the same file system, at `path`, whatever is there: moves it. In the end it is removed, unless
+    /// it `stays`: then it goes back.
+    pub fn bring(&mut self, path: &TreePath, source: &Path, stays: Stays) -> Result<(), BuildError> {
+        let (dir, name) = self.hide(path)?;
+        let stat = rustix::fs::lstat(source).map_err(|errno| BuildError::io("stat", source, errno.into()))?;
+        rustix::fs::renameat(CWD, source, &dir, name).map_err(|errno| BuildError::io("move", source, errno.into()))?;
+        if stays == Stays::Yes
+            && let Some(thing) = self.things.last_mut()
+        {
+            thing.back = Some(Back { place: source.to_path_buf(), file: (stat.st_dev, stat.st_ino) });
+        }
+        Ok(())
+    }
+
     /// Moves what is at `path` aside. Returns its folder, open, and its name in it.
     fn hide<'p>(&mut self, path: &'p TreePath) -> Result<(OwnedFd, &'p [u8]), BuildError> {
         let parent = path.parent().unwrap_or_default();
@@ -79,7 +138,7 @@ impl Covers {
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(self.fail("move aside", path, errno.into())),
         };
-        self.things.push(Thing { path: path.clone(), own });
+        self.things.push(Thing { path: path.clone(), own, back: None });
         Ok((dir, name))
     }
 
@@ -120,7 +179,10 @@ impl Covers {
 
     /// Takes away what was put there, and brings back what was. A folder that the step removed or made anew keeps what the step
     /// left.
-    pub fn restore(self) -> Result<(), BuildError> {
+    pub fn restore(mut self) -> Result<(), BuildError> {
+        // What was put into something that is shown goes before that.
+        let things: Vec<Thing> = std::mem::take(&mut self.things).into_iter().rev().collect();
+
         // The times that the step left.
         let mut folders = BTreeMap::new();
         for (path, before) in &self.folders {
@@ -131,8 +193,11 @@ impl Covers {
             }
         }
         let mut tree = DiskTree::open(&self.root, Owners::Caller)?;
-        for Thing { path, own } in &self.things {
+        for Thing { path, own, back } in &things {
             let Some((dir, _)) = path.parent().and_then(|parent| folders.get(&parent)) else { continue };
+            if let Some(back) = back {
+                back.bring(dir, path);
+            }
             tree.remove(path)?;
             if let Some(own) = own {
                 rustix::fs::renameat(CWD, own, dir, path.name().unwrap_or_default())
@@ -155,6 +220,38 @@ impl Covers {
 
     fn fail(&self, call: &'static str, path: &TreePath, source: io::Error) -> BuildError {
         BuildError::Io { call, path: format!("/{path}"), source }
+    }
+}
+
+/// Whether what is shown goes back to where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stays {
+    Yes,
+    No,
+}
+
+impl Back {
+    /// Moves the thing at `path`, whose folder is open as `dir`, back. Where the step put something else there, nothing goes back:
+    /// a link there could lead anywhere.
+    fn bring(&self, dir: &OwnedFd, path: &TreePath) {
+        let name = path.name().unwrap_or_default();
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        if stat.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.file) {
+            let _ = rustix::fs::renameat(dir, name, CWD, &self.place);
+        }
+    }
+}
+
+impl Drop for Covers {
+    /// What stays must not go with the tree of a step that could not even begin.
+    fn drop(&mut self) {
+        for Thing { path, back, .. } in self.things.iter().rev() {
+            if let Some(back) = back
+                && let Ok(dir) = open_dir_in(&self.root, &path.parent().unwrap_or_default())
+            {
+                back.bring(&dir, path);
+            }
+        }
     }
 }
 

@@ -24,6 +24,60 @@ pub enum BuildError {
         /// What it asks for.
         what: &'static str,
     },
+    /// A secret is required, and was not given.
+    #[error("the secret {id:?} is required, and was not given")]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that is to be a variable has a NUL byte.
+    #[error("the secret for the variable {name} has a NUL byte, which no variable can have")]
+    SecretNotText {
+        /// The variable.
+        name: String,
+    },
+    /// An ssh agent is required, and was not given.
+    #[error("the ssh agent {id:?} is required, and was not given")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
+    /// An ssh agent does not answer.
+    #[error("the ssh agent {id:?} at {path} cannot be reached", path = path.display())]
+    Agent {
+        /// Its id.
+        id: String,
+        /// Its socket.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What a mount shows is not there.
+    #[error("there is no {path} to be mounted")]
+    NoMountSource {
+        /// The path in the context, the stage or the image.
+        path: String,
+    },
+    /// Something cannot be mounted at its place.
+    #[error("{what} cannot be mounted at {target}: {found} is there")]
+    BadMountTarget {
+        /// The place.
+        target: String,
+        /// What is there.
+        found: &'static str,
+        /// What is to be mounted.
+        what: &'static str,
+    },
+    /// A step in a chroot cannot have a network of its own.
+    #[error("no network of its own for a step in a chroot: unshare(CLONE_NEWNET): Operation not permitted")]
+    NoOwnNetwork,
+    /// A cache mount cannot be moved to a step in a chroot.
+    #[error("the cache mounts in {dir} are on another file system than the store, and nothing can be mounted in a chroot", dir = dir.display())]
+    CacheElsewhere {
+        /// Their folder.
+        dir: std::path::PathBuf,
+    },
     /// A command would have to be run, and this environment allows that in no way.
     #[error("no command can be run here")]
     CannotRun {

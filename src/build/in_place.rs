@@ -1,15 +1,16 @@
 //! RUN on a tree of real files, where layers cannot be stacked by the kernel.
 
 use coracle_runtime::RuntimeError;
-use coracle_runtime::container::{Bind, ContainerSpec, Finished, Place, RootfsSource};
+use coracle_runtime::container::{Bind, ContainerSpec, Place, RootfsSource};
 
 use crate::layer::{Contents, DiskTree, Ownership, Touched};
 use crate::store::{Active, View};
 use crate::tree::{Entry, Kind, Owners, Tree, TreePath};
 
 use super::BuildError;
-use super::cover::Covers;
-use super::run::{self, Command};
+use super::cover::{Attributes, Covers, Stays};
+use super::mounts::{Mounts, Placed, Spot, What};
+use super::run::{self, Command, Ended};
 use super::stubs;
 use super::watch::NameWatch;
 use super::worktree::WorkTree;
@@ -29,12 +30,14 @@ pub(super) fn prepare(
     active: &Active,
     owners: Owners,
     place: Place,
+    mounts: &Mounts,
 ) -> Result<Prepared, BuildError> {
+    let placed = mounts.placed(view)?;
     let made = make_mount_points(view, tree, owners)?;
     tree.count_as_new(&made);
     let mut covers = Covers::new(tree.place());
     let mut binds = Vec::new();
-    for (target, contents) in stubs::host_files() {
+    for (target, contents) in stubs::host_files(&command.around) {
         let Some(file) = stubs::place_of_file(view, target) else { continue };
         match place {
             Place::Namespaces => {
@@ -51,15 +54,44 @@ pub(super) fn prepare(
     }
     if let Place::Chroot { .. } = place {
         for name in run::MOUNT_POINTS {
-            covers.folder(&TreePath::new(name).expect("a constant name"))?;
+            covers.folder(&TreePath::new(name).expect("a constant name"), 0o755)?;
+        }
+    }
+    for mount in &placed {
+        match place {
+            Place::Namespaces if mount.spot == Spot::Missing && mount.shown.is_dir() => {
+                covers.folder(&mount.path, 0o755)?
+            }
+            Place::Namespaces if mount.spot == Spot::Missing => covers.file(&mount.path, b"")?,
+            Place::Namespaces => {}
+            Place::Chroot { .. } => bring(&mut covers, mount, owners)?,
         }
     }
     covers.ready()?;
     tree.count_as_new(covers.made());
     let rootfs = RootfsSource::Dir(tree.root());
     let spec = run::spec(command, view, owners, (rootfs, binds), active.work())?;
-    let spec = ContainerSpec { place, ..spec };
+    let mut spec = ContainerSpec { place, ..spec };
+    spec.env.extend(mounts.env.iter().cloned());
+    match place {
+        Place::Namespaces => run::mount(&mut spec, &placed),
+        Place::Chroot { .. } => run::own(&mut spec, &placed),
+    }
     Ok(Prepared { spec, covers })
+}
+
+/// Puts what would be mounted where nothing can be mounted. What must not be changed is safe all the same: it is a copy.
+fn bring(covers: &mut Covers, mount: &Placed<'_>, owners: Owners) -> Result<(), BuildError> {
+    match &mount.shown.what {
+        What::Folder(source) | What::File(source) => covers.bring(&mount.path, source, Stays::No),
+        What::Cache(source) => covers.bring(&mount.path, source, Stays::Yes),
+        What::Memory(_) => covers.folder(&mount.path, 0o1777),
+        What::Text { text, mode, uid, gid } => {
+            let attributes = Attributes { mode: *mode, uid: *uid, gid: *gid };
+            covers.text(&mount.path, &text.0, attributes, owners)
+        }
+        What::Layers { .. } => unreachable!("nothing is stacked where nothing can be mounted"),
+    }
 }
 
 fn make_mount_points(view: &View, tree: &WorkTree, owners: Owners) -> Result<Vec<TreePath>, BuildError> {
@@ -83,23 +115,25 @@ impl Prepared {
         view: &View,
         active: &Active,
         owners: Owners,
-        step: impl FnOnce(&ContainerSpec) -> Result<Finished, BuildError>,
-    ) -> Result<(Vec<Entry>, Finished), BuildError> {
+        step: impl FnOnce(&ContainerSpec) -> Result<Ended, BuildError>,
+    ) -> Result<(Vec<Entry>, Ended), BuildError> {
         tree.wait_for_tick()?;
-        let (finished, touched) = match NameWatch::new(&tree.root(), tree.record()) {
+        let (ended, touched) = match NameWatch::new(&tree.root(), tree.record()) {
             Some(watch) => watch.during(|| step(&self.spec)),
             None => (step(&self.spec), Touched::default()),
         };
-        let finished = finished?;
-        self.covers.restore()?;
-        let special = finished.special.iter().map(|&(inode, uid, gid)| (inode, (uid, gid))).collect();
+        // Also after a failure: a cache goes back.
+        let restored = self.covers.restore();
+        let ended = ended?;
+        restored?;
+        let special = ended.finished.special.iter().map(|&(inode, uid, gid)| (inode, (uid, gid))).collect();
         let ownership = match owners {
             // What a step changes here keeps its inode.
             Owners::Emulated => Ownership::Emulated { special: &special, lower_inode: &|_| None },
             _ => Ownership::Native,
         };
         let entries = tree.collect(&touched, view, active, ownership)?;
-        Ok((entries, finished))
+        Ok((entries, ended))
     }
 }
 

@@ -13,11 +13,14 @@ mod copy;
 mod cover;
 mod error;
 mod explain;
+mod failure;
+mod given;
 mod guard;
 mod hit;
 mod in_place;
 mod inputs;
 mod journal;
+mod mounts;
 mod pack;
 mod preview;
 mod relocate;
@@ -37,6 +40,8 @@ mod worktree;
 
 pub use copy::{CopyError, Fetched, OtherTree};
 pub use error::BuildError;
+pub use failure::{OnFailure, Terminal};
+pub use given::{Access, Around, Given, HostsFile, Resolver, Secret};
 pub use hit::CachePolicy;
 pub use inputs::{Inputs, Remote};
 pub use journal::{Journal, Made, Reach};
@@ -68,6 +73,10 @@ pub struct BuildOptions {
     pub times: Times,
     /// What each RUN step may use. They are no part of any cache key.
     pub limits: Limits,
+    /// What is around each RUN step, where its instruction does not say otherwise.
+    pub around: Around,
+    /// What the user gives to RUN steps.
+    pub given: Given,
 }
 
 /// Whether results of earlier builds are used.

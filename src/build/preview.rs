@@ -9,7 +9,7 @@ use crate::store::Image;
 use super::chain::Chain;
 use super::schedule::Begin;
 use super::work::{Depth, Lookup, Progress, StageState, Work, at_step};
-use super::{BuildError, BuildOptions, Builder, Explain, Inputs, unbuilt};
+use super::{BuildError, BuildOptions, Builder, Explain, Inputs, mounts, unbuilt};
 
 /// Whether a step is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,11 +113,20 @@ fn stage(work: &Work<'_>, at: usize) -> Result<StagePreview, BuildError> {
 }
 
 fn reads_layers(step: &Step) -> bool {
-    matches!(&step.op, Op::Copy(copy) if matches!(copy.from, CopyFrom::Stage(_) | CopyFrom::Image(_)))
+    let is_layers = |from: &CopyFrom| matches!(from, CopyFrom::Stage(_) | CopyFrom::Image(_));
+    match &step.op {
+        Op::Copy(copy) => is_layers(&copy.from),
+        Op::Run(run) => mounts::sources(run).any(|(from, _)| is_layers(from)),
+        _ => false,
+    }
 }
 
 /// Returns whether all is there that it takes to look up `step`.
 fn can_look_up(work: &Work<'_>, step: &Step) -> bool {
+    let is_there = |from: &CopyFrom| match from {
+        CopyFrom::Context | CopyFrom::Named(_) => matches!(work.inputs.folder(from), Ok(Some(_))),
+        from => work.known_source(from).is_some(),
+    };
     match &step.op {
         Op::Copy(copy) => match &copy.from {
             CopyFrom::Context | CopyFrom::Named(_) => {
@@ -126,6 +135,7 @@ fn can_look_up(work: &Work<'_>, step: &Step) -> bool {
             }
             from => work.known_source(from).is_some(),
         },
+        Op::Run(run) => mounts::sources(run).all(|(from, _)| is_there(from)),
         _ => true,
     }
 }

@@ -15,6 +15,8 @@ use crate::store::{Active, View};
 use crate::tree::{self, Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 use super::BuildError;
+use super::given::{Access, Around};
+use super::mounts::{Mounts, Placed};
 use super::stubs::{HOSTNAME, Stubs};
 use super::users;
 
@@ -36,6 +38,8 @@ pub struct Command {
     pub user: String,
     /// What it may use.
     pub limits: Limits,
+    /// What is around it.
+    pub around: Around,
 }
 
 /// Prepares `active` as the changes that a container makes to `view`, and returns how it is run.
@@ -45,8 +49,10 @@ pub(super) fn container(
     active: &Active,
     owners: Owners,
     stubs: &Stubs,
+    mounts: &Mounts,
 ) -> Result<ContainerSpec, BuildError> {
-    let (stubs, binds) = stubs.cover(view, active, owners)?;
+    let placed = mounts.placed(view)?;
+    let (stubs, binds) = stubs.cover((view, active), owners, &command.around, &placed)?;
     // The mount points for these are part of the image from then on, as with BuildKit.
     let mut upper = DiskTree::open(&active.upper(), owners)?;
     make_mount_points(view, &mut upper)?;
@@ -55,13 +61,34 @@ pub(super) fn container(
     }
     upper.finish()?;
     let mut lower: Vec<PathBuf> = vec![stubs.layer()];
+    lower.extend(stacked(view));
+    let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
+    let mut spec = spec(command, view, owners, (rootfs, binds), stubs.scratch())?;
+    spec.env.extend(mounts.env.iter().cloned());
+    mount(&mut spec, &placed);
+    Ok(spec)
+}
+
+/// Has what is `placed` mounted.
+pub(super) fn mount(spec: &mut ContainerSpec, placed: &[Placed<'_>]) {
+    spec.mounts.extend(placed.iter().map(Placed::mount));
+    own(spec, placed);
+}
+
+/// Tells whom the files of what is `placed` belong to.
+pub(super) fn own(spec: &mut ContainerSpec, placed: &[Placed<'_>]) {
+    if let Ids::Emulated { special } = &mut spec.ids {
+        special.extend(placed.iter().flat_map(Placed::special));
+    }
+}
+
+/// Returns the folders of the layers of `view` as overlayfs stacks them, top first.
+pub(super) fn stacked(view: &View) -> Vec<PathBuf> {
     // Equal layers are one folder, which overlayfs takes only once. Of a layer that comes again further down nothing can show:
     // the upper one decides on each of its paths.
     let mut seen = HashSet::new();
     let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
-    lower.extend(stacked.map(|layer| layer.dir.clone()));
-    let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
-    spec(command, view, owners, (rootfs, binds), stubs.scratch())
+    stacked.map(|layer| layer.dir.clone()).collect()
 }
 
 /// Makes the folders dev, proc and sys where they are missing, and returns their paths.
@@ -110,8 +137,11 @@ pub(super) fn spec(
         scratch,
         binds,
         mounts: Vec::new(),
-        network: container::Network::Caller,
-        capabilities: coracle_runtime::Capabilities::default(),
+        network: match command.around.network {
+            Access::Host => container::Network::Caller,
+            Access::None => container::Network::None,
+        },
+        capabilities: command.around.capabilities,
         args: command.args.clone(),
         env,
         cwd: command.cwd.clone().into(),
@@ -130,7 +160,7 @@ pub(super) fn spec(
 }
 
 /// Returns the owners of the files in `view` that can not carry an attribute, where they are not root's.
-fn special_owners(view: &View) -> Vec<SpecialOwner> {
+pub(super) fn special_owners(view: &View) -> Vec<SpecialOwner> {
     let mut found = Vec::new();
     for layer in view.layers() {
         for entry in layer.index.entries() {
@@ -169,31 +199,39 @@ pub(super) fn changes(
     layer::changes(upper, below, ownership)
 }
 
-/// Runs `spec` and turns every end but success into an error. Whatever the end, `on_report` hears first how the container was
+/// Runs `spec` and says of every end but success what was wrong. Whatever the end, `on_report` hears first how the container was
 /// made.
 pub(super) fn run(
     spec: &ContainerSpec,
     io: Io<'_>,
     control: &Control,
     on_report: &dyn Fn(&Report),
-) -> Result<Finished, BuildError> {
+) -> Result<Ended, BuildError> {
     let finished = match container::run(spec, io, control) {
         Ok(finished) => finished,
         Err(_) if control.cancelled() => return Err(BuildError::Interrupted),
         Err(error) => return Err(error.into()),
     };
     on_report(&finished.report);
-    match finished.exit {
-        Exit::Code(0) => Ok(finished),
-        _ if control.cancelled() => Err(BuildError::Interrupted),
-        ref exit @ (Exit::Code(_) | Exit::Signal(_)) if finished.out_of_memory => {
+    let problem = match &finished.exit {
+        Exit::Code(0) => None,
+        _ if control.cancelled() => return Err(BuildError::Interrupted),
+        exit @ (Exit::Code(_) | Exit::Signal(_)) if finished.out_of_memory => {
             let limit = spec.limits.memory.unwrap_or(0);
-            Err(BuildError::OutOfMemory { code: exit.status(), limit })
+            Some(BuildError::OutOfMemory { code: exit.status(), limit })
         }
-        Exit::Code(code) => Err(BuildError::ExitStatus { code }),
-        Exit::Signal(signal) => Err(BuildError::Killed { signal }),
-        Exit::NotStarted { errno, what, path } => Err(not_started(errno.raw(), what, &path)),
-    }
+        Exit::Code(code) => Some(BuildError::ExitStatus { code: *code }),
+        Exit::Signal(signal) => Some(BuildError::Killed { signal: *signal }),
+        Exit::NotStarted { errno, what, path } => Some(not_started(errno.raw(), *what, path)),
+    };
+    Ok(Ended { finished, problem })
+}
+
+/// A command that has ended.
+pub(super) struct Ended {
+    pub finished: Finished,
+    /// Why it did not do what it should; `None` where it did.
+    pub problem: Option<BuildError>,
 }
 
 /// Returns why a command did not start: `errno` is what the kernel said of `path`.

@@ -3,17 +3,20 @@
 use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 
-use coracle_runtime::container::{self, ContainerSpec, Finished, Io, Place};
+use coracle_runtime::container::{self, ContainerSpec, Io, Place};
 
 use crate::plan::{self, Op, Step};
 use crate::progress::{Event, Stream};
 use crate::store::{Active, Index, View};
 use crate::tree::Entry;
 
+use super::given::{Access, Around};
+use super::mounts::{Mask, Masked, Mounts, Stacking};
+use super::run::Ended;
 use super::utf8::Utf8Stream;
 use super::work::Work;
 use super::worktree::{Cost, WorkTree};
-use super::{BuildError, Command, in_place, run, warnings};
+use super::{BuildError, Command, failure, in_place, run, warnings};
 
 /// Where less than this is free on a disk, in bytes, it is full.
 const FULL: u64 = 64 << 10;
@@ -42,26 +45,37 @@ impl Work<'_> {
     pub fn run(
         &self,
         step: &Step,
-        command: &plan::Run,
+        run: &plan::Run,
         below: &View,
         active: &mut Active,
         tree: &mut Option<WorkTree>,
     ) -> Result<Index, BuildError> {
         let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        let env = [words(&command.env), words(&command.uncached_env)].concat();
+        let env = [words(&run.env), words(&run.uncached_env)].concat();
         let command = Command {
-            args: words(&command.args),
+            args: words(&run.args),
             env,
-            cwd: command.cwd.clone(),
-            user: command.user.clone(),
+            cwd: run.cwd.clone(),
+            user: run.user.clone(),
             limits: self.options.limits.clone(),
+            around: Around { network: self.access(run), ..self.options.around.clone() },
         };
         if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
-            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs)?;
-            match self.execute(step, &spec) {
-                Ok(finished) => {
+            let mounts = self.mounts(run, active, Stacking::Works)?;
+            let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs, &mounts)?;
+            match self.execute(step, &spec, &mounts.mask, active) {
+                Ok(Ended { finished, problem }) => {
                     let owners = self.on_disk.owners;
-                    return Ok(Index::new(run::changes(&active.upper(), below, owners, &finished.special)?));
+                    let changes = || run::changes(&active.upper(), below, owners, &finished.special).map(Index::new);
+                    return match problem {
+                        None => Ok(changes()?),
+                        Some(problem) => {
+                            if failure::is_of_command(&problem) && self.keeps_failed() {
+                                self.show_files(changes()?, below, active);
+                            }
+                            Err(problem)
+                        }
+                    };
                 }
                 Err(error) => match in_place::cannot_stack(&error) {
                     Some(reason) => drop(self.no_overlay.set(reason.clone())),
@@ -70,7 +84,8 @@ impl Work<'_> {
             }
             *active = self.store.prepare()?;
         }
-        let entries = self.run_in_place(step, &command, below, active, tree);
+        let mounts = self.mounts(run, active, Stacking::Fails)?;
+        let entries = self.run_in_place(step, (&command, &mounts), below, active, tree);
         if entries.is_err() {
             *tree = None;
         }
@@ -80,7 +95,7 @@ impl Work<'_> {
     fn run_in_place(
         &self,
         step: &Step,
-        command: &Command,
+        (command, mounts): (&Command, &Mounts),
         below: &View,
         active: &Active,
         tree: &mut Option<WorkTree>,
@@ -96,9 +111,27 @@ impl Work<'_> {
         let cost = tree.bring(below, self.control)?;
         self.tell_cost(cost);
         let place = self.place.of(tree);
-        let prepared = in_place::prepare(command, below, tree, active, owners, place)?;
-        let (entries, _) = prepared.during(tree, below, active, owners, |spec| self.execute(step, spec))?;
-        Ok(entries)
+        let prepared = in_place::prepare(command, below, tree, active, owners, place, mounts)?;
+        let execute = |spec: &ContainerSpec| self.execute(step, spec, &mounts.mask, active);
+        let (entries, ended) = prepared.during(tree, below, active, owners, execute)?;
+        match ended.problem {
+            None => Ok(entries),
+            Some(problem) => {
+                if failure::is_of_command(&problem) {
+                    self.show_files(Index::new(entries), below, active);
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// Returns which network the step `run` has.
+    pub fn access(&self, run: &plan::Run) -> Access {
+        match run.network {
+            plan::Network::Default => self.options.around.network,
+            plan::Network::None => Access::None,
+            plan::Network::Host => Access::Host,
+        }
     }
 
     /// Says once what it costs that steps work on copies.
@@ -122,27 +155,33 @@ impl Work<'_> {
     }
 
     /// Runs the command of a step and shows what it writes.
-    fn execute(&self, step: &Step, spec: &ContainerSpec) -> Result<Finished, BuildError> {
+    fn execute(&self, step: &Step, spec: &ContainerSpec, mask: &Mask, active: &Active) -> Result<Ended, BuildError> {
         let mut texts = [Utf8Stream::default(), Utf8Stream::default()];
+        let mut masked = [Masked::new(mask), Masked::new(mask)];
         let mut on_output = |stream: container::Stream, bytes: &[u8]| {
-            let (stream, text) = match stream {
-                container::Stream::Stdout => (Stream::Stdout, &mut texts[0]),
-                container::Stream::Stderr => (Stream::Stderr, &mut texts[1]),
+            let (stream, at) = match stream {
+                container::Stream::Stdout => (Stream::Stdout, 0),
+                container::Stream::Stderr => (Stream::Stderr, 1),
             };
-            let text = text.push(bytes);
+            let text = texts[at].push(&masked[at].push(bytes));
             if !text.is_empty() {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
         let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
         let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
-        for (stream, text) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts) {
-            let text = text.finish();
+        for ((stream, text), masked) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts).zip(&mut masked) {
+            let text = text.push(&masked.finish()) + &text.finish();
             if !text.is_empty() {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         }
-        ran.map_err(|error| self.or_disk_full(error))
+        let mut ended = ran?;
+        ended.problem = ended.problem.map(|error| self.or_disk_full(error));
+        if ended.problem.as_ref().is_some_and(failure::is_of_command) {
+            self.open_shell(spec, active)?;
+        }
+        Ok(ended)
     }
 
     /// Returns whether a later step of the same stage runs a command.

@@ -7,13 +7,16 @@ use coracle_runtime::probe::{self, Choice, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::layer::Compression;
-use crate::plan::{Op, Plan, Step};
+use crate::plan::{MountKind, Op, Plan, Step};
 use crate::progress::{Event, Sink};
 use crate::store::{Image, Packed, RemoteSteps, Store, View};
 use crate::tree::Owners;
 
 use super::chain::Chain;
+use super::failure::OnFailure;
+use super::given::Access;
 use super::journal::{Journal, Made};
+use super::mounts::Mounts;
 use super::pack::{PackQueue, Packer};
 use super::run_step::StepPlace;
 use super::running::Running;
@@ -39,6 +42,8 @@ pub struct Builder<'a> {
     pub journal: Arc<Journal>,
     /// Called once, when this process has entered what it works in: afterwards it may start threads of its own.
     pub on_enter: &'a dyn Fn(),
+    /// What is done when the command of a RUN step fails.
+    pub on_failure: OnFailure<'a>,
 }
 
 /// Whether and how this process isolates what it runs.
@@ -158,6 +163,7 @@ impl Builder<'_> {
         let mut work = begun.work((self.on_disk(), self.place()), plan, bases, inputs, options);
         work.remote = self.remote;
         work.journal = Arc::clone(&self.journal);
+        work.on_failure = self.on_failure;
         let mut replayed = replay(&work)?;
         if let Some(image) = replayed.image(&work)? {
             return Ok(image);
@@ -178,8 +184,8 @@ impl Builder<'_> {
             // A cache elsewhere promised a layer that cannot be had: by now it knows that itself.
             replayed = replay(&work)?;
         }
-        if let (Replayed::Missing { first_run: Some(step) }, Some(source)) = (&replayed, self.obstacle()) {
-            return Err(at_step(step, BuildError::CannotRun { source }));
+        if let Replayed::Missing { runs } = &replayed {
+            self.check_runs(&work, runs)?;
         }
         self.enter()?;
         let (progress, cached) = match replayed {
@@ -193,6 +199,27 @@ impl Builder<'_> {
         self.store.sync()?;
         work.unless_interrupted(Ok(()))?;
         Ok(Built { image, cached, chain: progress.chain })
+    }
+
+    /// Refuses, before anything is done, what no way to run a step can do here. `runs` are the steps that would be run, in the order of
+    /// the Dockerfile.
+    fn check_runs(&self, work: &Work<'_>, runs: &[&Step]) -> Result<(), BuildError> {
+        if let (Some(step), Some(source)) = (runs.first(), self.obstacle()) {
+            return Err(at_step(step, BuildError::CannotRun { source }));
+        }
+        if self.place() != StepPlace::Chroot {
+            return Ok(());
+        }
+        for step in runs {
+            let Op::Run(run) = &step.op else { continue };
+            if work.access(run) == Access::None {
+                return Err(at_step(step, BuildError::NoOwnNetwork));
+            }
+            if run.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cache { .. })) {
+                work.check_cache_disk().map_err(|error| at_step(step, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the files of the image `built`, all of them on disk.
@@ -254,6 +281,7 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
+        let mounts = Mounts::default();
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;
@@ -266,7 +294,7 @@ impl Builder<'_> {
             Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store))?) {
+            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store), &mounts)?) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
             }
@@ -275,7 +303,7 @@ impl Builder<'_> {
         let mut tree = WorkTree::new(self.store, on_disk.owners)?;
         tree.bring(&view, self.control)?;
         let place = self.place().of(&tree);
-        attached(in_place::prepare(command, &view, &mut tree, &active, on_disk.owners, place)?.spec)
+        attached(in_place::prepare(command, &view, &mut tree, &active, on_disk.owners, place, &mounts)?.spec)
     }
 }
 
@@ -307,6 +335,8 @@ impl<'a> Begin<'a> {
             on_disk: place.0,
             stages: (Mutex::new(vec![StageState::Running; plan.stages.len()]), Condvar::new()),
             selections: Mutex::new(HashMap::new()),
+            gathered: Mutex::new(HashMap::new()),
+            on_failure: OnFailure::Nothing,
             running: Running::default(),
             place: place.1,
             no_overlay: OnceLock::new(),
@@ -360,8 +390,8 @@ enum Replayed<'a> {
     All(Progress),
     /// Not each step.
     Missing {
-        /// The first RUN, in the order of the Dockerfile, that is not known to be in the cache.
-        first_run: Option<&'a Step>,
+        /// The RUNs that are not known to be in the cache, in the order of the Dockerfile.
+        runs: Vec<&'a Step>,
     },
 }
 
@@ -378,8 +408,9 @@ fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
     Ok(match work.all_done() {
         Some(progress) => Replayed::All(progress),
         None => {
-            let runs = missing.into_iter().filter(|step| matches!(step.op, Op::Run(_)));
-            Replayed::Missing { first_run: runs.min_by_key(|step| step.span.start) }
+            let mut runs: Vec<&Step> = missing.into_iter().filter(|step| matches!(step.op, Op::Run(_))).collect();
+            runs.sort_by_key(|step| step.span.start);
+            Replayed::Missing { runs }
         }
     })
 }

@@ -11,6 +11,8 @@ use crate::store::{Active, Store, View};
 use crate::tree::{self, Entry, Kind, Meta, Owners, TreePath};
 
 use super::BuildError;
+use super::given::{Around, HostsFile};
+use super::mounts::{Placed, Spot};
 
 /// The host name in a container.
 pub(super) const HOSTNAME: &str = "coracle";
@@ -51,15 +53,22 @@ impl<'a> Stubs<'a> {
     /// that has the places for them in `view`.
     pub fn cover(
         &self,
-        view: &View,
-        active: &Active,
+        (view, active): (&View, &Active),
         owners: Owners,
+        around: &Around,
+        mounts: &[Placed<'_>],
     ) -> Result<(Arc<StubLayer>, Vec<Bind>), BuildError> {
         // The topmost layer decides on the attributes of the root.
         let root = view.entry(&TreePath::root()).map_or_else(directory, |root| root.meta.clone());
         let mut entries = vec![Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false }];
         let mut binds = Vec::new();
-        for (path, contents) in host_files() {
+        for mount in mounts.iter().filter(|mount| mount.spot == Spot::Missing) {
+            let kind = if mount.shown.is_dir() { Kind::Dir } else { Kind::File { size: 0, digest: None } };
+            if !make_place(view, &mount.path, kind, &mut entries) {
+                return Err(BuildError::NotADirectory { path: format!("/{}", mount.path), what: "file on the way" });
+            }
+        }
+        for (path, contents) in host_files(around) {
             let Some(target) = place(view, path, &mut entries) else { continue };
             let source = write_aside(active, path, &contents)?;
             binds.push(Bind { source, target, read_only: false });
@@ -88,7 +97,18 @@ impl<'a> Stubs<'a> {
 }
 
 /// Files of the host that are shown to every step: where, and what is in them.
-pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
+pub(super) fn host_files(around: &Around) -> Vec<(&'static str, Vec<u8>)> {
+    let mut files = Vec::new();
+    if !around.resolver.of_image {
+        files.push(("etc/resolv.conf", around.resolver.file(&read_host("/etc/resolv.conf"))));
+    }
+    if around.hosts_file == HostsFile::Made {
+        files.push(("etc/hosts", hosts(around)));
+    }
+    files
+}
+
+fn hosts(around: &Around) -> Vec<u8> {
     let mut hosts = read_host("/etc/hosts");
     if !hosts.is_empty() && !hosts.ends_with(b"\n") {
         hosts.push(b'\n');
@@ -100,7 +120,10 @@ pub(super) fn host_files() -> [(&'static str, Vec<u8>); 2] {
     if !is_known && !machine.is_empty() {
         hosts.extend_from_slice(&[b"127.0.1.1\t", &*machine, b"\n"].concat());
     }
-    [("etc/resolv.conf", read_host("/etc/resolv.conf")), ("etc/hosts", hosts)]
+    for (name, address) in &around.hosts {
+        hosts.extend_from_slice(format!("{address}\t{name}\n").as_bytes());
+    }
+    hosts
 }
 
 /// Returns where in the image the file `target` is, or would be: through links of the image, but never out of it. `None`
@@ -123,26 +146,29 @@ pub(super) fn write_aside(active: &Active, target: &str, contents: &[u8]) -> Res
 /// it. Where no file can be, none is.
 fn place(view: &View, target: &str, entries: &mut Vec<Entry>) -> Option<PathBuf> {
     let place = place_of_file(view, target)?;
-    match &place.node {
-        Some(_) => {}
-        None => {
-            let mut missing = Vec::new();
-            for dir in place.path.ancestors() {
-                let meta = match view.entry(&dir) {
-                    Some(old) if old.kind.is_dir() => old.meta.clone(),
-                    Some(_) => return None,
-                    None => directory(),
-                };
-                missing.push(Entry { path: dir, kind: Kind::Dir, meta, implied: false });
-            }
-            let meta = Meta { mode: 0o644, ..Meta::default() };
-            let kind = Kind::File { size: 0, digest: None };
-            missing.push(Entry { path: place.path.clone(), kind, meta, implied: false });
-            missing.retain(|entry| !entries.contains(entry));
-            entries.extend(missing);
-        }
+    if place.node.is_none() && !make_place(view, &place.path, Kind::File { size: 0, digest: None }, entries) {
+        return None;
     }
     Some(PathBuf::from("/").join(place.path.as_os_path()))
+}
+
+/// Adds to `entries` what `view` lacks so that something can be mounted at `path`: a `kind` of file, and the folders that lead to
+/// it. Returns false where something else is in the way.
+fn make_place(view: &View, path: &TreePath, kind: Kind, entries: &mut Vec<Entry>) -> bool {
+    let mut missing = Vec::new();
+    for dir in path.ancestors() {
+        let meta = match view.entry(&dir) {
+            Some(old) if old.kind.is_dir() => old.meta.clone(),
+            Some(_) => return false,
+            None => directory(),
+        };
+        missing.push(Entry { path: dir, kind: Kind::Dir, meta, implied: false });
+    }
+    let meta = if kind.is_dir() { directory() } else { Meta { mode: 0o644, ..Meta::default() } };
+    missing.push(Entry { path: path.clone(), kind, meta, implied: false });
+    missing.retain(|entry| !entries.iter().any(|known| known.path == entry.path));
+    entries.extend(missing);
+    true
 }
 
 fn directory() -> Meta {

@@ -1,6 +1,6 @@
 //! What a plan may say and a build cannot do yet: refused before anything is done, at its place.
 
-use crate::plan::{Copy, CopyFrom, CopySource, Network, Op, Plan, Run};
+use crate::plan::{Copy, CopyFrom, CopySource, Op, Plan};
 
 use super::BuildError;
 use super::work::at_step;
@@ -13,8 +13,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
         let what = match &step.op {
             Op::Copy(copy) => of_copy(copy),
-            Op::Run(run) => of_run(run),
-            Op::Workdir { .. } | Op::Config => None,
+            Op::Run(_) | Op::Workdir { .. } | Op::Config => None,
         };
         if let Some(what) = what {
             return Err(at_step(step, BuildError::Unbuilt { what }));
@@ -28,16 +27,6 @@ fn of_copy(copy: &Copy) -> Option<&'static str> {
     [
         (copy.sources.iter().any(elsewhere), "ADD of what is elsewhere"),
         (matches!(copy.from, CopyFrom::Named(_)), "a named context"),
-    ]
-    .into_iter()
-    .find_map(|(there, what)| there.then_some(what))
-}
-
-fn of_run(run: &Run) -> Option<&'static str> {
-    [
-        (!run.mounts.is_empty(), "--mount"),
-        (run.network != Network::Default, "--network"),
-        (run.script.is_some(), "a here-document with `#!`"),
     ]
     .into_iter()
     .find_map(|(there, what)| there.then_some(what))

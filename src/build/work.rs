@@ -16,7 +16,9 @@ use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
 use super::copy::{Nothing, Selection, Trust};
+use super::failure::OnFailure;
 use super::journal::Journal;
+use super::mounts::{self, Gathered};
 use super::run_step::StepPlace;
 use super::running::Running;
 use super::stubs::Stubs;
@@ -63,6 +65,10 @@ pub(super) struct Work<'a> {
     pub stages: (Mutex<Vec<StageState>>, Condvar),
     /// What the COPY steps read: found once, used for the key and for copying.
     pub selections: Mutex<HashMap<usize, Arc<Selection>>>,
+    /// What the mounts of RUN steps read from the context, by path.
+    pub gathered: Mutex<HashMap<(String, String), Arc<Gathered>>>,
+    /// What is done when the command of a step fails.
+    pub on_failure: OnFailure<'a>,
     /// What is around the steps.
     pub place: StepPlace,
     /// Why layers cannot be stacked here, once the kernel has said so: then steps work on copies.
@@ -111,6 +117,7 @@ impl Work<'_> {
     pub fn ready(&self, step: &Step) -> Result<(), BuildError> {
         match &step.op {
             Op::Copy(plan::Copy { from: CopyFrom::Stage(at), .. }) => self.wait_for(*at).map(|_| ()),
+            Op::Run(run) => mounts::stages(run).try_for_each(|at| self.wait_for(at).map(|_| ())),
             _ => Ok(()),
         }
     }
@@ -197,6 +204,11 @@ impl Work<'_> {
             }
             if let Op::Copy(plan::Copy { from: CopyFrom::Stage(from), .. }) = &step.op
                 && self.done(*from).is_none()
+            {
+                return missing;
+            }
+            if let Op::Run(run) = &step.op
+                && mounts::stages(run).any(|from| self.done(from).is_none())
             {
                 return missing;
             }
@@ -364,7 +376,7 @@ impl Work<'_> {
     }
 
     /// Returns the files of the folder that `from` means: none where the build has no context.
-    fn folder(&self, from: &CopyFrom) -> Result<&dyn Tree, CopyError> {
+    pub fn folder(&self, from: &CopyFrom) -> Result<&dyn Tree, CopyError> {
         Ok(match self.inputs.folder(from)? {
             Some(context) => context,
             None => &Nothing,
@@ -388,7 +400,7 @@ impl Work<'_> {
         Ok(selection)
     }
 
-    fn source_chain(&self, from: &CopyFrom) -> Result<Option<Chain>, BuildError> {
+    pub fn source_chain(&self, from: &CopyFrom) -> Result<Option<Chain>, BuildError> {
         match from {
             CopyFrom::Context | CopyFrom::Named(_) => Ok(None),
             CopyFrom::Stage(at) => self.wait_for(*at).map(|progress| Some(progress.chain)),
@@ -431,6 +443,7 @@ impl Work<'_> {
                     }
                 }
             }
+            Op::Run(run) => keys.extend(self.run_keys((step, run), below, &definition, depth)?),
             _ => keys.push(step_key(below, &definition, &[])),
         }
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();

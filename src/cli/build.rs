@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom};
-use super::{names, print, work};
+use super::{given, names, print, work};
 use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation};
 use crate::context::{Context, ContextOptions};
 use crate::dockerfile;
@@ -22,7 +22,7 @@ use crate::output::{self, Location};
 use crate::plan::{BaseImage, Graph, GraphOptions, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
-use crate::store::{Image, RemoteSteps, Store};
+use crate::store::{Image, RemoteSteps, Store, View};
 
 use super::args::PullPolicy;
 use super::outputs;
@@ -44,6 +44,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     }
     let tags = names::normalised(&request.tags)?;
     outputs::check_folders(request)?;
+    given::check_folders(&request.given)?;
+    let given = given::given(&request.given)?;
     let (path, source) = read_dockerfile(request)?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
@@ -68,6 +70,9 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     let remote = places.sources(&store, progress.as_ref());
     let control = Arc::new(Control::new());
     let on_enter = work::on_enter(&control, progress);
+    let actions =
+        given::Actions { actions: &request.given.on_failure, sink: progress.as_ref(), control: control.as_ref() };
+    let (tell, keep) = (|terminal| actions.tell(terminal), |view: &View| actions.keep(view));
     let mut builder = Builder {
         store: &store,
         sink: progress.as_ref(),
@@ -76,6 +81,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         on_enter: &on_enter,
         remote: remote.as_ref().map(|remote| remote as &dyn RemoteSteps),
         journal: Arc::default(),
+        on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
     };
     let options = BuildOptions {
         cache: request.cache.clone(),
@@ -84,6 +90,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         compression: request.compression,
         times: request.times,
         limits: request.limits.clone(),
+        around: request.around.clone(),
+        given,
     };
     let result = builder.build(&plan, &bases, &Inputs { context: context.as_ref(), ..Inputs::default() }, &options);
     let written = match result {

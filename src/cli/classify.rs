@@ -86,7 +86,10 @@ impl Classify for BuildError {
             BuildError::Copy(CopyError::Archive { source, .. }) => source.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
             BuildError::Runtime(error) => error.exit_status(),
-            BuildError::CannotRun { .. } => ExitStatus::Unable,
+            BuildError::CannotRun { .. } | BuildError::NoOwnNetwork | BuildError::CacheElsewhere { .. } => {
+                ExitStatus::Unable
+            }
+            BuildError::NoSecret { .. } | BuildError::NoAgent { .. } | BuildError::Agent { .. } => ExitStatus::Usage,
             BuildError::Io { source, .. } if is_full(source) => ExitStatus::Store,
             BuildError::Io { .. } => ExitStatus::Store,
             _ => ExitStatus::Failed,
@@ -116,6 +119,24 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         }
         BuildError::NotStarted { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Some("the file is not executable: `chmod +x` it, or COPY it with --chmod=755".into())
+        }
+        BuildError::NoSecret { id } => {
+            Some(format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"))
+        }
+        BuildError::NoAgent { id } => {
+            Some(format!("give its socket with --ssh {id}=SOCKET, or --ssh {id} for that of SSH_AUTH_SOCK"))
+        }
+        BuildError::Agent { .. } => Some("is the ssh-agent still running? `ssh-add -l` tells".into()),
+        BuildError::NoOwnNetwork => {
+            Some("it takes namespaces: `coracle doctor` says what keeps from them; or leave --network=none out".into())
+        }
+        BuildError::CacheElsewhere { .. } => {
+            Some("leave --cache-dir out, or name a folder on the file system of the store".into())
+        }
+        BuildError::NoMountSource { path } => {
+            let path = crate::tree::TreePath::new(path).ok()?;
+            let rule = context?.explain(&path)?;
+            Some(format!("line {} of {} leaves it out: {:?}", rule.line, rule.file.display(), rule.rule))
         }
         BuildError::OutOfMemory { .. } => Some("give it more with --memory, or less to do at the same time".into()),
         BuildError::ExitStatus { code: 137 } | BuildError::Killed { signal: 9 } => {
@@ -335,6 +356,24 @@ pub enum BuildProblem {
     /// The Dockerfile on standard input is no text.
     #[error("the Dockerfile on standard input is not UTF-8")]
     StdinNotUtf8,
+    /// A secret is too long.
+    #[error("the secret {id:?} has more than 500 KiB")]
+    LongSecret {
+        /// Its id.
+        id: String,
+    },
+    /// What is given as an ssh agent is a file: a key.
+    #[error("{path:?} is no socket of an ssh agent, and keys are not read here")]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// What is kept of a failed step needs an empty folder.
+    #[error("{dir:?} for --on-failure=save is no empty folder")]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// An image says nothing about what to run.
     #[error("image {image:?} has neither ENTRYPOINT nor CMD")]
     NoCommand {
@@ -367,6 +406,9 @@ impl Classify for BuildProblem {
 
     fn hint(&self) -> Option<String> {
         match self {
+            BuildProblem::NoSocket { .. } => Some(
+                "start an ssh-agent, `ssh-add` the key to it, and give its socket: --ssh default=$SSH_AUTH_SOCK".into(),
+            ),
             BuildProblem::NoCommand { .. } => Some("put the command behind the image".into()),
             BuildProblem::NoName { .. } => Some("put a name behind it: coracle pull SOURCE NAME".into()),
             _ => None,

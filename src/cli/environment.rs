@@ -16,6 +16,8 @@ pub struct Environment {
     pub vars: BTreeMap<OsString, OsString>,
     /// The working directory, absolute; `None` where it is gone.
     pub cwd: Option<PathBuf>,
+    /// Whether standard input is a terminal.
+    pub stdin_is_terminal: bool,
     /// Whether standard output is a terminal.
     pub stdout_is_terminal: bool,
     /// Whether standard error is a terminal.
@@ -28,6 +30,7 @@ impl Environment {
         Environment {
             vars: std::env::vars_os().collect(),
             cwd: std::env::current_dir().ok(),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
         }

@@ -17,6 +17,7 @@ pub mod text;
 mod build;
 mod copy;
 mod doctor;
+mod given;
 mod images;
 mod inspect;
 mod named;

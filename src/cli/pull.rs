@@ -11,7 +11,7 @@ use super::progress::{Mode, Progress};
 use super::report::{Failure, Style, chain};
 use super::request::PullRequest;
 use super::{names, print, work};
-use crate::build::{BuildError, Builder, Isolation};
+use crate::build::{BuildError, Builder, Isolation, OnFailure};
 use crate::output;
 use crate::progress::{Event, Sink};
 use crate::store::Store;
@@ -44,6 +44,7 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
         on_enter: &on_enter,
         remote: None,
         journal: Arc::default(),
+        on_failure: OnFailure::Nothing,
     };
     match builder.unpack(&image) {
         Err(BuildError::Runtime(error)) => {

@@ -13,7 +13,7 @@ use super::report::{ExitStatus, Failure, Style};
 use super::request::RunRequest;
 use super::text::visible;
 use super::{names, say};
-use crate::build::{Builder, Command, Isolation, not_started};
+use crate::build::{Builder, Command, Isolation, OnFailure, not_started};
 use crate::oci::ExecConfig;
 use crate::progress::{Event, Sink};
 use crate::store::Store;
@@ -33,6 +33,7 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         on_enter: &on_enter,
         remote: None,
         journal: Arc::default(),
+        on_failure: OnFailure::Nothing,
     };
     let exit = builder.run(&image, &command)?;
     if let Exit::NotStarted { errno, what, path } = &exit {
@@ -78,7 +79,7 @@ fn command(request: &RunRequest, config: &ExecConfig) -> Result<Command, Failure
     };
     let user = request.user.clone().unwrap_or_else(|| config.user.clone());
     let env = env.env.into_iter().map(Into::into).collect();
-    Ok(Command { args, env, cwd, user, limits: request.limits.clone() })
+    Ok(Command { args, env, cwd, user, limits: request.limits.clone(), around: request.around.clone() })
 }
 
 /// Passes signals on to the command.

@@ -28,7 +28,11 @@ fn watch_signals(control: &Arc<Control>) {
     let control = Arc::clone(control);
     std::thread::spawn(move || {
         let mut before = false;
-        for _ in signals.forever() {
+        for signal in signals.forever() {
+            // A shell has the terminal, and hears of it itself.
+            if signal == SIGINT && control.is_attended() {
+                continue;
+            }
             if before {
                 std::process::exit(ExitStatus::Interrupted.code().into());
             }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::OutputError;
 use crate::layer::{self, Contents, DiskTree, PackOptions};
 use crate::store::View;
-use crate::tree::{Entry, Kind, Owners, Tree, TreePath};
+use crate::tree::{self, Entry, Kind, Owners, Tree, TreePath};
 
 /// Writes the files in `view` to `out` as an archive, with the owners that they have in the image.
 ///
@@ -32,9 +32,15 @@ pub fn write_dir(view: &View, dir: &Path) -> Result<Vec<String>, OutputError> {
     if let Some(entry) = entries.iter().find(is_folder) {
         return Err(OutputError::FolderInTheWay { path: dir.join(entry.path.as_os_path()), what: entry.kind.word() });
     }
+    let entries: Vec<_> = entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
+    write_entries(view, &entries, dir)
+}
+
+/// Writes files of `view` into a folder: each as what is behind its path.
+fn write_entries(view: &View, entries: &[(TreePath, Entry)], dir: &Path) -> Result<Vec<String>, OutputError> {
     let mut tree = DiskTree::open(dir, Owners::Exported)?;
     let mut warnings = Vec::new();
-    for entry in entries {
+    for (from, entry) in entries {
         match &entry.kind {
             Kind::Char { .. } | Kind::Block { .. } => {
                 warnings.push(format!(
@@ -45,16 +51,73 @@ pub fn write_dir(view: &View, dir: &Path) -> Result<Vec<String>, OutputError> {
                 continue;
             }
             Kind::File { .. } => {
-                let file = view.open(&entry.path)?;
-                tree.create(&entry, Contents::File(&file))?;
+                let file = view.open(from)?;
+                tree.create(entry, Contents::File(&file))?;
             }
             _ => {
-                tree.create(&entry, Contents::None)?;
+                tree.create(entry, Contents::None)?;
             }
         }
     }
     tree.finish()?;
     Ok(warnings)
+}
+
+/// Writes what is at `from` in `view` to `to`: a file under that name, or into the folder where `to` is one; what is in a directory
+/// into the folder `to`, which is made. Links on the way to `from` are followed inside of the image. All belong to the caller. Returns
+/// warnings; `None` where there is no such path.
+///
+/// # Errors
+/// [`OutputError`] where a file cannot be read or written.
+pub fn write_part(view: &View, from: &str, to: &Path) -> Result<Option<Vec<String>>, OutputError> {
+    let found = tree::resolve(view, from.as_bytes())?;
+    let Some(node) = found.node else { return Ok(None) };
+    let into = |path: &Path, call: &'static str| {
+        let path = path.display().to_string();
+        move |source| OutputError::Tree(tree::Error { call, path, source })
+    };
+    if !node.kind.is_dir() {
+        let wants_dir = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let (dir, name) = match to.file_name() {
+            Some(name) if !wants_dir => (to.parent().unwrap_or(Path::new("/")), name.as_encoded_bytes()),
+            _ => (to, found.path.name().unwrap_or_default()),
+        };
+        std::fs::create_dir_all(dir).map_err(into(dir, "create"))?;
+        let path = TreePath::root().child(name);
+        let mut disk = DiskTree::open(dir, Owners::Exported)?;
+        let file = match node.kind {
+            Kind::File { .. } => Some(view.open(&found.path)?),
+            _ => None,
+        };
+        let entry = Entry { path, kind: node.kind, meta: node.meta, implied: false };
+        disk.create(&entry, file.as_ref().map_or(Contents::None, Contents::File))?;
+        // The folder keeps what it has.
+        drop(disk);
+        return Ok(Some(Vec::new()));
+    }
+    std::fs::create_dir_all(to).map_err(into(to, "create"))?;
+    let below = |entry: &Entry| entry.path.strip_prefix(&found.path);
+    let mut first: HashMap<TreePath, TreePath> = HashMap::new();
+    let mut entries = Vec::new();
+    for entry in flat(view)? {
+        let Some(path) = below(&entry).filter(|path| !path.is_root()) else { continue };
+        let kind = match &entry.kind {
+            Kind::Hardlink { target } => match first.get(target) {
+                Some(known) => Kind::Hardlink { target: known.clone() },
+                // The first name of it is elsewhere.
+                None => {
+                    first.insert(target.clone(), path.clone());
+                    view.lookup(&entry.path)?.map_or(Kind::Fifo, |node| node.kind)
+                }
+            },
+            kind => {
+                first.insert(entry.path.clone(), path.clone());
+                kind.clone()
+            }
+        };
+        entries.push((entry.path.clone(), Entry { path, kind, ..entry }));
+    }
+    write_entries(view, &entries, to).map(Some)
 }
 
 /// The visible files, sorted by path; of several names of one file the first is the file, the others are links to it.

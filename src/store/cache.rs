@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::stamp::{Stamp, read_json};
-use super::{LayerId, Store, StoreError};
+use super::{CacheMounts, LayerId, Store, StoreError};
 
 /// The result of a step, as the cache has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,11 @@ impl Store {
     /// Returns the folder for the stat caches of build contexts.
     pub fn context_cache(&self) -> PathBuf {
         self.root().join("cache").join("contexts")
+    }
+
+    /// Returns the cache mounts in the store.
+    pub fn cache_mounts(&self) -> CacheMounts {
+        CacheMounts::at(&self.root().join("cache").join("mounts"))
     }
 
     fn cache_file(&self, key: &str) -> PathBuf {

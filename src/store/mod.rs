@@ -6,6 +6,7 @@
 mod active;
 mod blob;
 mod cache;
+mod cache_mounts;
 mod error;
 mod explain;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod workplace;
 pub use active::Active;
 pub use blob::BlobWriter;
 pub use cache::CachedStep;
+pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, Claim};
 pub use error::StoreError;
 pub use gc::Collected;
 pub use image::{Image, ImageLayer, describe};

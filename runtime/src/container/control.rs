@@ -12,6 +12,7 @@ use crate::error::RuntimeError;
 #[derive(Debug, Default)]
 pub struct Control {
     cancelled: AtomicBool,
+    attended: AtomicBool,
     steps: Mutex<Steps>,
 }
 
@@ -47,6 +48,16 @@ impl Control {
     /// Returns whether [`kill`](Self::kill) has been called.
     pub fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Says whether somebody sits at a step's terminal: what is typed there is for the step.
+    pub fn attend(&self, attended: bool) {
+        self.attended.store(attended, Ordering::SeqCst);
+    }
+
+    /// Returns whether somebody sits at a step's terminal.
+    pub fn is_attended(&self) -> bool {
+        self.attended.load(Ordering::SeqCst)
     }
 
     /// Sends `signal` (a number, as in signal(7)) to the command of every step that has started. A command is process 1

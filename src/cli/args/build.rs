@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{Assignment, CacheArgs, CallArgs, Compression, LimitArgs, OutputSpec, Timestamp};
+use super::{AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, Timestamp};
 use crate::cli::progress::Mode;
 
 /// When a base image is looked for outside of the store.
@@ -116,6 +116,12 @@ pub struct BuildArgs {
     /// What each RUN step may use.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What is around each RUN step.
+    #[command(flatten)]
+    pub around: AroundArgs,
+    /// What RUN steps are given.
+    #[command(flatten)]
+    pub given: GivenArgs,
     /// What is told of the build, or done in its place.
     #[command(flatten)]
     pub call: CallArgs,

@@ -1,6 +1,7 @@
 //! What was typed: verbs and flags, as clap parses them. It reads no environment and touches no file; what it all
 //! means is worked out by [`Request`](super::request::Request).
 
+mod around;
 mod build;
 mod cache;
 mod call;
@@ -11,6 +12,10 @@ mod prune;
 mod unbuilt;
 mod value;
 
+pub use around::{
+    AgentSpec, AroundArgs, AroundError, CapabilityName, DnsServer, DnsWord, FailureAction, GivenArgs, HostEntry,
+    NetworkMode, SecretSpec,
+};
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
 pub use call::CallArgs;
@@ -78,7 +83,7 @@ pub enum Verb {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
     /// Run a command in a new container of an image
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Bring an image into the store
     Pull(PullArgs),
     /// Write an image of the store somewhere else
@@ -147,6 +152,9 @@ pub struct RunArgs {
     /// What it may use.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What is around it.
+    #[command(flatten)]
+    pub around: AroundArgs,
 }
 
 /// Flags of `coracle pull`.

@@ -176,6 +176,24 @@ Limits:
       --ulimit <NAME=SOFT[:HARD]>  A limit of each process, as nofile=1024:4096; can be repeated
       --shm-size <SIZE>            Size of /dev/shm [default: 64m]
 
+Network and privileges:
+      --network <MODE>           default, none or host: the host's, or none [default: default]
+      --add-host <NAME:ADDRESS>  A line for /etc/hosts: NAME:ADDRESS, or NAME:host-gateway; can be
+                                 repeated
+      --no-hosts                 Leave /etc/hosts as it is in the image
+      --dns <ADDRESS>            A server for names in place of the host's, or none; can be repeated
+      --dns-search <DOMAIN>      A domain to search in place of the host's; . is none
+      --dns-option <OPTION>      An option of resolv.conf in place of the host's
+      --cap-add <NAME>           Give root a capability, or ALL; can be repeated
+      --cap-drop <NAME>          Take a capability from root, or ALL; can be repeated
+
+For RUN --mount, and when a RUN fails:
+      --secret <SPEC>        A secret: id=NAME[,src=FILE] or id=NAME,env=VARIABLE; can be repeated
+      --ssh <NAME[=SOCKET]>  An ssh agent: default, or NAME=SOCKET; can be repeated
+      --cache-dir <DIR>      The folder of cache mounts [default: $CORACLE_CACHE_DIR, or in the
+                             store]
+      --on-failure <ACTION>  shell, save=DIR or export=PATH:FILE; the last two can be repeated
+
 Ask before or after:
       --explain  Say of each step that is not in the cache what changed
 

@@ -12,26 +12,26 @@ use super::Cli;
 const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
-        "--add-host --all-platforms --allow --annotation --arch --attest --authfile --build-context --builder \
-         --call --cap-add --cap-drop --cert-dir --cgroup-parent --cgroupns --check \
+        "--all-platforms --allow --annotation --arch --attest --authfile --build-context --builder \
+         --call --cert-dir --cgroup-parent --cgroupns --check \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --creds \
-         --cw --debug -D --decryption-key --device --dns --dns-option --dns-search --env --force-rm --format --from \
+         --cw --debug -D --decryption-key --device --env --force-rm --format --from \
          --group-add --hooks-dir --http-proxy --identity-label --ignorefile --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
-         --network --net --no-hostname --no-hosts --omit-history --os --os-feature \
+         --no-hostname --omit-history --os --os-feature \
          --os-version --pid --platform --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
-         --runtime --runtime-flag --sbom --secret --security-opt --sign-by --signature-policy \
-         --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --ssh --stdin \
+         --runtime --runtime-flag --sbom --security-opt --sign-by --signature-policy \
+         --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --stdin \
          --tls-verify --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
          --uts --variant --volume -v",
     ),
     (
         "run",
-        "--add-host --annotation --attach -a --cap-add --cap-drop --cgroupns --cgroup-parent --cidfile \
-         --cpu-shares -c --cpuset-cpus --detach -d --device --dns --dns-option --dns-search --env-file --expose \
+        "--annotation --attach -a --cgroupns --cgroup-parent --cidfile \
+         --cpu-shares -c --cpuset-cpus --detach -d --device --env-file --expose \
          --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
-         --label -l --link --log-driver --log-opt --mount --name --net --network \
-         --no-healthcheck --no-hosts --oom-score-adj --pid --platform --privileged --publish -p \
+         --label -l --link --log-driver --log-opt --mount --name \
+         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish -p \
          --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
          --umask --unsetenv --userns --uts --volume -v --volumes-from",
@@ -76,6 +76,7 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("build", "--rewrite-timestamp") => "with SOURCE_DATE_EPOCH or --timestamp the times of files follow",
         ("build", "--compress") => "--compression says how layers are compressed",
         ("build", "--debug" | "-D") => "--progress=plain shows all that steps write",
+        ("build", "--no-hostname") => "/etc/hostname is that of the image in any case",
         ("run", "--interactive" | "-i" | "--tty" | "-t") => {
             "the command has coracle's standard input and output, but no terminal of its own"
         }
@@ -140,7 +141,7 @@ mod tests {
         };
         for (line, flag) in [
             ("coracle build --platform linux/arm64 .", "--platform"),
-            ("coracle build --secret=id=a .", "--secret"),
+            ("coracle build --sbom=true .", "--sbom"),
             ("coracle --root /x build --squash .", "--squash"),
             ("coracle build . -v /a:/b", "-v"),
             ("coracle run -it web", "-i"),

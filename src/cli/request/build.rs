@@ -4,8 +4,11 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::UsageError;
-use crate::build::{CachePolicy, CacheUse, Times};
-use crate::cli::args::{Age, BuildArgs, CacheTo, Compression, Isolation, OutputSpec, PullPolicy, Timestamp};
+use super::around::GivenRequest;
+use crate::build::{Around, CachePolicy, CacheUse, Times};
+use crate::cli::args::{
+    Age, BuildArgs, CacheTo, Compression, FailureAction, Isolation, OutputSpec, PullPolicy, Timestamp,
+};
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
@@ -59,6 +62,10 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// Whether it is said of each step that is not in the cache what changed.
     pub explain: bool,
+    /// What is around each RUN step.
+    pub around: Around,
+    /// What RUN steps are given, and what is done when one fails.
+    pub given: GivenRequest,
     /// What the user should know about these flags, each to be shown as a warning.
     pub warnings: Vec<String>,
 }
@@ -119,6 +126,15 @@ impl BuildRequest {
             (None, Some(Timestamp(seconds))) => Times::Clamp(seconds),
             (None, None) => Times::Keep,
         };
+        let build_args = environment.fill(args.build_args)?;
+        let given = super::given(args.given, &build_args, environment)?;
+        // A shell has the terminal for itself.
+        let with_shell = given.on_failure.contains(&FailureAction::Shell);
+        let progress = match args.progress.resolve(environment.terminal()) {
+            _ if args.quiet => Mode::Quiet,
+            Mode::Tty if with_shell => Mode::Plain,
+            mode => mode,
+        };
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         Ok(BuildRequest {
             root,
@@ -130,7 +146,7 @@ impl BuildRequest {
             },
             tags,
             target: args.target,
-            build_args: environment.fill(args.build_args)?,
+            build_args,
             labels,
             cache: CachePolicy {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },
@@ -143,14 +159,16 @@ impl BuildRequest {
             outputs,
             iidfile,
             metadata_file,
-            progress: if args.quiet { Mode::Quiet } else { args.progress.resolve(environment.terminal()) },
+            progress,
             style: if environment.colour() { Style::Colour } else { Style::Plain },
             isolation,
-            jobs: args.jobs.map(usize::from),
+            jobs: if with_shell { Some(1) } else { args.jobs.map(usize::from) },
             times,
             compression: args.compression,
             limits: super::limits(args.limits)?,
             explain: args.call.explain,
+            around: super::around(args.around)?,
+            given,
             warnings: unknown.into_iter().collect(),
         })
     }

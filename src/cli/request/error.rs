@@ -94,6 +94,29 @@ pub enum UsageError {
     /// `--memory-swap` is less than `--memory`.
     #[error("--memory-swap is memory and swap together, so it must not be less than --memory")]
     SwapLessThanMemory,
+    /// `--dns none`, and something else about names.
+    #[error("--dns none leaves /etc/resolv.conf as it is in the image, so nothing else can be set in it")]
+    DnsNone,
+    /// A secret in a variable that is not set.
+    #[error("the secret {id:?} is in the variable {variable}, which is not set")]
+    SecretNotSet {
+        /// Its id.
+        id: String,
+        /// The variable.
+        variable: String,
+    },
+    /// `--ssh NAME`, and there is no agent.
+    #[error("there is no ssh agent for {id:?}: SSH_AUTH_SOCK is not set")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
+    /// `--on-failure=shell` and others.
+    #[error("--on-failure=shell cannot be combined with another --on-failure")]
+    ShellAlone,
+    /// `--on-failure=shell` without a terminal.
+    #[error("--on-failure=shell needs a terminal: standard input and standard error are not both one")]
+    ShellWithoutTerminal,
     /// A NUL byte, which no file name or argument can have.
     #[error("{what} has a NUL byte")]
     Nul {
@@ -109,6 +132,10 @@ impl UsageError {
             UsageError::NoRoot => "name a folder with --root DIR, CORACLE_ROOT or XDG_DATA_HOME".into(),
             UsageError::NoContext => "name the folder that COPY copies from, as in `coracle build .`".into(),
             UsageError::UnbuiltContext { .. } => "name a folder".into(),
+            UsageError::NoAgent { .. } => {
+                "start one with `eval $(ssh-agent)` and `ssh-add`, or give its socket: --ssh default=SOCKET".into()
+            }
+            UsageError::ShellWithoutTerminal => "--on-failure=save=DIR keeps the files without one".into(),
             UsageError::ArchiveToTerminal => "name a file with dest=FILE, or redirect the output".into(),
             _ => return None,
         })

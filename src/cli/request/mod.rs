@@ -1,6 +1,7 @@
 //! What is meant: a [`Request`] for each verb, with absolute paths and checked values, worked out from the arguments and
 //! the [`Environment`] by a pure function.
 
+mod around;
 mod build;
 mod error;
 mod images;
@@ -8,6 +9,7 @@ mod limits;
 mod prune;
 mod run;
 
+pub use around::{GivenRequest, SecretFrom};
 pub use build::{BuildRequest, DockerfileFrom};
 pub use error::UsageError;
 pub use images::{
@@ -17,6 +19,7 @@ pub use images::{
 pub use prune::{DfRequest, PruneRequest};
 pub use run::RunRequest;
 
+use around::{around, given};
 use limits::limits;
 
 use std::path::PathBuf;
@@ -30,7 +33,7 @@ pub enum Request {
     /// Build an image.
     Build(Box<BuildRequest>),
     /// Run a command in a container.
-    Run(RunRequest),
+    Run(Box<RunRequest>),
     /// Bring an image into the store.
     Pull(PullRequest),
     /// Write an image somewhere else.
@@ -120,7 +123,7 @@ impl Request {
         };
         Ok(match cli.verb {
             Verb::Build(args) => Request::Build(Box::new(BuildRequest::new(*args, root?, environment)?)),
-            Verb::Run(args) => Request::Run(RunRequest::new(args, root?, environment)?),
+            Verb::Run(args) => Request::Run(Box::new(RunRequest::new(*args, root?, environment)?)),
             Verb::Pull(args) => {
                 Request::Pull(PullRequest { root: root?, source: located(args.source)?, name: args.name })
             }

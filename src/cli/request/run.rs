@@ -3,6 +3,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::UsageError;
+use crate::build::Around;
 use crate::cli::args::RunArgs;
 use crate::cli::environment::Environment;
 use coracle_runtime::container::Limits;
@@ -26,12 +27,14 @@ pub struct RunRequest {
     pub entrypoint: Option<Vec<String>>,
     /// What it may use.
     pub limits: Limits,
+    /// What is around it.
+    pub around: Around,
 }
 
 impl RunRequest {
     pub(super) fn new(args: RunArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
         // --rm: a container leaves nothing behind in any case.
-        let RunArgs { rm: _, env, workdir, user, entrypoint, limits, image_and_command } = args;
+        let RunArgs { rm: _, env, workdir, user, entrypoint, limits, around, image_and_command } = args;
         let mut command = image_and_command.into_iter();
         let image = command.next().filter(|image| !image.is_empty()).ok_or(UsageError::NoImage)?;
         let image = image.into_string().map_err(|_| UsageError::NotUtf8 { what: "the name of the image".into() })?;
@@ -50,6 +53,7 @@ impl RunRequest {
                 user,
                 entrypoint: entrypoint.map(program),
                 limits: super::limits(limits)?,
+                around: super::around(around)?,
             }),
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::build::{CachePolicy, CacheUse, Times};
+use crate::build::{Around, CachePolicy, CacheUse, Times};
 use coracle_runtime::probe::Wanted;
 
 use crate::cli::args::{self, Compression, Destination, Document, Named, OutputSpec, PullPolicy};
@@ -42,7 +42,7 @@ fn build(line: &str) -> Result<BuildRequest, UsageError> {
 
 fn run(words: &[&str]) -> Result<RunRequest, UsageError> {
     match meant_in(&environment(&[]), words)? {
-        Request::Run(request) => Ok(request),
+        Request::Run(request) => Ok(*request),
         other => panic!("{words:?} is {other:?}"),
     }
 }
@@ -72,6 +72,8 @@ fn a_build_of_this_folder_has_the_defaults() {
         compression: Compression::GZIP,
         limits: Limits::default(),
         explain: false,
+        around: Around::default(),
+        given: GivenRequest::default(),
         warnings: vec![],
     };
     assert_eq!(build("build ."), Ok(want));
@@ -111,6 +113,8 @@ fn a_build_with_every_flag() {
         compression: Compression::Zstd(9),
         limits: Limits::default(),
         explain: false,
+        around: Around::default(),
+        given: GivenRequest::default(),
         warnings: vec![],
     };
     assert_eq!(build_in(&environment, &words.split_whitespace().collect::<Vec<_>>()), Ok(want));

@@ -1,0 +1,288 @@
+//! The folders of `RUN --mount=type=cache`: what they hold stays from build to build, and is in no layer and no key.
+//!
+//! Normative for what lies where: docs/store.md. A folder is used under a lock (flock(2)), so builds of several processes
+//! share them, wait for each other, or get one each, as the Dockerfile says.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::StoreError;
+use super::active::{make_dir, remove_all};
+
+/// How often a lock that somebody holds is tried.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Folders of one id at the most, for those who want one of their own.
+const MOST: usize = 256;
+
+/// All cache mounts below one folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMounts {
+    root: PathBuf,
+}
+
+/// How a cache mount is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// With others at the same time.
+    Shared,
+    /// Alone; who comes second waits.
+    Alone,
+    /// Alone; who comes second gets another folder.
+    Own,
+}
+
+/// A cache mount in use, until it is dropped.
+#[derive(Debug)]
+pub struct CacheMount {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// What is known of the cache mounts of one id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheInfo {
+    /// Its id.
+    pub id: String,
+    /// Which ways to run a step use it: a realm (docs/store.md).
+    pub realm: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When it was used last: seconds since 1970.
+    pub used: i64,
+    /// Whether somebody uses it now.
+    pub busy: bool,
+    /// Its folder.
+    #[serde(skip)]
+    pub dir: PathBuf,
+}
+
+/// What a cache mount says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Label {
+    id: String,
+}
+
+impl CacheMount {
+    /// Returns the folder with the files. While nobody else has it, it may be moved away and back.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl CacheMounts {
+    /// Returns those below the folder `root`, which need not exist yet.
+    pub fn at(root: &Path) -> Self {
+        CacheMounts { root: root.to_path_buf() }
+    }
+
+    /// Returns the folder of them all.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn of_id(&self, realm: &str, id: &str) -> PathBuf {
+        // An id is any text, and may look like a path.
+        let name: String = Sha256::digest(id.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.root.join(realm).join(name)
+    }
+
+    /// Returns a folder of `id` for `realm`. A new one is filled by `fill`, which is given an empty folder. Where others have it,
+    /// `wait` is called again and again while it cannot be had; an error of it ends the waiting.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the folder cannot be made or locked; what `fill` and `wait` return.
+    pub fn take<E: From<StoreError>>(
+        &self,
+        (realm, id): (&str, &str),
+        claim: Claim,
+        fill: &mut dyn FnMut(&Path) -> Result<(), E>,
+        wait: &mut dyn FnMut() -> Result<(), E>,
+    ) -> Result<CacheMount, E> {
+        let dir = self.of_id(realm, id);
+        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+        private(&self.root.join(realm))?;
+        let label = dir.join("id.json");
+        if !label.is_file() {
+            let text = serde_json::to_vec(&Label { id: id.into() }).expect("text always serialises");
+            let new = dir.join(format!(".id-{}", std::process::id()));
+            fs::write(&new, text)
+                .and_then(|()| fs::rename(&new, &label))
+                .map_err(|source| StoreError::io("write", &label, source))?;
+        }
+        let mut number = 0;
+        let lock = loop {
+            let path = dir.join(format!("{number}.lock"));
+            let file = open(&path)?;
+            let tried = match claim {
+                Claim::Shared => file.try_lock_shared(),
+                Claim::Alone | Claim::Own => file.try_lock(),
+            };
+            match tried {
+                // Somebody may have removed the whole cache meanwhile.
+                Ok(()) if same(&file, &path) => break file,
+                Ok(()) => {
+                    fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+                }
+                Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", &path, source).into()),
+                Err(TryLockError::WouldBlock) if claim == Claim::Own && number + 1 < MOST => number += 1,
+                Err(TryLockError::WouldBlock) => {
+                    wait()?;
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        };
+        let data = dir.join(number.to_string());
+        self.make(&dir, &data, fill)?;
+        // When it was used last.
+        let _ = File::open(&label).and_then(|file| file.set_modified(SystemTime::now()));
+        Ok(CacheMount { dir: data, _lock: lock })
+    }
+
+    /// Makes the folder `data` with what `fill` puts into it, if it is not there.
+    fn make<E: From<StoreError>>(
+        &self,
+        dir: &Path,
+        data: &Path,
+        fill: &mut dyn FnMut(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let is_there = || fs::symlink_metadata(data).is_ok_and(|meta| meta.is_dir());
+        if is_there() {
+            return Ok(());
+        }
+        // Those who share it come here at the same time.
+        let path = dir.join("new.lock");
+        let alone = open(&path)?;
+        alone.lock().map_err(|source| StoreError::io("lock", &path, source))?;
+        if is_there() {
+            return Ok(());
+        }
+        let new = dir.join("new");
+        remove_all(&new).map_err(|source| StoreError::io("remove", &new, source))?;
+        make_dir(&new, 0o755)?;
+        fill(&new)?;
+        fs::rename(&new, data).map_err(|source| StoreError::io("rename", &new, source))?;
+        Ok(())
+    }
+
+    /// Returns what there is, by id.
+    pub fn list(&self) -> Vec<CacheInfo> {
+        let mut found = Vec::new();
+        for realm in folders(&self.root) {
+            for dir in folders(&realm) {
+                let label = dir.join("id.json");
+                let Some(Label { id }) = super::stamp::read_json::<Label>(&label) else { continue };
+                let used = fs::metadata(&label).and_then(|meta| meta.modified()).ok();
+                let used = used.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+                let name = realm.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                found.push(CacheInfo {
+                    id,
+                    realm: name,
+                    bytes: super::gc::disk_usage(&dir),
+                    used: used.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+                    busy: locks(&dir).is_none(),
+                    dir,
+                });
+            }
+        }
+        found.sort_by(|a, b| (&a.id, &a.realm).cmp(&(&b.id, &b.realm)));
+        found
+    }
+
+    /// Removes the cache mount `info` with all its folders. Returns false where somebody uses it: then it stays.
+    ///
+    /// # Errors
+    /// [`StoreError`] where a file cannot be removed: outside of the user namespace in which it was made.
+    pub fn remove(&self, info: &CacheInfo) -> Result<bool, StoreError> {
+        let Some(_locks) = locks(&info.dir) else { return Ok(false) };
+        // Half of a cache must not be taken for one.
+        let _ = fs::remove_file(info.dir.join("id.json"));
+        for path in fs::read_dir(&info.dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "lock") {
+                remove_all(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+            }
+        }
+        remove_all(&info.dir).map_err(|source| StoreError::io("remove", &info.dir, source))?;
+        Ok(true)
+    }
+}
+
+/// Takes all locks of a cache mount; `None` where somebody has one.
+fn locks(dir: &Path) -> Option<Vec<File>> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let paths = entries.filter(|path| path.extension().is_some_and(|extension| extension == "lock"));
+    paths.map(|path| File::open(path).ok().filter(|file| file.try_lock().is_ok())).collect()
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+/// A setuid program in a cache belongs to the user on disk: nobody else may come at it.
+fn private(dir: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|source| StoreError::io("chmod", dir, source))
+}
+
+fn same(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let name = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if name(a.clone()) == name(b.clone()))
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    match options.open(path) {
+        // The folder was removed this moment.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| options.open(path))
+            .map_err(|source| StoreError::io("open", path, source)),
+        other => other.map_err(|source| StoreError::io("open", path, source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(mounts: &CacheMounts, id: &str, claim: Claim) -> Result<CacheMount, StoreError> {
+        let mut busy = || Err(StoreError::Busy { path: "busy".into() });
+        let mut fill = |dir: &Path| {
+            fs::write(dir.join("first"), "").expect("a file");
+            Ok(())
+        };
+        mounts.take(("realm", id), claim, &mut fill, &mut busy)
+    }
+
+    #[test]
+    fn who_shares_waits_for_nobody_who_locks_waits_and_who_wants_one_gets_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        let first = take(&mounts, "a", Claim::Shared).unwrap();
+        assert!(first.dir().join("first").is_file());
+        fs::write(first.dir().join("kept"), "").unwrap();
+        let second = take(&mounts, "a", Claim::Shared).unwrap();
+        assert!(second.dir().join("kept").is_file());
+        assert!(take(&mounts, "a", Claim::Alone).is_err());
+        let own = take(&mounts, "a", Claim::Own).unwrap();
+        assert!(!own.dir().join("kept").exists() && own.dir().join("first").is_file());
+        assert!(take(&mounts, "../../a", Claim::Alone).unwrap().dir().starts_with(dir.path()));
+        let busy: Vec<_> = mounts.list().into_iter().map(|info| (info.id, info.busy)).collect();
+        assert_eq!(busy, [("../../a".to_owned(), false), ("a".to_owned(), true)]);
+        assert!(!mounts.remove(&mounts.list()[1]).unwrap());
+        drop((first, second, own));
+        take(&mounts, "a", Claim::Alone).unwrap();
+        assert!(mounts.remove(&mounts.list()[1]).unwrap());
+        assert!(!take(&mounts, "a", Claim::Shared).unwrap().dir().join("kept").exists());
+    }
+}

@@ -1,0 +1,202 @@
+//! `RUN --mount=type=secret` and `type=ssh`: who sees a secret, and where it must never be.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use support::environment::{Environment, Visit, can_be_made};
+use support::{Project, User, base, set_mode};
+
+const SECRET: &str = "correct-horse-battery";
+
+fn users() -> [(&'static str, User); 2] {
+    let users = [("full map", User::new()), ("single id", User::without_subids())];
+    for (_, user) in &users {
+        user.pull(&base::busybox());
+    }
+    users
+}
+
+/// Whether `bytes` are anywhere below `dir`, in a file or its name.
+fn is_below(dir: &Path, bytes: &[u8]) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        let has = |text: &[u8]| text.windows(bytes.len()).any(|window| window == bytes);
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => is_below(&path, bytes),
+            Ok(kind) if kind.is_file() => fs::read(&path).is_ok_and(|text| has(&text)),
+            _ => false,
+        }
+    })
+}
+
+// Rule 39.
+#[test]
+fn a_secret_is_a_file_or_a_variable_for_one_step() {
+    for (mode, user) in users() {
+        let project = Project::of(&user).file("outside/token", SECRET).arg("--timestamp=1700000000").dockerfile(
+            "
+            FROM busybox
+            RUN --mount=type=secret,id=token test \"$(cat /run/secrets/token | wc -c)\" = 21 && \
+                stat -c '%a %u:%g' /run/secrets/token >/stat && ! echo x 2>/dev/null >/run/secrets/token
+            RUN --mount=type=secret,id=token,target=/etc/app/key,mode=0440,uid=33,gid=33 stat -c '%a %u:%g' /etc/app/key >/owner && \
+                su -s /bin/sh www-data -c 'test -r /etc/app/key'
+            RUN --mount=type=secret,id=token,env=TOKEN test ${#TOKEN} = 21 && ! test -e /run/secrets
+            RUN --mount=type=secret,id=token,env=TOKEN,target=/key test \"$TOKEN\" = \"$(cat /key)\"
+            RUN --mount=type=secret,id=variable sh -c 'test \"$(cat /run/secrets/variable)\" = of-here' && echo yes >/variable
+            RUN --mount=type=secret,id=absent ! test -e /run/secrets/absent && ! test -e /run/secrets
+            RUN test -z \"$TOKEN\" && ! test -e /run/secrets && ! test -e /key && ! test -e /etc/app
+            ",
+        );
+        let secret = format!("--secret=id=token,src={}", project.path("outside/token").display());
+        let project = project.arg(&secret).arg("--secret=id=variable,env=OF_HERE");
+        let built = project.built(project.call().env("OF_HERE", "of-here").run());
+        assert!(!built.stdout.contains(SECRET) && !built.stderr.contains(SECRET), "{mode}");
+        let image = built.succeeds();
+        image.has_file("stat", "400 0:0\n").has_file("owner", "440 33:33\n").has_file("variable", "yes\n");
+        assert!(!image.document().to_string().contains(SECRET));
+        assert!(!is_below(&user.store(), SECRET.as_bytes()), "{mode}");
+    }
+}
+
+#[test]
+fn a_secret_counts_in_no_key_and_a_required_one_must_be_there() {
+    let user = User::with_busybox();
+    let project = |more: &str| {
+        Project::of(&user)
+            .dockerfile(&format!("FROM busybox\nRUN --mount=type=secret,id=t{more} cat /run/secrets/t || true"))
+    };
+    let with =
+        |project: Project, value: &str| project.built(project.call().arg("--secret=id=t,env=T").env("T", value).run());
+    with(project(""), "first-value").cached(0).succeeds();
+    with(project(""), "other-value").cached(1).succeeds();
+    project("").build().cached(1).succeeds();
+    let failed = project(",required").build().fails(2);
+    failed
+        .stderr_has("the secret \"t\" is required, and was not given")
+        .stderr_has("Dockerfile:2")
+        .stderr_has("--secret id=t,src=FILE");
+    with(project(",required"), "value").succeeds();
+}
+
+#[test]
+fn what_a_step_writes_of_a_secret_is_masked_also_when_it_fails() {
+    let project = Project::new().file("key", "-----BEGIN KEY-----\nabcdefghijkl\n-----END KEY-----\n").dockerfile(
+        "
+        FROM busybox
+        RUN --mount=type=secret,id=t,env=T --mount=type=secret,id=key \
+            echo \"it is $T!\"; cat /run/secrets/key; printf %s \"$T\" | sed 's/./&\\n/12' | tr -d '\\n'; echo short >&2; exit 3
+        ",
+    );
+    let key = format!("--secret=id=key,src={}", project.path("key").display());
+    let outcome = project.call().arg("--secret=id=t,env=T").arg(key).env("T", SECRET).run();
+    let failed = outcome.fails(1).stderr_has("it is ***!").stderr_has("short");
+    failed.stderr_has_no(SECRET).stderr_has_no("abcdefghijkl").stderr_has("the last lines that it wrote");
+}
+
+#[test]
+fn flags_that_make_no_sense_are_refused_before_anything_is_done() {
+    let project =
+        Project::new().file("f", "x").file("long", vec![b'x'; 600 << 10]).dockerfile("FROM busybox\nRUN true");
+    let refused = |flag: String, code: i32, words: &str| {
+        let failed = project.call().arg(flag).run().fails(code);
+        failed.stderr_has(words).stderr_has_no("RUN true");
+    };
+    refused("--secret=id=t,env=NOT_SET_HERE".into(), 2, "the variable NOT_SET_HERE, which is not set");
+    refused("--secret=id=t,src=/not/there".into(), 5, "cannot read the secret in /not/there");
+    refused(format!("--secret=id=t,src={}", project.path("long").display()), 2, "has more than 500 KiB");
+    refused("--ssh=default".into(), 2, "SSH_AUTH_SOCK is not set");
+    refused(format!("--ssh=default={}", project.path("f").display()), 2, "ssh-agent");
+}
+
+#[test]
+fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
+    for (mode, user) in users() {
+        user.pull(&base::debian());
+        let dir = user.new_dir();
+        let socket = dir.join("agent");
+        let listener = UnixListener::bind(&socket).unwrap();
+        set_mode(&socket, 0o777);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut said = [0; 5];
+                if stream.read_exact(&mut said).is_ok() {
+                    let _ = stream.write_all(b"agent says hello\n");
+                }
+            }
+        });
+        let project = Project::of(&user).dockerfile(
+            "
+            FROM debian:bookworm-slim
+            RUN --mount=type=ssh,required echo $SSH_AUTH_SOCK >/where && stat -c '%F %a %u' $SSH_AUTH_SOCK >>/where && \
+                perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; print $s \"ping\\n\"; $s->flush; print <$s>' >/said
+            RUN --mount=type=ssh,target=/agent,mode=0666,uid=33 stat -c '%a %u' /agent >/stat; test $SSH_AUTH_SOCK = /agent
+            RUN --mount=type=ssh,id=other test -z \"$SSH_AUTH_SOCK\"
+            RUN test -z \"$SSH_AUTH_SOCK\" && ! test -e /run/buildkit && ! test -e /agent
+            ",
+        );
+        let built =
+            project.built(project.call().arg("--ssh=default").env("SSH_AUTH_SOCK", socket.to_str().unwrap()).run());
+        let image = built.succeeds();
+        image.has_file("where", "/run/buildkit/ssh_agent.0\nsocket 600 0\n").has_file("stat", "666 33\n");
+        assert_eq!(image.text("said"), "agent says hello\n", "{mode}");
+    }
+}
+
+/// In a chroot nothing can be mounted: secrets are files for the time of the step.
+#[test]
+fn secrets_and_mounts_work_in_a_chroot_and_make_the_same_image() {
+    if !can_be_made() {
+        return;
+    }
+    let context = tempfile::tempdir_in("/var/tmp").expect("a folder on the disk");
+    set_mode(context.path(), 0o755);
+    fs::create_dir(context.path().join("src")).unwrap();
+    fs::write(context.path().join("src/f"), "bound").unwrap();
+    fs::write(
+        context.path().join("Dockerfile"),
+        support::dedent(
+            "
+            FROM busybox AS first
+            RUN mkdir -p /out && echo stage >/out/f && chown 5:6 /out/f
+            FROM busybox
+            RUN --mount=type=secret,id=t,mode=0440,uid=33,gid=33 stat -c '%a %u:%g' /run/secrets/t >/stat && test \"$(cut -d- -f1 /run/secrets/t)\" = canary
+            RUN --mount=type=secret,id=t,env=T test \"${T%-*}\" = canary && ! test -e /run/secrets
+            RUN --mount=source=src,target=/mnt/src,rw cat /mnt/src/f >/bound && echo x >/mnt/src/f
+            RUN --mount=source=src,target=/mnt/src test \"$(cat /mnt/src/f)\" = bound
+            RUN --mount=from=first,source=/out,target=/out cp -a /out/f /stage
+            RUN --mount=type=cache,target=/root/.cache/x,uid=7 --mount=type=tmpfs,target=/t stat -c %u /root/.cache/x >/cache && echo kept >/root/.cache/x/f && touch /t/f
+            RUN --mount=type=cache,target=/root/.cache/x --mount=type=cache,target=/root/.cache/x/y,id=y cat /root/.cache/x/f >/kept && touch /root/.cache/x/y/z
+            RUN --mount=type=cache,target=/other,id=y ls /other >/listed && rm -rf /other/* && ! test -e /root/.cache && ! test -e /mnt
+            RUN <<EOF
+            #!/bin/sh
+            echo \"$0\" >/script
+            EOF
+            RUN ! test -e /dev/pipes && ! test -e /run
+            "
+        ),
+    )
+    .unwrap();
+    let mut first: Option<String> = None;
+    for name in ["host-subuid", "k8s-root-unconfined", "docker-default", "k8s-hostusers-false"] {
+        let visit = Visit::with_busybox(context.path())
+            .call("pull", "coracle pull oci:/base")
+            .call("build", "env T=canary-value coracle build --secret id=t,env=T --progress plain /context")
+            .call("network", "sh -c 'mkdir n; printf \"FROM busybox\\nRUN --network=none true\\n\" >n/Dockerfile; coracle build --progress plain n'")
+            .call("left", "grep -r canary-value /work/store");
+        let found = Environment::named(name).visit(&visit);
+        let digest = found["build"].digest().unwrap_or_else(|error| panic!("{name}: {error}")).to_owned();
+        assert_eq!(digest, *first.get_or_insert(digest.clone()), "{name}");
+        assert!(found["left"].status != 0, "{name}: {}", found["left"]);
+        if matches!(name, "docker-default" | "k8s-hostusers-false") {
+            assert_eq!(found["network"].status, 6, "{name}: {}", found["network"]);
+            assert!(found["network"].stderr.contains("unshare(CLONE_NEWNET)"), "{}", found["network"]);
+        } else {
+            assert_eq!(found["network"].status, 0, "{name}: {}", found["network"]);
+        }
+    }
+}
