@@ -57,6 +57,10 @@ fn unpack_all(
     missing: &[usize],
     control: &Control,
 ) -> Result<Vec<Unpacked>, BuildError> {
+    if missing.is_empty() {
+        // As for nearly every step.
+        return Ok(Vec::new());
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
     let results: Vec<Mutex<Option<Result<Unpacked, BuildError>>>> = missing.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
