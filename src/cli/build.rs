@@ -2,33 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
-use super::classify::{BuildProblem, FileLost, not_created};
+use super::classify::{FileLost, not_created};
 use super::progress::Progress;
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
-use super::request::{BuildRequest, DockerfileFrom};
+use super::request::BuildRequest;
+use super::sources::{self, Sources};
 use super::{given, names, print, work};
 use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation};
-use crate::context::{Context, ContextOptions};
+use crate::context::Context;
 use crate::dockerfile;
+use crate::fetch::{Credentials, GitDir};
+use crate::net::Cancel;
 use crate::output::{self, Location};
-use crate::plan::{BaseImage, Graph, GraphOptions, Op, Plan};
+use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
 use crate::store::{Image, RemoteSteps, Store, View};
 
 use super::args::PullPolicy;
 use super::outputs;
-
-/// Bytes of a Dockerfile on standard input at the most.
-const MAX_DOCKERFILE: u64 = 16 << 20;
 
 /// Builds the image and writes it wherever it was asked for.
 pub(super) fn build(request: &BuildRequest) -> Result<ExitCode, Failure> {
@@ -46,7 +46,21 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     outputs::check_folders(request)?;
     given::check_folders(&request.given)?;
     let given = given::given(&request.given)?;
-    let (path, source) = read_dockerfile(request)?;
+    let store = Store::open(&request.root)?;
+    let control = Arc::new(Control::new());
+    let cancel = Cancel::new({
+        let control = Arc::clone(&control);
+        move || control.cancelled()
+    });
+    let fetcher = sources::fetcher(&request.sources, &store, Credentials::default(), cancel);
+    let sources = Sources {
+        request: &request.sources,
+        store: &store,
+        fetcher: &fetcher,
+        git_dir: keeps_git_dir(request),
+        sink: progress.as_ref(),
+    };
+    let (main, source) = sources.main()?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
     warn(progress, &source, &file.warnings);
@@ -56,7 +70,6 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         ..GraphOptions::default()
     };
     let graph = Graph::new(&file, options).map_err(&failed)?;
-    let store = Store::open(&request.root)?;
     let bases = bases(request, &graph, &store, &source, progress)?;
     let known: BTreeMap<String, BaseImage> =
         bases.iter().map(|(name, image)| (name.clone(), BaseImage { config: image.config.clone() })).collect();
@@ -64,11 +77,16 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     warn(progress, &source, &warnings);
     label(&mut plan, &request.labels);
     announce(&plan, &source, progress.as_ref());
-    let context = context(request, &plan, path.as_deref(), &store)?;
+    let (context, _keeper) = match reads_context(&plan) {
+        true => {
+            let (context, keeper) = main.with_rules(&store, request.sources.ignore_file.clone())?;
+            (Some(context), Some(keeper))
+        }
+        false => (None, None),
+    };
 
     let places = CachePlaces::new(&request.cache_from);
     let remote = places.sources(&store, progress.as_ref());
-    let control = Arc::new(Control::new());
     let on_enter = work::on_enter(&control, progress);
     let actions =
         given::Actions { actions: &request.given.on_failure, sink: progress.as_ref(), control: control.as_ref() };
@@ -107,6 +125,15 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     finish(request, &store, &built, &tags, progress)
 }
 
+/// Returns whether a context from a Git repository has its folder `.git`: BuildKit's argument says so.
+fn keeps_git_dir(request: &BuildRequest) -> GitDir {
+    let argument = request.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    match argument.map(|(_, value)| value.as_str()) {
+        Some("1" | "true") => GitDir::Kept,
+        _ => GitDir::Dropped,
+    }
+}
+
 /// Names the image, and says what it is.
 fn finish(
     request: &BuildRequest,
@@ -135,27 +162,6 @@ fn finish(
     progress.emit(Event::Exported { what, digest: Some(digest.clone()) });
     progress.finish();
     if request.stdout_is_taken() { Ok(()) } else { print(&format!("{digest}\n")) }
-}
-
-fn read_dockerfile(request: &BuildRequest) -> Result<(Option<PathBuf>, Source), Failure> {
-    let file = match &request.dockerfile {
-        DockerfileFrom::Context => None,
-        DockerfileFrom::File(path) => Some(path.as_path()),
-        DockerfileFrom::Stdin => {
-            let mut text = Vec::new();
-            let lost = |source| FileLost { call: "read", path: "standard input".into(), source };
-            std::io::stdin().lock().take(MAX_DOCKERFILE + 1).read_to_end(&mut text).map_err(lost)?;
-            let text = match String::from_utf8(text) {
-                Ok(text) if text.len() as u64 <= MAX_DOCKERFILE => text,
-                Ok(_) => return Err(BuildProblem::StdinTooLong.into()),
-                Err(_) => return Err(BuildProblem::StdinNotUtf8.into()),
-            };
-            return Ok((None, Source::new("-", text)));
-        }
-    };
-    let (path, text) = Context::find_dockerfile(&request.context, file)?;
-    let shown = path.strip_prefix(&request.context).unwrap_or(&path).display().to_string();
-    Ok((Some(path), Source::new(shown, text)))
 }
 
 /// Finds the images that the Dockerfile names.
@@ -208,18 +214,14 @@ fn bases(
     Ok(bases)
 }
 
-fn context(
-    request: &BuildRequest,
-    plan: &Plan,
-    dockerfile: Option<&Path>,
-    store: &Store,
-) -> Result<Option<Context>, Failure> {
-    let needed = plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| step.op.reads_context());
-    if !needed {
-        return Ok(None);
-    }
-    let options = ContextOptions { cache_dir: Some(store.context_cache()) };
-    Ok(Some(Context::open(&request.context, dockerfile, &options)?))
+/// Returns whether the plan reads files of the context, or of one with a name.
+fn reads_context(plan: &Plan) -> bool {
+    let reads = |op: &Op| match op {
+        Op::Copy(copy) => copy.from == CopyFrom::Context,
+        Op::Run(run) => run.mounts.iter().any(|mount| mount.kind.from() == Some(&CopyFrom::Context)),
+        _ => false,
+    };
+    plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op))
 }
 
 /// Labels from the command line come last, so they count; they leave no trace in the history.

@@ -8,10 +8,14 @@ use super::request::UsageError;
 use super::template::TemplateError;
 use crate::build::{BuildError, CopyError};
 use crate::context::{Context, ContextError};
+use crate::fetch::FetchError;
+use crate::input::InputError;
 use crate::layer::LayerError;
+use crate::net::NetError;
 use crate::oci::ReferenceError;
 use crate::output::OutputError;
 use crate::store::StoreError;
+use crate::tree;
 use coracle_runtime::RuntimeError;
 
 impl Classify for UsageError {
@@ -259,6 +263,59 @@ impl Classify for ContextError {
     }
 }
 
+impl Classify for InputError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            InputError::Context(error) => error.exit_status(),
+            InputError::Store(error) => error.exit_status(),
+            InputError::Archive { source, .. } => source.exit_status(),
+            InputError::Fetch(error) => error.exit_status(),
+            InputError::NoFolder { .. } => ExitStatus::Usage,
+            InputError::Read { source, .. } if system_error(source).is_some() => ExitStatus::Store,
+            _ => ExitStatus::Input,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            InputError::Context(error) => Classify::hint(error),
+            InputError::Store(error) => error.hint(),
+            InputError::Archive { source, .. } => source.hint(),
+            InputError::Fetch(error) => Classify::hint(error),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for FetchError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            FetchError::Net(NetError::Cancelled) => ExitStatus::Interrupted,
+            FetchError::Net(NetError::BadUrl { .. }) => ExitStatus::Input,
+            FetchError::WrongDigest { .. } | FetchError::Submodule { .. } => ExitStatus::Input,
+            FetchError::NoGit { .. } => ExitStatus::Unable,
+            FetchError::Io { .. } => ExitStatus::Store,
+            _ => ExitStatus::Network,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            FetchError::NoGit { .. } => Some("install git, or use an archive of the repository".into()),
+            FetchError::Io { source, .. } => store_hint(source),
+            FetchError::NoReference { .. } => Some("`git ls-remote` lists the branches and tags that there are".into()),
+            FetchError::NoCommit { .. } => Some("name a branch or a tag that leads to it".into()),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for tree::Error {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Failed
+    }
+}
+
 impl Classify for ReferenceError {
     fn exit_status(&self) -> ExitStatus {
         ExitStatus::Usage
@@ -373,6 +430,20 @@ pub enum BuildProblem {
     NotEmpty {
         /// The folder.
         dir: PathBuf,
+    },
+    /// The context is a Dockerfile, and another one is named.
+    #[error("the context {context} is a Dockerfile, and --file names another one")]
+    TwoDockerfiles {
+        /// The context.
+        context: String,
+    },
+    /// A context with a name is no files.
+    #[error("the context {name:?}: {place} is a text, neither a folder nor an archive")]
+    NoFiles {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        place: String,
     },
     /// An image says nothing about what to run.
     #[error("image {image:?} has neither ENTRYPOINT nor CMD")]

@@ -15,6 +15,7 @@ pub mod template;
 pub mod text;
 
 mod build;
+mod context_ls;
 mod copy;
 mod doctor;
 mod given;
@@ -28,6 +29,7 @@ mod pull;
 mod push;
 mod remote_cache;
 mod run;
+mod sources;
 mod version;
 mod work;
 
@@ -112,6 +114,7 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Rmi(request) => images::rmi(&request),
         Request::Prune(request) => prune::prune(&request),
         Request::Df(request) => prune::df(&request),
+        Request::ContextLs(request) => context_ls::context_ls(&request),
         Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),
         Request::Doctor(request) => doctor::doctor(&request),
     }

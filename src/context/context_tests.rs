@@ -316,7 +316,7 @@ fn a_file_that_grew_since_it_was_shown_is_an_error() {
 }
 
 fn cached(dir: &Path, cache: &Path) -> Context {
-    let options = ContextOptions { cache_dir: Some(cache.to_path_buf()) };
+    let options = ContextOptions { cache_dir: Some(cache.to_path_buf()), ..ContextOptions::default() };
     Context::open(dir, None, &options).expect("opened")
 }
 
@@ -341,7 +341,7 @@ fn a_settled_file_is_not_read_again_and_a_touched_one_has_the_same_digest() {
     assert_eq!(digest(), [sha256("one")]);
     // Put a lie into the cache: where it is believed, the file was not read.
     let record = fs::read_dir(cache.path()).expect("listed").next().expect("saved").expect("listed").path();
-    let stat = open(dir.path()).dir.stat(&path("a")).expect("looked").expect("there");
+    let stat = HostDir::open(dir.path()).expect("opened").stat(&path("a")).expect("looked").expect("there");
     let mut lie = StatCache::default();
     lie.insert(stat.key, sha256("lie"), SystemTime::now());
     lie.save(&record).expect("saved");

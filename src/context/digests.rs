@@ -12,6 +12,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::files::Files;
 use super::host_dir::{HostDir, Stat, fail, stat_fd, stat_in};
 use super::{Context, FileKey, StatCache, changed, lock};
 use crate::tree::{self, FileDigest, TreePath};
@@ -54,9 +55,19 @@ impl DigestStore {
 
 /// Returns the digests of `paths`, in their order.
 pub(super) fn digests(context: &Context, paths: &[TreePath]) -> Result<Vec<FileDigest>, tree::Error> {
+    let dir = match &context.files {
+        Files::Host(dir) => dir,
+        Files::Known(known) => {
+            let digest = |path| match context.rules.is_ignored(path) {
+                true => Err(fail("open", path, Errno::NOENT)),
+                false => known.digest(path),
+            };
+            return paths.iter().map(digest).collect();
+        }
+    };
     let mut digests = vec![None; paths.len()];
-    let unknown = known(context, paths, &mut digests)?;
-    let hashed = hash_all(context, paths, &unknown)?;
+    let unknown = known(context, dir, paths, &mut digests)?;
+    let hashed = hash_all(context, dir, paths, &unknown)?;
     let mut cache = lock(&context.digests.cache);
     for (at, file) in unknown.into_iter().zip(hashed) {
         digests[at] = Some(file.digest);
@@ -72,7 +83,12 @@ pub(super) fn digests(context: &Context, paths: &[TreePath]) -> Result<Vec<FileD
 }
 
 /// Fills in the digests that are known. Returns which are not.
-fn known(context: &Context, paths: &[TreePath], digests: &mut [Option<FileDigest>]) -> Result<Vec<usize>, tree::Error> {
+fn known(
+    context: &Context,
+    host: &HostDir,
+    paths: &[TreePath],
+    digests: &mut [Option<FileDigest>],
+) -> Result<Vec<usize>, tree::Error> {
     // By folder: each is opened once, or a few times where it is large.
     let mut folders: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
     for (at, path) in paths.iter().enumerate() {
@@ -82,7 +98,7 @@ fn known(context: &Context, paths: &[TreePath], digests: &mut [Option<FileDigest
     let pieces: Vec<&[usize]> = folders.values().flat_map(|files| files.chunks(PIECE)).collect();
     // A thread is worth it for many files only.
     let threads = threads().min(paths.len() / PIECE + 1);
-    let found = each(threads, pieces.len(), || |turn| known_in_folder(context, paths, pieces[turn]))?;
+    let found = each(threads, pieces.len(), || |turn| known_in_folder(context, host, paths, pieces[turn]))?;
     let mut unknown = Vec::new();
     for (piece, found) in pieces.into_iter().zip(found) {
         for (&at, digest) in piece.iter().zip(found) {
@@ -98,13 +114,14 @@ fn known(context: &Context, paths: &[TreePath], digests: &mut [Option<FileDigest
 /// Returns the digests of the files `which` of `paths`, all in one folder; `None` for those that must be read.
 fn known_in_folder(
     context: &Context,
+    host: &HostDir,
     paths: &[TreePath],
     which: &[usize],
 ) -> Result<Vec<Option<FileDigest>>, tree::Error> {
     let Some(first) = which.first().map(|&at| &paths[at]) else { return Ok(Vec::new()) };
     let folder = first.parent().unwrap_or_default();
     let parent = context.rules.matches_of(&folder);
-    let dir = context.dir.open_dir(&folder, OFlags::PATH).map_err(|errno| fail("open", first, errno))?;
+    let dir = host.open_dir(&folder, OFlags::PATH).map_err(|errno| fail("open", first, errno))?;
     let mut stats = Vec::with_capacity(which.len());
     for path in which.iter().map(|&at| &paths[at]) {
         if context.rules.is_ignored_in(&parent, path) {
@@ -130,10 +147,15 @@ fn known_in_folder(
 }
 
 /// Reads the files `which` of `paths`, on as many threads as there are cores.
-fn hash_all(context: &Context, paths: &[TreePath], which: &[usize]) -> Result<Vec<Hashed>, tree::Error> {
+fn hash_all(
+    context: &Context,
+    host: &HostDir,
+    paths: &[TreePath],
+    which: &[usize],
+) -> Result<Vec<Hashed>, tree::Error> {
     each(threads(), which.len(), || {
         let mut buffer = vec![0; CHUNK];
-        move |turn| hash(context, &paths[which[turn]], &mut buffer)
+        move |turn| hash(context, host, &paths[which[turn]], &mut buffer)
     })
 }
 
@@ -177,9 +199,9 @@ fn each<T: Send, W: FnMut(usize) -> Result<T, tree::Error>>(
     all.into_iter().map(|(_, result)| result).collect()
 }
 
-fn hash(context: &Context, path: &TreePath, buffer: &mut [u8]) -> Result<Hashed, tree::Error> {
+fn hash(context: &Context, host: &HostDir, path: &TreePath, buffer: &mut [u8]) -> Result<Hashed, tree::Error> {
     let read_at = SystemTime::now();
-    let (file, before) = context.dir.open_file(path)?;
+    let (file, before) = host.open_file(path)?;
     if lock(&context.shown).get(path).is_some_and(|&size| size != before.key.size) {
         return Err(changed(path));
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use super::files::Files;
 use super::host_dir::word;
 use super::{Context, ContextError, IgnoreRules};
 use crate::tree::{self, TreePath};
@@ -37,7 +38,7 @@ pub(super) fn dockerfile(context: &Context, file: Option<&Path>) -> Result<(Path
         None => ["Containerfile", "Dockerfile"]
             .iter()
             .find_map(|name| {
-                let path = context.path.join(name);
+                let path = context.named(name);
                 read_inside(context, name.as_bytes(), &path, DOCKERFILE).map(|read| Some((path, read?))).transpose()
             })
             .transpose()?
@@ -55,21 +56,35 @@ pub(super) fn ignore_rules(
     dockerfile: Option<&Path>,
 ) -> Result<Option<(PathBuf, IgnoreRules)>, ContextError> {
     let mut found = None;
-    if let Some(dockerfile) = dockerfile {
+    for suffix in [".containerignore", ".dockerignore"] {
+        let Some(dockerfile) = dockerfile.filter(|_| found.is_none()) else { continue };
         let mut name = dockerfile.as_os_str().to_owned();
-        name.push(".dockerignore");
+        name.push(suffix);
         let path = PathBuf::from(name);
         found = read_anywhere(context, &path, IGNORE_FILE, LastLink::Refuse)?.map(|bytes| (path, bytes));
     }
     for name in [".containerignore", ".dockerignore"] {
         if found.is_none() {
-            let path = context.path.join(name);
+            let path = context.named(name);
             found = read_inside(context, name.as_bytes(), &path, IGNORE_FILE)?.map(|bytes| (path, bytes));
         }
     }
-    let Some((path, bytes)) = found else { return Ok(None) };
-    match IgnoreRules::parse(&String::from_utf8_lossy(&bytes)) {
-        Ok(rules) => Ok(Some((path, rules))),
+    found.map(|(path, bytes)| parsed(path, &bytes)).transpose()
+}
+
+/// Returns the rules in the file `path` of the host, which the user named.
+pub(super) fn named_rules(context: &Context, path: &Path) -> Result<(PathBuf, IgnoreRules), ContextError> {
+    let bytes = match &context.files {
+        Files::Host(_) => read_anywhere(context, path, IGNORE_FILE, LastLink::Follow)?,
+        Files::Known(_) => read_outside(path, IGNORE_FILE, LastLink::Follow)?,
+    };
+    let missing = || ContextError::Read { path: path.to_path_buf(), source: Errno::NOENT.into() };
+    parsed(path.to_path_buf(), &bytes.ok_or_else(missing)?)
+}
+
+fn parsed(path: PathBuf, bytes: &[u8]) -> Result<(PathBuf, IgnoreRules), ContextError> {
+    match IgnoreRules::parse(&String::from_utf8_lossy(bytes)) {
+        Ok(rules) => Ok((path, rules)),
         Err(source) => Err(ContextError::Ignore { path, source }),
     }
 }
@@ -77,13 +92,21 @@ pub(super) fn ignore_rules(
 /// Reads `path` of the host; `None` where nothing is. A path that leads into the context is read inside of it, so that
 /// a link there cannot show a file of the host.
 fn read_anywhere(context: &Context, path: &Path, limit: u64, last: LastLink) -> Result<Option<Vec<u8>>, ContextError> {
-    let fail = |source| ContextError::Read { path: path.to_path_buf(), source };
+    if let Files::Known(_) = context.files {
+        return read_inside(context, path.as_os_str().as_bytes(), path, limit);
+    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let (Ok(parent), Ok(root), Some(name)) = (parent.canonicalize(), context.path.canonicalize(), path.file_name())
         && let Ok(inside) = parent.strip_prefix(&root)
     {
         return read_inside(context, inside.join(name).as_os_str().as_bytes(), path, limit);
     }
+    read_outside(path, limit, last)
+}
+
+/// Reads `path` of the host, wherever it is; `None` where nothing is.
+fn read_outside(path: &Path, limit: u64, last: LastLink) -> Result<Option<Vec<u8>>, ContextError> {
+    let fail = |source| ContextError::Read { path: path.to_path_buf(), source };
     let stat = match last {
         LastLink::Follow => path.metadata(),
         LastLink::Refuse => path.symlink_metadata(),
@@ -114,8 +137,8 @@ fn read_anywhere(context: &Context, path: &Path, limit: u64, last: LastLink) -> 
 fn read_inside(context: &Context, inside: &[u8], path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ContextError> {
     // The rules do not count here: what finds files has not read them yet, or need not obey them.
     let place = tree::resolve(&Unfiltered(context), inside)?.path;
-    let stat = match context.dir.stat(&place)? {
-        Some(stat) => stat,
+    let found = match context.files.file_type(&place)? {
+        Some(found) => found,
         // A link that leads nowhere is an error, not the same as no file.
         None if tree::resolve_parent(&Unfiltered(context), inside)?.node.is_some() => {
             return Err(ContextError::NotAFile {
@@ -125,10 +148,10 @@ fn read_inside(context: &Context, inside: &[u8], path: &Path, limit: u64) -> Res
         }
         None => return Ok(None),
     };
-    if stat.file_type != FileType::RegularFile {
-        return Err(ContextError::NotAFile { path: path.to_path_buf(), found: word(stat.file_type) });
+    if found != FileType::RegularFile {
+        return Err(ContextError::NotAFile { path: path.to_path_buf(), found: word(found) });
     }
-    let (file, _) = context.dir.open_file(&place)?;
+    let file = context.files.open_file(&place)?;
     read(File::from(file), path, limit).map(Some)
 }
 
@@ -163,7 +186,7 @@ struct Unfiltered<'a>(&'a Context);
 
 impl tree::Tree for Unfiltered<'_> {
     fn lookup(&self, path: &TreePath) -> Result<Option<tree::Node>, tree::Error> {
-        self.0.dir.node(path)
+        self.0.files.node(path)
     }
 
     fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, tree::Node)>, tree::Error> {

@@ -5,18 +5,23 @@
 
 mod digests;
 mod error;
+mod files;
 mod find;
+mod gathered;
 mod glob;
 mod host_dir;
 mod ignore;
 mod pattern;
 mod stat_cache;
+mod survey;
 
 pub use error::ContextError;
+pub use gathered::Gathered;
 pub use glob::Glob;
 pub use ignore::{IgnoreError, IgnoreRules};
 pub use pattern::PatternError;
 pub use stat_cache::{FileKey, StatCache};
+pub use survey::{LeftOut, Survey, Surveyed};
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,20 +29,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FileType, MemfdFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::tree::{self, FileDigest, Kind, Node, Tree, TreePath};
 use digests::DigestStore;
+use files::Files;
+use gathered::Known;
 use host_dir::{HostDir, fail};
 
-/// A build context: a folder of the host as COPY sees it.
+/// A build context: a folder of the host, or what was gathered from elsewhere, as COPY sees it.
 ///
 /// Files that the ignore file leaves out are not there. All others belong to root, have whole seconds as their time and
 /// no extended attributes; a socket is an empty file.
 #[derive(Debug)]
 pub struct Context {
-    dir: HostDir,
+    files: Files,
     path: PathBuf,
     rules: IgnoreRules,
     ignore_file: Option<PathBuf>,
@@ -54,6 +61,8 @@ pub struct ContextOptions {
     /// The folder that keeps the digests of files between builds; it is made where it is missing. `None`: they are
     /// computed anew in each build.
     pub cache_dir: Option<PathBuf>,
+    /// The ignore file, on the host. `None`: the one that belongs to the Dockerfile or to the context, if there is one.
+    pub ignore_file: Option<PathBuf>,
 }
 
 /// Why a path is not in the context.
@@ -68,24 +77,54 @@ pub struct Ignored<'a> {
 }
 
 impl Context {
-    /// Opens the folder `dir` as a context, with the rules of its ignore file: `<dockerfile>.dockerignore` where that is
-    /// there, else `.containerignore` or `.dockerignore` in `dir`. They are not merged.
-    ///
-    /// `dockerfile` is a path as [`find_dockerfile`](Self::find_dockerfile) returns it; `None` where the Dockerfile is not
-    /// a file.
+    /// Opens the folder `dir` as a context with the rules of its ignore file: [`of_folder`](Self::of_folder) and
+    /// [`with_rules`](Self::with_rules).
     ///
     /// # Errors
     /// [`ContextError`] where the folder cannot be opened, or the ignore file cannot be read or has a bad rule.
     pub fn open(dir: &Path, dockerfile: Option<&Path>, options: &ContextOptions) -> Result<Self, ContextError> {
-        let mut context = Context::plain(dir)?;
-        if let Some((file, rules)) = find::ignore_rules(&context, dockerfile)? {
-            context.rules = rules;
-            context.ignore_file = Some(file);
+        Context::of_folder(dir)?.with_rules(dockerfile, options)
+    }
+
+    /// Returns the folder `dir` as a context without rules.
+    ///
+    /// # Errors
+    /// [`ContextError::Open`].
+    pub fn of_folder(dir: &Path) -> Result<Self, ContextError> {
+        let open = HostDir::open(dir).map_err(|source| ContextError::Open { path: dir.to_path_buf(), source })?;
+        Ok(Context::plain(Files::Host(open), dir.to_path_buf()))
+    }
+
+    /// Returns what was gathered as a context without rules. `name` is what the user calls it.
+    ///
+    /// # Errors
+    /// [`ContextError::Open`].
+    pub fn of_gathered(gathered: Gathered, name: impl Into<PathBuf>) -> Result<Self, ContextError> {
+        Ok(Context::plain(Files::Known(Known::new(gathered)?), name.into()))
+    }
+
+    /// Returns this context with the rules of its ignore file: the one that `options` names, else
+    /// `<dockerfile>.containerignore` or `<dockerfile>.dockerignore` where one is there, else `.containerignore` or
+    /// `.dockerignore` in the context. They are not merged.
+    ///
+    /// `dockerfile` is a path as [`dockerfile`](Self::dockerfile) returns it; `None` where the Dockerfile is not a file, or
+    /// belongs to another context.
+    ///
+    /// # Errors
+    /// [`ContextError`] where the ignore file cannot be read or has a bad rule.
+    pub fn with_rules(mut self, dockerfile: Option<&Path>, options: &ContextOptions) -> Result<Self, ContextError> {
+        let found = match &options.ignore_file {
+            Some(file) => Some(find::named_rules(&self, file)?),
+            None => find::ignore_rules(&self, dockerfile)?,
+        };
+        if let Some((file, rules)) = found {
+            self.rules = rules;
+            self.ignore_file = Some(file);
         }
-        if let Some(folder) = &options.cache_dir {
-            context.digests = DigestStore::open(folder, dir, &context.dir);
+        if let (Some(folder), Files::Host(dir)) = (&options.cache_dir, &self.files) {
+            self.digests = DigestStore::open(folder, &self.path, dir);
         }
-        Ok(context)
+        Ok(self)
     }
 
     /// Returns the Dockerfile's path and text: `file` (relative to the current directory, also outside of `dir`), or
@@ -94,14 +133,31 @@ impl Context {
     /// A link inside of `dir` is followed there, not out of it.
     ///
     /// # Errors
-    /// [`ContextError`] where there is none, or it is no regular file, larger than 16 MiB or not UTF-8.
+    /// As [`dockerfile`](Self::dockerfile).
     pub fn find_dockerfile(dir: &Path, file: Option<&Path>) -> Result<(PathBuf, String), ContextError> {
-        find::dockerfile(&Context::plain(dir)?, file)
+        Context::of_folder(dir)?.dockerfile(file)
     }
 
-    /// Returns the folder, as it was given.
+    /// Returns the Dockerfile's path and text: `file`, or `Containerfile` or `Dockerfile` in the context. The ignore file has
+    /// no say in this.
+    ///
+    /// For a folder, `file` is a path of the host, also outside of it; for what was gathered, a path in there. A link inside
+    /// is followed there, not out of it.
+    ///
+    /// # Errors
+    /// [`ContextError`] where there is none, or it is no regular file, larger than 16 MiB or not UTF-8.
+    pub fn dockerfile(&self, file: Option<&Path>) -> Result<(PathBuf, String), ContextError> {
+        find::dockerfile(self, file)
+    }
+
+    /// Returns the folder, as it was given, or what the user calls what was gathered.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether this is a folder of the host.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.files, Files::Host(_))
     }
 
     /// Returns the ignore file in use.
@@ -127,18 +183,24 @@ impl Context {
         matches!(self.lookup(&path), Ok(None)).then_some(ignored)
     }
 
-    /// Opens `dir` without rules and without a memory.
-    fn plain(dir: &Path) -> Result<Self, ContextError> {
-        let open = HostDir::open(dir).map_err(|source| ContextError::Open { path: dir.to_path_buf(), source })?;
-        Ok(Context {
-            dir: open,
-            path: dir.to_path_buf(),
+    fn plain(files: Files, path: PathBuf) -> Self {
+        Context {
+            files,
+            path,
             rules: IgnoreRules::default(),
             ignore_file: None,
             shown: Mutex::default(),
             holds: Mutex::default(),
             digests: DigestStore::default(),
-        })
+        }
+    }
+
+    /// Returns the path by which the user knows the file `name` in the context's folder.
+    fn named(&self, name: &str) -> PathBuf {
+        match &self.files {
+            Files::Host(_) => self.path.join(name),
+            Files::Known(_) => name.into(),
+        }
     }
 
     /// Returns whether the directory `dir`, which the rules leave out, is there all the same because something below it
@@ -157,7 +219,7 @@ impl Context {
             }
             let parent = self.rules.matches_of(&next);
             let mut included = false;
-            let directories = self.dir.list(&next, |child, file_type| {
+            let directories = self.files.list(&next, |child, file_type| {
                 included |= !self.rules.is_ignored_in(&parent, child);
                 (!included && matches!(file_type, FileType::Directory | FileType::Unknown)).then_some(())
             })?;
@@ -188,7 +250,7 @@ impl Context {
 
 impl Tree for Context {
     fn lookup(&self, path: &TreePath) -> Result<Option<Node>, tree::Error> {
-        let Some(node) = self.dir.node(path)? else { return Ok(None) };
+        let Some(node) = self.files.node(path)? else { return Ok(None) };
         if !self.is_visible(path, node.kind.is_dir())? {
             return Ok(None);
         }
@@ -203,7 +265,7 @@ impl Tree for Context {
             return Err(fail("read directory", path, Errno::NOENT));
         }
         let parent = self.rules.matches_of(path);
-        let listed = self.dir.list(path, |child, file_type| {
+        let listed = self.files.list(path, |child, file_type| {
             let ignored = self.rules.is_ignored_in(&parent, child);
             let may_hold = || matches!(file_type, FileType::Directory | FileType::Unknown);
             (!ignored || may_hold()).then_some(ignored)
@@ -211,8 +273,7 @@ impl Tree for Context {
         let mut shown = Vec::with_capacity(listed.len());
         let mut sizes = Vec::new();
         for file in listed {
-            let (_, ignored) = file.mark;
-            if ignored && !(file.node.kind.is_dir() && self.holds_included(&file.path)?) {
+            if file.mark && !(file.node.kind.is_dir() && self.holds_included(&file.path)?) {
                 continue;
             }
             let name = file.path.name().unwrap_or_default().to_vec();
@@ -229,11 +290,7 @@ impl Tree for Context {
         if self.rules.is_ignored(path) {
             return Err(fail("open", path, Errno::NOENT));
         }
-        if self.dir.stat(path)?.is_some_and(|stat| stat.file_type == FileType::Socket) {
-            let empty = rustix::fs::memfd_create("socket", MemfdFlags::CLOEXEC);
-            return Ok(File::from(empty.map_err(|errno| fail("open", path, errno))?));
-        }
-        Ok(File::from(self.dir.open_file(path)?.0))
+        self.files.open(path)
     }
 
     fn digests(&self, paths: &[TreePath]) -> Result<Vec<FileDigest>, tree::Error> {

@@ -83,6 +83,11 @@ impl Store {
         CacheMounts::at(&self.root().join("cache").join("mounts"))
     }
 
+    /// Returns the folder for what was fetched from elsewhere. It need not exist.
+    pub fn fetch_cache(&self) -> PathBuf {
+        self.root().join("cache").join("fetched")
+    }
+
     fn cache_file(&self, key: &str) -> PathBuf {
         self.root().join("cache").join("steps").join(key.get(..2).unwrap_or("xx")).join(format!("{key}.json"))
     }

@@ -161,6 +161,12 @@ impl Call {
         self
     }
 
+    /// Gives the call a file as its standard input.
+    pub fn stdin(mut self, file: &Path) -> Self {
+        self.command.stdin(fs::File::open(file).expect("a file"));
+        self
+    }
+
     /// Makes the call in another folder than that of the project.
     pub fn within(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);

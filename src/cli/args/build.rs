@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, Timestamp};
+use super::{
+    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, SourceArgs, Timestamp,
+};
 use crate::cli::progress::Mode;
 
 /// When a base image is looked for outside of the store.
@@ -45,6 +47,13 @@ Examples:
   coracle build -t web:1 -o type=oci,dest=web.tar .         into an archive too
   coracle build --build-arg VERSION=3 --build-arg TOKEN .   TOKEN as it is set here
 
+Contexts:
+  DIR                           a folder
+  FILE                          a tar archive, compressed or not
+  -                             such an archive, or a Dockerfile alone, on standard input
+  https://HOST/FILE             the same behind a URL
+  https://HOST/REPO.git#REF:DIR a directory at a branch, tag or commit; also ssh://, git@HOST:PATH
+
 Outputs:
   type=oci,dest=FILE            an OCI archive; dest=- is standard output
   type=oci,dest=DIR,tar=false   an OCI image layout
@@ -63,9 +72,9 @@ pub struct BuildArgs {
     /// Give the image this name; can be repeated
     #[arg(short = 't', long = "tag", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub tags: Vec<String>,
-    /// Instructions [default: Containerfile or Dockerfile of CONTEXT]
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    /// What is read.
+    #[command(flatten)]
+    pub sources: SourceArgs,
     /// Build this stage [default: the last]
     #[arg(long, value_name = "STAGE", value_parser = NonEmptyStringValueParser::new())]
     pub target: Option<String>,
@@ -107,7 +116,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
     // Before the limits, which begin a part of the help of their own.
-    /// The folder that COPY copies from
+    /// What COPY copies from: a folder, or see below
     #[arg(required_unless_present = "pull")]
     pub context: Option<PathBuf>,
     /// Results of earlier builds.

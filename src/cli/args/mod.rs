@@ -9,6 +9,7 @@ mod images;
 mod limits;
 mod output;
 mod prune;
+mod sources;
 mod unbuilt;
 mod value;
 
@@ -26,8 +27,10 @@ pub use images::{
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
 pub use prune::PruneArgs;
+pub use sources::{ContextArgs, ContextLsArgs, ContextVerb, NamedArgs, SourceArgs};
 pub use value::{Assignment, Timestamp, ValueError};
 
+pub use crate::input::{ContextLocation, NamedContext, NamedLocation};
 pub use crate::layer::Compression;
 pub use crate::output::Location;
 
@@ -110,6 +113,8 @@ pub enum Verb {
     Prune(PruneArgs),
     /// Show what takes how much of the disk
     Df(JsonArgs),
+    /// Look at what a build can see
+    Context(ContextArgs),
     /// Show the version
     Version(JsonArgs),
     /// Show what this machine allows, and how to get more

@@ -114,6 +114,7 @@ Commands:
   rmi      Remove images: their names; `prune` takes what has none
   prune    Remove what no image needs
   df       Show what takes how much of the disk
+  context  Look at what a build can see
   version  Show the version
   doctor   Show what this machine allows, and how to get more
 
@@ -148,11 +149,13 @@ fn the_help_of_build() {
 Usage: coracle build [OPTIONS] CONTEXT
 
 Arguments:
-  [CONTEXT]  The folder that COPY copies from
+  [CONTEXT]  What COPY copies from: a folder, or see below
 
 Options:
   -t, --tag <NAME>                  Give the image this name; can be repeated
   -f, --file <FILE>                 Instructions [default: Containerfile or Dockerfile of CONTEXT]
+      --ignorefile <FILE>           Leave out what FILE says, in place of .dockerignore
+      --context-sub-path <DIR>      Take only this folder of CONTEXT
       --target <STAGE>              Build this stage [default: the last]
       --build-arg <NAME[=VALUE]>    Set an ARG, or hand on a variable of here; can be repeated
       --label <NAME[=VALUE]>        Add a label to the image; can be repeated
@@ -206,6 +209,13 @@ Examples:
   coracle build -f deploy/Dockerfile --target test .        one stage of another file
   coracle build -t web:1 -o type=oci,dest=web.tar .         into an archive too
   coracle build --build-arg VERSION=3 --build-arg TOKEN .   TOKEN as it is set here
+
+Contexts:
+  DIR                           a folder
+  FILE                          a tar archive, compressed or not
+  -                             such an archive, or a Dockerfile alone, on standard input
+  https://HOST/FILE             the same behind a URL
+  https://HOST/REPO.git#REF:DIR a directory at a branch, tag or commit; also ssh://, git@HOST:PATH
 
 Outputs:
   type=oci,dest=FILE            an OCI archive; dest=- is standard output

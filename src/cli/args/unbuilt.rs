@@ -16,7 +16,7 @@ const UNBUILT: &[(&str, &str)] = &[
          --call --cert-dir --cgroup-parent --cgroupns --check \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --creds \
          --cw --debug -D --decryption-key --device --env --force-rm --format --from \
-         --group-add --hooks-dir --http-proxy --identity-label --ignorefile --iidfile-raw --inherit-annotations \
+         --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \
          --os-version --pid --platform --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \

@@ -1,10 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
-use super::UsageError;
 use super::around::GivenRequest;
+use super::{SourcesRequest, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use crate::cli::args::{
     Age, BuildArgs, CacheTo, Compression, FailureAction, Isolation, OutputSpec, PullPolicy, Timestamp,
@@ -20,10 +20,8 @@ use coracle_runtime::container::Limits;
 pub struct BuildRequest {
     /// The folder of the store, absolute.
     pub root: PathBuf,
-    /// The folder of the context, absolute. Whether it exists is not known yet.
-    pub context: PathBuf,
-    /// Where the instructions are.
-    pub dockerfile: DockerfileFrom,
+    /// What it reads.
+    pub sources: SourcesRequest,
     /// Names for the image, none empty, none twice.
     pub tags: Vec<String>,
     /// The stage to build; `None` for the last.
@@ -68,17 +66,6 @@ pub struct BuildRequest {
     pub given: GivenRequest,
     /// What the user should know about these flags, each to be shown as a warning.
     pub warnings: Vec<String>,
-}
-
-/// Where the instructions of a build are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DockerfileFrom {
-    /// In the context: Containerfile, else Dockerfile.
-    Context,
-    /// In this file, absolute.
-    File(PathBuf),
-    /// On standard input.
-    Stdin,
 }
 
 impl BuildRequest {
@@ -138,12 +125,7 @@ impl BuildRequest {
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         Ok(BuildRequest {
             root,
-            context: environment.absolute(&context)?,
-            dockerfile: match args.file {
-                None => DockerfileFrom::Context,
-                Some(file) if file == Path::new("-") => DockerfileFrom::Stdin,
-                Some(file) => DockerfileFrom::File(environment.absolute(&file)?),
-            },
+            sources: SourcesRequest::new(args.sources, &context, environment)?.with_named(Vec::new(), environment)?,
             tags,
             target: args.target,
             build_args,
@@ -190,21 +172,7 @@ fn pull_and_context(word: Option<String>, context: Option<PathBuf>) -> Result<(P
         },
     };
     let context = context.filter(|context| !context.as_os_str().is_empty()).ok_or(UsageError::NoContext)?;
-    let text = context.to_string_lossy();
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
-    let kind = if text == "-" {
-        Some("an archive on standard input")
-    } else if starts(&["git://", "git@", "ssh://", "github.com/"]) || text.ends_with(".git") && text.contains("://") {
-        Some("a Git repository")
-    } else if starts(&["http://", "https://"]) {
-        Some("an address")
-    } else {
-        None
-    };
-    match kind {
-        Some(kind) => Err(UsageError::UnbuiltContext { context, kind }),
-        None => Ok((pull, context)),
-    }
+    Ok((pull, context))
 }
 
 /// Returns which isolation is asked for: by the flag, else by BUILDAH_ISOLATION, which images that are made for buildah set. That

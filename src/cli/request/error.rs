@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::cli::template::TemplateError;
+use crate::tree::PathError;
 
 /// The arguments and the environment ask for something that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,13 +37,18 @@ pub enum UsageError {
         /// The word.
         word: String,
     },
-    /// A context that is no folder.
-    #[error("the context {context:?}: {kind} is not supported yet")]
-    UnbuiltContext {
-        /// As it was given.
-        context: PathBuf,
-        /// What it is: "an archive on standard input".
-        kind: &'static str,
+    /// A text that is no place for a context.
+    #[error(transparent)]
+    Location(#[from] crate::input::LocationError),
+    /// Both the context and the Dockerfile on standard input.
+    #[error("the context and the Dockerfile cannot both be on standard input")]
+    StdinTwice,
+    /// `--context-sub-path` is no path.
+    #[error("--context-sub-path is no path")]
+    BadFolder {
+        /// What is wrong with it.
+        #[source]
+        source: PathError,
     },
     /// More than one result for standard output.
     #[error("only one output can go to standard output")]
@@ -131,11 +137,11 @@ impl UsageError {
         Some(match self {
             UsageError::NoRoot => "name a folder with --root DIR, CORACLE_ROOT or XDG_DATA_HOME".into(),
             UsageError::NoContext => "name the folder that COPY copies from, as in `coracle build .`".into(),
-            UsageError::UnbuiltContext { .. } => "name a folder".into(),
             UsageError::NoAgent { .. } => {
                 "start one with `eval $(ssh-agent)` and `ssh-add`, or give its socket: --ssh default=SOCKET".into()
             }
             UsageError::ShellWithoutTerminal => "--on-failure=save=DIR keeps the files without one".into(),
+            UsageError::StdinTwice => "put the Dockerfile into the archive, and name it with --file".into(),
             UsageError::ArchiveToTerminal => "name a file with dest=FILE, or redirect the output".into(),
             _ => return None,
         })

@@ -6,25 +6,29 @@ mod build;
 mod error;
 mod images;
 mod limits;
+mod network;
 mod prune;
 mod run;
+mod sources;
 
 pub use around::{GivenRequest, SecretFrom};
-pub use build::{BuildRequest, DockerfileFrom};
+pub use build::BuildRequest;
 pub use error::UsageError;
 pub use images::{
     CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
     UntagRequest,
 };
+pub use network::NetworkRequest;
 pub use prune::{DfRequest, PruneRequest};
 pub use run::RunRequest;
+pub use sources::{DockerfileFrom, SourcesRequest};
 
 use around::{around, given};
 use limits::limits;
 
 use std::path::PathBuf;
 
-use super::args::{Cli, Location, Verb};
+use super::args::{Cli, ContextArgs, ContextVerb, Location, Verb};
 use super::environment::Environment;
 
 /// What coracle is to do.
@@ -60,6 +64,8 @@ pub enum Request {
     Prune(PruneRequest),
     /// Show what takes how much of the disk.
     Df(DfRequest),
+    /// List a context.
+    ContextLs(Box<ContextLsRequest>),
     /// Show the version.
     Version(VersionRequest),
     /// Show what this machine allows.
@@ -86,6 +92,30 @@ pub struct PushRequest {
     pub name: String,
     /// Where it goes; its path is absolute.
     pub destination: Location,
+}
+
+/// What is listed of a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// The folders, by size.
+    Folders,
+    /// All files.
+    Files,
+    /// What is left out.
+    Ignored,
+    /// All of it, as JSON.
+    Json,
+}
+
+/// `coracle context ls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextLsRequest {
+    /// The folder of the store, or why there is none: only some contexts need it.
+    pub root: Result<PathBuf, UsageError>,
+    /// The context.
+    pub sources: SourcesRequest,
+    /// What is shown.
+    pub listing: Listing,
 }
 
 /// `coracle version`.
@@ -119,7 +149,7 @@ impl Request {
             if let Some(path) = location.path_mut() {
                 *path = environment.absolute(path)?;
             }
-            Ok(location)
+            Ok::<_, UsageError>(location)
         };
         Ok(match cli.verb {
             Verb::Build(args) => Request::Build(Box::new(BuildRequest::new(*args, root?, environment)?)),
@@ -144,6 +174,17 @@ impl Request {
             }
             Verb::Prune(args) => Request::Prune(PruneRequest::new(args, root?)?),
             Verb::Df(args) => Request::Df(DfRequest { root: root?, json: args.json }),
+            Verb::Context(ContextArgs { verb: ContextVerb::Ls(args) }) => {
+                let listing = match (args.json, args.all, args.ignored) {
+                    (true, ..) => Listing::Json,
+                    (_, true, _) => Listing::Files,
+                    (_, _, true) => Listing::Ignored,
+                    _ => Listing::Folders,
+                };
+                let context = args.context.unwrap_or_else(|| ".".into());
+                let sources = SourcesRequest::new(args.sources, &context, environment)?;
+                Request::ContextLs(Box::new(ContextLsRequest { root, sources, listing }))
+            }
             Verb::Version(args) => Request::Version(VersionRequest { json: args.json }),
             Verb::Doctor(args) => {
                 let colour = environment.stdout_is_terminal && environment.colour();

@@ -1,13 +1,18 @@
+use std::path::Path;
+
 use super::*;
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use coracle_runtime::probe::Wanted;
 
-use crate::cli::args::{self, Compression, Destination, Document, Named, OutputSpec, PullPolicy};
+use crate::cli::args::{
+    self, Compression, ContextLocation, Destination, Document, Named, OutputSpec, PullPolicy, SourceArgs,
+};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
 use crate::oci::Platform;
 use crate::output::content::{Form as ManifestForm, Selection};
 use crate::store::{Act, Keep, LabelIs, PruneOptions};
+use crate::tree::TreePath;
 use coracle_runtime::container::{Limits, Swap, UlimitKind};
 
 /// Returns an environment with HOME, and more variables.
@@ -47,12 +52,17 @@ fn run(words: &[&str]) -> Result<RunRequest, UsageError> {
     }
 }
 
+/// What is read where only a folder is named.
+fn sources(folder: &str) -> SourcesRequest {
+    let meant = SourcesRequest::new(SourceArgs::default(), Path::new(folder), &environment(&[]));
+    SourcesRequest { context: ContextLocation::Path(folder.into()), ..meant.expect("a folder") }
+}
+
 #[test]
 fn a_build_of_this_folder_has_the_defaults() {
     let want = BuildRequest {
         root: "/home/ann/.local/share/coracle".into(),
-        context: "/home/ann/web".into(),
-        dockerfile: DockerfileFrom::Context,
+        sources: sources("/home/ann/web"),
         tags: vec![],
         target: None,
         build_args: vec![],
@@ -85,12 +95,20 @@ fn a_build_with_every_flag() {
     let words = "--root store build -t web:1 --tag web:1 -t web:latest -f ../Dockerfile --target test --build-arg A=1 \
                  --build-arg TOKEN --build-arg UNSET --label org.example=x=y --label flag --no-cache --pull newer \
                  -o type=oci,dest=web.tar --output out --iidfile id --metadata-file /m.json --progress json \
-                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 app/./src";
+                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 --ignorefile ignore \
+                 --context-sub-path inner app/./src";
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let want = BuildRequest {
         root: "/home/ann/web/store".into(),
-        context: "/home/ann/web/app/src".into(),
-        dockerfile: DockerfileFrom::File("/home/ann/web/../Dockerfile".into()),
+        sources: SourcesRequest {
+            dockerfile: DockerfileFrom::File {
+                path: "/home/ann/web/../Dockerfile".into(),
+                written: "../Dockerfile".into(),
+            },
+            below: TreePath::new("inner").expect("a path"),
+            ignore_file: Some("/home/ann/web/ignore".into()),
+            ..sources("/home/ann/web/app/src")
+        },
         tags: vec!["web:1".into(), "web:latest".into()],
         target: Some("test".into()),
         build_args: vec![pair("A", "1"), pair("TOKEN", "secret")],
@@ -131,7 +149,11 @@ fn pull_takes_a_word_or_none_and_leaves_the_context_alone() {
         ("build . --pull missing", PullPolicy::Missing),
     ] {
         let request = build(line).expect(line);
-        assert_eq!((request.pull, request.context), (pull, "/home/ann/web".into()), "{line}");
+        assert_eq!(
+            (request.pull, request.sources.context),
+            (pull, ContextLocation::Path("/home/ann/web".into())),
+            "{line}"
+        );
     }
     assert_eq!(build("build --pull sometimes ."), Err(UsageError::BadPull { word: "sometimes".into() }));
     assert_eq!(build("build --pull"), Err(UsageError::NoContext));
@@ -139,11 +161,24 @@ fn pull_takes_a_word_or_none_and_leaves_the_context_alone() {
 }
 
 #[test]
-fn a_context_is_a_folder() {
-    for context in ["-", "https://example.org/a.tar", "https://example.org/a.git", "git@example.org:a"] {
-        let error = build(&format!("build {context}")).expect_err(context);
-        assert!(error.to_string().ends_with("is not supported yet"), "{error}");
+fn a_context_is_a_folder_or_elsewhere() {
+    for (context, kind) in [
+        ("-", ContextLocation::Stdin),
+        ("https://example.org/a.tar", ContextLocation::Url("https://example.org/a.tar".into())),
+        ("../a:b", ContextLocation::Path("/home/ann/web/../a:b".into())),
+    ] {
+        assert_eq!(build(&format!("build {context}")).expect(context).sources.context, kind);
     }
+    for git in ["https://example.org/a.git#v1:dir", "git@example.org:a", "github.com/a/b"] {
+        let context = build(&format!("build {git}")).expect(git).sources.context;
+        assert!(matches!(context, ContextLocation::Git(_)), "{git}");
+    }
+    for bad in ["s3://bucket/a", "https://example.org/a.git#-x"] {
+        assert!(matches!(build(&format!("build {bad}")), Err(UsageError::Location(_))), "{bad}");
+    }
+    assert_eq!(build("build -f - -"), Err(UsageError::StdinTwice));
+    let elsewhere = build("build -f http://example.org/Dockerfile .").expect("a URL").sources.dockerfile;
+    assert_eq!(elsewhere, DockerfileFrom::Url("http://example.org/Dockerfile".into()));
     assert_eq!(build_in(&environment(&[]), &["build", "--pull", ""]), Err(UsageError::NoContext));
     let gone = Environment { cwd: None, ..environment(&[]) };
     assert_eq!(build_in(&gone, &["build", "."]), Err(UsageError::NoWorkingDirectory { path: ".".into() }));
@@ -207,7 +242,7 @@ fn buildahs_isolation_is_a_wish_and_the_flag_counts_more() {
 
 #[test]
 fn a_dockerfile_can_come_from_standard_input() {
-    assert_eq!(build("build -f - .").map(|build| build.dockerfile), Ok(DockerfileFrom::Stdin));
+    assert_eq!(build("build -f - .").map(|build| build.sources.dockerfile), Ok(DockerfileFrom::Stdin));
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! What a build reads: the Dockerfile, the context, and what has a name.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use super::classify::{BuildProblem, FileLost};
+use super::report::Failure;
+use super::request::{DockerfileFrom, SourcesRequest};
+use crate::context::{Context, ContextOptions};
+use crate::fetch::{Credentials, FetchOptions, Fetcher, GitDir, MAX_BYTES};
+use crate::input::{ContextLocation, Inputs, Opened};
+use crate::net::Cancel;
+use crate::progress::Sink;
+use crate::source::Source;
+use crate::store::Store;
+
+/// Bytes of a Dockerfile on standard input at the most.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// Opens what a build reads.
+pub(super) struct Sources<'a> {
+    pub request: &'a SourcesRequest,
+    pub store: &'a Store,
+    pub fetcher: &'a Fetcher,
+    pub git_dir: GitDir,
+    pub sink: &'a dyn Sink,
+}
+
+/// The context without its rules yet, and the Dockerfile.
+pub(super) struct Main {
+    opened: Opened,
+    /// Where the Dockerfile is, as the context knows it; `None` where it came from elsewhere.
+    dockerfile: Option<PathBuf>,
+}
+
+/// Returns what fetches for a build.
+pub(super) fn fetcher(request: &SourcesRequest, store: &Store, credentials: Credentials, cancel: Cancel) -> Fetcher {
+    let options = FetchOptions {
+        cache: store.fetch_cache(),
+        tmp: store.tmp(),
+        credentials,
+        git: request.git.clone(),
+        max_bytes: MAX_BYTES,
+    };
+    Fetcher::new(request.network.agent(cancel), options)
+}
+
+impl Sources<'_> {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs { store: self.store, fetcher: self.fetcher, git_dir: self.git_dir, sink: self.sink }
+    }
+
+    /// Opens the context.
+    pub fn open(&self) -> Result<Opened, Failure> {
+        let mut stdin = std::io::stdin();
+        Ok(self.inputs().open(&self.request.context, &self.request.below, &mut stdin)?)
+    }
+
+    /// Opens the context, and reads the Dockerfile.
+    pub fn main(&self) -> Result<(Main, Source), Failure> {
+        let mut opened = self.open()?;
+        let from = &self.request.dockerfile;
+        if let Some(text) = opened.text.take() {
+            if *from != DockerfileFrom::Context {
+                return Err(BuildProblem::TwoDockerfiles { context: self.request.context.to_string() }.into());
+            }
+            let name = match &self.request.context {
+                ContextLocation::Stdin => "-".to_owned(),
+                other => other.to_string(),
+            };
+            return Ok((Main { opened, dockerfile: None }, Source::new(name, text)));
+        }
+        let (path, source) = match from {
+            DockerfileFrom::Stdin => (None, Source::new("-", stdin_text()?)),
+            DockerfileFrom::Url(url) => (None, Source::new(crate::address::shown(url), self.inputs().dockerfile(url)?)),
+            DockerfileFrom::Context => in_context(&opened, None)?,
+            DockerfileFrom::File { path, .. } if opened.is_folder() => in_context(&opened, Some(path))?,
+            DockerfileFrom::File { written, .. } => in_context(&opened, Some(written))?,
+        };
+        Ok((Main { opened, dockerfile: path }, source))
+    }
+}
+
+impl Main {
+    /// Returns the context with its rules. What it needs stays as long as the keeper that comes with it.
+    pub fn with_rules(
+        self,
+        store: &Store,
+        ignore_file: Option<PathBuf>,
+    ) -> Result<(Context, impl Sized + use<>), Failure> {
+        let options = ContextOptions { cache_dir: Some(store.context_cache()), ignore_file };
+        let (context, keeper) = self.opened.into_parts();
+        Ok((context.with_rules(self.dockerfile.as_deref(), &options)?, keeper))
+    }
+}
+
+fn in_context(opened: &Opened, file: Option<&PathBuf>) -> Result<(Option<PathBuf>, Source), Failure> {
+    let (path, text) = opened.context.dockerfile(file.map(PathBuf::as_path))?;
+    let shown = path.strip_prefix(opened.context.path()).unwrap_or(&path).display().to_string();
+    Ok((Some(path), Source::new(shown, text)))
+}
+
+fn stdin_text() -> Result<String, Failure> {
+    let mut text = Vec::new();
+    let lost = |source| FileLost { call: "read", path: "standard input".into(), source };
+    std::io::stdin().lock().take(MAX_DOCKERFILE + 1).read_to_end(&mut text).map_err(lost)?;
+    match String::from_utf8(text) {
+        Ok(text) if text.len() as u64 <= MAX_DOCKERFILE => Ok(text),
+        Ok(_) => Err(BuildProblem::StdinTooLong.into()),
+        Err(_) => Err(BuildProblem::StdinNotUtf8.into()),
+    }
+}

@@ -1,0 +1,192 @@
+//! Repositories that are kept between builds, each with the commits that were asked for.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::Trust;
+use super::program::{Call, Remote, git};
+use crate::address::GitAddress;
+use crate::fetch::lock::lock;
+use crate::fetch::{FetchError, Fetcher};
+use crate::oci::Digest;
+
+/// What an address names at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its id: 40 or 64 hexadecimal digits, lower case.
+    pub id: String,
+    /// What to ask for: `refs/heads/…`, `refs/tags/…`, `HEAD`; `None` where only the id is known.
+    pub(super) reference: Option<String>,
+    /// The id of the tag that names the commit.
+    tag: Option<String>,
+}
+
+impl Commit {
+    /// Returns the commit with this whole id.
+    pub(super) fn of_id(id: &str) -> Self {
+        Commit { id: id.to_ascii_lowercase(), reference: None, tag: None }
+    }
+
+    /// Checks that this is the commit that `address` demands, if it demands one.
+    pub(in crate::fetch) fn check(&self, address: &GitAddress) -> Result<(), FetchError> {
+        let Some(expected) = &address.checksum else { return Ok(()) };
+        let ids = [Some(&self.id), self.tag.as_ref()];
+        if ids.into_iter().flatten().any(|id| id.starts_with(expected.as_str())) {
+            return Ok(());
+        }
+        Err(FetchError::WrongDigest { what: address.to_string(), expected: expected.clone(), found: self.id.clone() })
+    }
+}
+
+/// Returns the commit that `address` names, by asking its repository.
+pub(in crate::fetch) fn resolve(fetcher: &Fetcher, address: &GitAddress, trust: Trust) -> Result<Commit, FetchError> {
+    if let Some(id) = address.reference.as_ref().filter(|reference| is_id(reference)) {
+        return Ok(Commit::of_id(id));
+    }
+    // A commit alone, of which the whole id is given.
+    if let (None, Some(id)) = (&address.reference, address.checksum.as_ref().filter(|id| is_id(id))) {
+        return Ok(Commit::of_id(id));
+    }
+    let names: Vec<String> = match &address.reference {
+        None => vec!["HEAD".into()],
+        Some(name) if name.starts_with("refs/") => vec![name.clone()],
+        // As git checkout has it, a branch counts before a tag.
+        Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}"), format!("refs/{name}")],
+    };
+    let mut args: Vec<OsString> = ["ls-remote", "--", &address.url].map(OsString::from).into();
+    for name in &names {
+        args.push(name.into());
+        args.push(format!("{name}^{{}}").into());
+    }
+    let remote = Some(Remote { address, primary: &address.host, trust });
+    let call = Call { remote, ..Call::new("list the branches of", args) };
+    let output = git(fetcher, &call, &address.url)?;
+    let output = String::from_utf8_lossy(&output);
+    let lines: Vec<(&str, &str)> = output.lines().filter_map(|line| line.split_once('\t')).collect();
+    let find =
+        |name: &str| lines.iter().find(|(id, found)| *found == name && is_id(id)).map(|(id, _)| (*id).to_owned());
+    for name in names {
+        let Some(id) = find(&name) else { continue };
+        // Of a tag with a message, the second line is the commit.
+        return Ok(match find(&format!("{name}^{{}}")) {
+            Some(commit) => Commit { id: commit, reference: Some(name), tag: Some(id) },
+            None => Commit { id, reference: Some(name), tag: None },
+        });
+    }
+    let reference = address.reference.clone().unwrap_or_else(|| "HEAD".into());
+    Err(FetchError::NoReference { url: address.url.clone(), reference })
+}
+
+/// A repository on this disk that no other process writes to as long as this value lives.
+pub(super) struct Mirror {
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl Mirror {
+    /// Returns the repository for `address`, with `commit` in it.
+    pub fn with(
+        fetcher: &Fetcher,
+        address: &GitAddress,
+        commit: &Commit,
+        primary: &str,
+        trust: Trust,
+    ) -> Result<Self, FetchError> {
+        let folder = fetcher.options.cache.join("git");
+        fs::create_dir_all(&folder).map_err(|source| FetchError::Io {
+            call: "create",
+            path: folder.clone(),
+            source,
+        })?;
+        let name = Digest::of(address.url.as_bytes()).hex().to_string();
+        let lock = lock(&folder.join(format!("{name}.lock")), &fetcher.agent)?;
+        let mirror = Mirror { path: folder.join(name), _lock: lock };
+        if !mirror.path.join("HEAD").is_file() {
+            let mut args: Vec<OsString> = ["init", "--quiet", "--bare", "--template=", "--"].map(OsString::from).into();
+            args.push(mirror.path.clone().into());
+            git(fetcher, &Call::new("prepare a copy of", args), &address.url)?;
+        }
+        if !mirror.has(fetcher, commit, address)? {
+            mirror.fetch(fetcher, address, commit, Remote { address, primary, trust })?;
+        }
+        Ok(mirror)
+    }
+
+    /// Returns whether the commit, and with it all of its files, is there.
+    fn has(&self, fetcher: &Fetcher, commit: &Commit, address: &GitAddress) -> Result<bool, FetchError> {
+        let object = format!("{}^{{commit}}", commit.id);
+        let call = Call::new("look into the copy of", ["cat-file", "-e", object.as_str()]).within(&self.path);
+        match git(fetcher, &call, &address.url) {
+            Ok(_) => Ok(true),
+            Err(FetchError::Git { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn fetch(
+        &self,
+        fetcher: &Fetcher,
+        address: &GitAddress,
+        commit: &Commit,
+        remote: Remote<'_>,
+    ) -> Result<(), FetchError> {
+        // What a process that was killed left.
+        let _ = fs::remove_file(self.path.join("shallow.lock"));
+        let place = |name: &str| format!("refs/coracle/{}", Digest::of(name.as_bytes()).hex());
+        let by_name = commit.reference.as_ref().map(|name| vec![format!("+{name}:{}", place(name))]);
+        let by_id = vec![format!("+{0}:{1}", commit.id, place(&commit.id))];
+        // Servers that show no commit but the ends of branches still give all that leads to those.
+        let all = vec!["+refs/heads/*:refs/coracle/heads/*".to_owned(), "+refs/tags/*:refs/coracle/tags/*".to_owned()];
+        let mut first = None;
+        for (specs, depth) in [(by_name, Depth::One), (Some(by_id), Depth::One), (Some(all), Depth::All)] {
+            let Some(specs) = specs else { continue };
+            match self.fetch_specs(fetcher, address, &specs, depth, remote) {
+                Ok(()) if self.has(fetcher, commit, address)? => return Ok(()),
+                Ok(()) => {}
+                Err(error @ FetchError::Git { .. }) => first = first.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        let missing = || FetchError::NoCommit { url: address.url.clone(), commit: commit.id.clone() };
+        Err(first.filter(|_| commit.reference.is_some()).unwrap_or_else(missing))
+    }
+
+    fn fetch_specs(
+        &self,
+        fetcher: &Fetcher,
+        address: &GitAddress,
+        specs: &[String],
+        depth: Depth,
+        remote: Remote<'_>,
+    ) -> Result<(), FetchError> {
+        let mut args: Vec<OsString> =
+            ["fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--force"].map(OsString::from).into();
+        match depth {
+            Depth::One => args.push("--depth=1".into()),
+            Depth::All if self.path.join("shallow").exists() => args.push("--unshallow".into()),
+            Depth::All => {}
+        }
+        args.push("--".into());
+        args.push(address.url.clone().into());
+        args.extend(specs.iter().map(OsString::from));
+        let call = Call { remote: Some(remote), ..Call::new("fetch", args) };
+        git(fetcher, &call.within(&self.path), &address.url).map(drop)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Depth {
+    One,
+    All,
+}
+
+/// Returns whether `text` is the whole id of an object.
+pub(super) fn is_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Returns what git says about an object in the repository at `path`, as text.
+pub(super) fn ask(fetcher: &Fetcher, path: &Path, url: &str, args: &[&str]) -> Result<Vec<u8>, FetchError> {
+    git(fetcher, &Call::new("read", args.iter().copied()).within(path), url)
+}

@@ -1,0 +1,16 @@
+//! Trees from Git repositories, by the program git.
+//!
+//! A repository is hostile, and so is an address: git gets no configuration but ours, may use no other transports than those of
+//! addresses, runs no hook and no filter, and nothing that came from outside stands where an option could.
+
+mod checkout;
+mod mirror;
+mod program;
+mod submodules;
+mod tree;
+
+pub(super) use checkout::check_out;
+pub use checkout::{Checkout, GitDir, Trust};
+pub use mirror::Commit;
+pub(super) use mirror::resolve;
+pub use program::GitEnvironment;

@@ -1,0 +1,73 @@
+use super::*;
+
+fn location(text: &str) -> ContextLocation {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn what_a_context_can_be() {
+    assert_eq!(location("-"), ContextLocation::Stdin);
+    for path in [".", "a/b", "/a:b", "./-", "context.tar.gz", "github.com"] {
+        assert_eq!(location(path), ContextLocation::Path(path.into()));
+    }
+    assert_eq!(location("http://a/b.tar"), ContextLocation::Url("http://a/b.tar".into()));
+    for git in ["https://a/b.git", "git@a:b", "ssh://a/b", "git://a/b", "github.com/a/b#v1"] {
+        assert!(matches!(location(git), ContextLocation::Git(_)), "{git}");
+    }
+    for (bad, word) in [("", "no build context"), ("s3://bucket/a", "s3"), ("https://a/b.git#-x", "no build context")] {
+        let error = bad.parse::<ContextLocation>().expect_err(bad).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(!"https://u:secret@a/b.git#-x".parse::<ContextLocation>().expect_err("bad").to_string().contains("secret"));
+}
+
+#[test]
+fn what_kaniko_calls_a_context() {
+    let kaniko = |text| ContextLocation::of_kaniko(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(kaniko("dir:///workspace"), ContextLocation::Path("/workspace".into()));
+    assert_eq!(kaniko("/workspace"), ContextLocation::Path("/workspace".into()));
+    assert_eq!(kaniko("tar://stdin"), ContextLocation::Stdin);
+    assert_eq!(kaniko("tar:///a.tar.gz"), ContextLocation::Path("/a.tar.gz".into()));
+    let commit = "c71a8bca0e4d7a8f9d0b8bd4e9e0dd9d3e3d8a11";
+    let ContextLocation::Git(git) = kaniko(&format!("git://github.com/a/b.git#refs/heads/x#{commit}")) else {
+        panic!("a repository")
+    };
+    assert_eq!((git.url.as_str(), git.reference.as_deref()), ("https://github.com/a/b.git", Some(commit)));
+    assert!(ContextLocation::of_kaniko("gs://bucket/a.tar.gz").is_err());
+    assert!(ContextLocation::of_kaniko("dir://").is_err());
+}
+
+#[test]
+fn what_a_context_with_a_name_can_be() {
+    let named = |text: &str| text.parse::<NamedContext>().unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(named("a=docs").location, NamedLocation::Files(ContextLocation::Path("docs".into())));
+    assert_eq!(named("docker.io/library/a=docker-image://b:1").location, NamedLocation::Image("b:1".into()));
+    let layout = |path: &str, tag: Option<&str>, digest: Option<&str>| NamedLocation::Layout {
+        path: path.into(),
+        tag: tag.map(str::to_owned),
+        digest: digest.map(str::to_owned),
+    };
+    assert_eq!(named("a=oci-layout:///x/y").location, layout("/x/y", None, None));
+    assert_eq!(named("a=oci-layout://./x:1").location, layout("./x", Some("1"), None));
+    assert_eq!(named("a=oci-layout:///x:y/z:1@sha256:0").location, layout("/x:y/z", Some("1"), Some("sha256:0")));
+    for bad in ["a", "=b", "a=", "a=target:b", "a=-", "a=oci-layout://", "a=docker-image://", "a=https://h/b.git#-x"] {
+        assert!(bad.parse::<NamedContext>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn an_archive_is_known_by_its_contents() {
+    let mut header = [0; 512];
+    header[..5].copy_from_slice(b"a.txt");
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    assert!(is_archive(&header) && is_archive(&[0; 512]));
+    for head in [&b"\x1f\x8b\x08\0"[..], b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0\0", b"BZh91AY&SY"] {
+        assert!(is_archive(head), "{head:?}");
+    }
+    header[0] = b'b';
+    for head in [&b""[..], b"FROM scratch\n", b"BZhello world", &[0; 511], &header] {
+        assert!(!is_archive(head), "{head:?}");
+    }
+}
