@@ -85,6 +85,12 @@ pub enum BuildError {
         #[source]
         source: coracle_runtime::RuntimeError,
     },
+    /// A command would have to be run that is for another processor, and the kernel has no emulator for it.
+    #[error("this machine cannot run programs for {platform}")]
+    ForeignPlatform {
+        /// What they are for.
+        platform: crate::oci::Platform,
+    },
     /// The command of a RUN step ended with a status other than 0.
     #[error("the command ended with exit status {code}")]
     ExitStatus {

@@ -14,6 +14,7 @@ mod cover;
 mod error;
 mod explain;
 mod failure;
+mod foreign;
 mod given;
 mod guard;
 mod hit;

@@ -13,21 +13,22 @@ use super::classify::{FileLost, not_created};
 use super::progress::Progress;
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
-use super::request::BuildRequest;
+use super::request::{BuildRequest, UsageError};
 use super::sources::{self, Sources};
 use super::{given, names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation};
+use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation, Times};
 use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::{Credentials, GitDir};
 use crate::net::Cancel;
+use crate::output::content::Selection;
 use crate::output::{self, Location};
-use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, Op, Plan};
+use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, ImageUse, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
 use crate::store::{Image, RemoteSteps, Store, View};
 
-use super::args::PullPolicy;
+use super::args::{PullPolicy, Timestamp};
 use super::outputs;
 
 /// Builds the image and writes it wherever it was asked for.
@@ -67,12 +68,24 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     let options = GraphOptions {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
+        platform: request.platform.clone(),
         ..GraphOptions::default()
     };
-    let graph = Graph::new(&file, options).map_err(&failed)?;
-    let bases = bases(request, &graph, &store, &source, progress)?;
-    let known: BTreeMap<String, BaseImage> =
-        bases.iter().map(|(name, image)| (name.clone(), BaseImage { config: image.config.clone() })).collect();
+    let mut graph = Graph::new(&file, options).map_err(&failed)?;
+    let mut bases = BTreeMap::new();
+    let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
+    // The triggers of an image may name more images.
+    loop {
+        let more = graph.take_triggers(&known).map_err(&failed)?;
+        if more.is_empty() {
+            break;
+        }
+        for used in more {
+            let image = base(request, &used, &store, &source, progress)?;
+            known.insert(used.key.clone(), BaseImage { config: image.config.clone() });
+            bases.insert(used.key, image);
+        }
+    }
     let (mut plan, warnings) = graph.lower(&known).map_err(&failed)?;
     warn(progress, &source, &warnings);
     label(&mut plan, &request.labels);
@@ -106,7 +119,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         explain: if request.explain { Explain::Misses } else { Explain::No },
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         compression: request.compression,
-        times: request.times,
+        times: times(request.times, graph.source_date_epoch())?,
         limits: request.limits.clone(),
         around: request.around.clone(),
         given,
@@ -164,54 +177,50 @@ fn finish(
     if request.stdout_is_taken() { Ok(()) } else { print(&format!("{digest}\n")) }
 }
 
-/// Finds the images that the Dockerfile names.
-fn bases(
+/// Finds an image that the Dockerfile names.
+fn base(
     request: &BuildRequest,
-    graph: &Graph,
+    used: &ImageUse,
     store: &Store,
     source: &Source,
     progress: &Arc<Progress>,
-) -> Result<BTreeMap<String, Image>, Failure> {
-    let mut bases = BTreeMap::new();
-    for used in graph.images() {
-        let failed = |diagnostic: Diagnostic, status| {
-            let diagnostic = diagnostic.at(used.span);
-            Failure::rendered(status, diagnostic.render(source, request.style == Style::Colour))
-        };
-        let descriptor = if Location::has_transport(&used.name) {
-            let location: Location = used.name.parse().map_err(|error| {
-                failed(Diagnostic::error(format!("{:?} is no image: {error}", used.name)), ExitStatus::Input)
-            })?;
-            output::import(&location, store, progress.as_ref())?.descriptor
-        } else {
-            let name = names::normalise(&used.name)
-                .map_err(|error| failed(Diagnostic::error(error.to_string()), ExitStatus::Input))?;
-            if matches!(request.pull, PullPolicy::Always | PullPolicy::Newer) {
-                let message = "registries are not supported yet, so no image can be pulled";
-                let hint = "leave --pull out, or give `--pull=never`, to take images from the store";
-                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Usage));
-            }
-            match store.find(&name)? {
-                Some(descriptor) => descriptor,
-                None => {
-                    let message = match &used.stage_hint {
-                        Some(_) => format!("no stage or image named `{}`", used.name),
-                        None => format!("image {name} is not in the store"),
-                    };
-                    let hint = match &used.stage_hint {
-                        Some(hint) => hint.clone(),
-                        None => format!(
-                            "registries are not supported yet: bring it in with `coracle pull oci:DIR`, \
+) -> Result<Image, Failure> {
+    let failed = |diagnostic: Diagnostic, status| {
+        let diagnostic = diagnostic.at(used.span);
+        Failure::rendered(status, diagnostic.render(source, request.style == Style::Colour))
+    };
+    let descriptor = if Location::has_transport(&used.name) {
+        let location: Location = used.name.parse().map_err(|error| {
+            failed(Diagnostic::error(format!("{:?} is no image: {error}", used.name)), ExitStatus::Input)
+        })?;
+        output::import_for(&location, &Selection::Platform(used.platform.clone()), store, progress.as_ref())?.descriptor
+    } else {
+        let name = names::normalise(&used.name)
+            .map_err(|error| failed(Diagnostic::error(error.to_string()), ExitStatus::Input))?;
+        if matches!(request.pull, PullPolicy::Always | PullPolicy::Newer) {
+            let message = "registries are not supported yet, so no image can be pulled";
+            let hint = "leave --pull out, or give `--pull=never`, to take images from the store";
+            return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Usage));
+        }
+        match store.find(&name)? {
+            Some(descriptor) => descriptor,
+            None => {
+                let message = match &used.stage_hint {
+                    Some(_) => format!("no stage or image named `{}`", used.name),
+                    None => format!("image {name} is not in the store"),
+                };
+                let hint = match &used.stage_hint {
+                    Some(hint) => hint.clone(),
+                    None => format!(
+                        "registries are not supported yet: bring it in with `coracle pull oci:DIR`, \
                              `oci-archive:FILE` or `docker-archive:FILE` and the name {name}"
-                        ),
-                    };
-                    return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Input));
-                }
+                    ),
+                };
+                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Input));
             }
-        };
-        bases.insert(used.name.clone(), store.image(&descriptor)?);
-    }
-    Ok(bases)
+        }
+    };
+    Ok(store.image_for(&descriptor, &used.platform)?)
 }
 
 /// Returns whether the plan reads files of the context, or of one with a name.
@@ -222,6 +231,17 @@ fn reads_context(plan: &Plan) -> bool {
         _ => false,
     };
     plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op))
+}
+
+/// Returns which times the image gets: `epoch` is what the Dockerfile or a build argument says, and a flag counts more.
+fn times(wanted: Times, epoch: Option<&str>) -> Result<Times, UsageError> {
+    match (wanted, epoch) {
+        (Times::Set(_), _) | (_, None) => Ok(wanted),
+        (_, Some(text)) => match Timestamp::from_seconds(text) {
+            Some(Timestamp(seconds)) => Ok(Times::Clamp(seconds)),
+            None => Err(UsageError::BadEpoch { value: text.into() }),
+        },
+    }
 }
 
 /// Labels from the command line come last, so they count; they leave no trace in the history.

@@ -90,9 +90,10 @@ impl Classify for BuildError {
             BuildError::Copy(CopyError::Archive { source, .. }) => source.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
             BuildError::Runtime(error) => error.exit_status(),
-            BuildError::CannotRun { .. } | BuildError::NoOwnNetwork | BuildError::CacheElsewhere { .. } => {
-                ExitStatus::Unable
-            }
+            BuildError::CannotRun { .. }
+            | BuildError::ForeignPlatform { .. }
+            | BuildError::NoOwnNetwork
+            | BuildError::CacheElsewhere { .. } => ExitStatus::Unable,
             BuildError::NoSecret { .. } | BuildError::NoAgent { .. } | BuildError::Agent { .. } => ExitStatus::Usage,
             BuildError::Io { source, .. } if is_full(source) => ExitStatus::Store,
             BuildError::Io { .. } => ExitStatus::Store,
@@ -142,6 +143,11 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
             let rule = context?.explain(&path)?;
             Some(format!("line {} of {} leaves it out: {:?}", rule.line, rule.file.display(), rule.rule))
         }
+        BuildError::ForeignPlatform { .. } => Some(
+            "an emulator can: install qemu-user-static (on Debian with binfmt-support), so that a file in \
+             /proc/sys/fs/binfmt_misc hands such programs to it with flag F; a build without RUN needs none"
+                .into(),
+        ),
         BuildError::OutOfMemory { .. } => Some("give it more with --memory, or less to do at the same time".into()),
         BuildError::ExitStatus { code: 137 } | BuildError::Killed { signal: 9 } => {
             Some("137 is 128 + 9: something was killed with SIGKILL, most often for lack of memory".into())

@@ -8,6 +8,7 @@ mod call;
 mod images;
 mod limits;
 mod output;
+mod platform;
 mod prune;
 mod sources;
 mod unbuilt;
@@ -26,6 +27,7 @@ pub use images::{
 };
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
+pub use platform::PlatformArgs;
 pub use prune::PruneArgs;
 pub use sources::{ContextArgs, ContextLsArgs, ContextVerb, NamedArgs, SourceArgs};
 pub use value::{Assignment, Timestamp, ValueError};

@@ -170,6 +170,7 @@ Options:
       --jobs <N>                    Stages at the same time, at most [default: one a processor]
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
+      --platform <PLATFORM>         Build for this platform, as linux/arm64
 
 Limits:
   -m, --memory <SIZE>              Memory: bytes, or with b, k, m or g

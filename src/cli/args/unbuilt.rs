@@ -19,7 +19,7 @@ const UNBUILT: &[(&str, &str)] = &[
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \
-         --os-version --pid --platform --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
+         --os-version --pid --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
          --runtime --runtime-flag --sbom --security-opt --sign-by --signature-policy \
          --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --stdin \
          --tls-verify --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
@@ -140,7 +140,7 @@ mod tests {
             error.to_string()
         };
         for (line, flag) in [
-            ("coracle build --platform linux/arm64 .", "--platform"),
+            ("coracle build --uts=host .", "--uts"),
             ("coracle build --sbom=true .", "--sbom"),
             ("coracle --root /x build --squash .", "--squash"),
             ("coracle build . -v /a:/b", "-v"),
