@@ -45,7 +45,7 @@ fn rule_16_variables_are_expanded_unless_the_name_is_quoted() {
         ("E''", &raw),
         ("-'E'", &raw),
     ] {
-        assert_eq!(inline(&text(name)), [expected.clone()], "{name}");
+        assert_eq!(&inline(&text(name))[0], expected, "{name}");
     }
 }
 
