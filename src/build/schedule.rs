@@ -15,7 +15,7 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::failure::OnFailure;
-use super::given::Access;
+use super::given::{Access, Volume};
 use super::journal::{Journal, Made};
 use super::mounts::Mounts;
 use super::pack::{PackQueue, Packer};
@@ -276,16 +276,27 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
-    pub fn run(&mut self, image: &Image, command: &Command) -> Result<coracle_runtime::container::Exit, BuildError> {
+    pub fn run(
+        &mut self,
+        image: &Image,
+        command: &Command,
+        volumes: &[Volume],
+    ) -> Result<coracle_runtime::container::Exit, BuildError> {
         self.decide();
         if let Some(source) = self.obstacle() {
             return Err(BuildError::CannotRun { source });
+        }
+        if self.place() == StepPlace::Chroot && command.around.network == Access::None {
+            return Err(BuildError::NoOwnNetwork);
+        }
+        if self.place() == StepPlace::Chroot && !volumes.is_empty() {
+            return Err(BuildError::NoVolumes);
         }
         self.enter()?;
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let mounts = Mounts::default();
+        let mounts = Mounts::of_volumes(volumes)?;
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;

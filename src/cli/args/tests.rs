@@ -113,6 +113,7 @@ Commands:
   untag    Take names from images
   rmi      Remove images: their names; `prune` takes what has none
   prune    Remove what no image needs
+  cache    List, remove, export and import cache mounts
   df       Show what takes how much of the disk
   context  Look at what a build can see
   version  Show the version

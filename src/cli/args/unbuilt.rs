@@ -31,10 +31,9 @@ const UNBUILT: &[(&str, &str)] = &[
          --cpu-shares -c --cpuset-cpus --detach -d --device --env-file --expose \
          --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
          --label -l --link --log-driver --log-opt --mount --name \
-         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish -p \
-         --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
+         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
-         --umask --unsetenv --userns --uts --volume -v --volumes-from",
+         --umask --unsetenv --userns --uts --volumes-from",
     ),
     (
         "pull",
@@ -80,9 +79,7 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("run", "--interactive" | "-i" | "--tty" | "-t") => {
             "the command has coracle's standard input and output, but no terminal of its own"
         }
-        ("run", "--publish" | "-p" | "--publish-all" | "-P") => {
-            "the container is on the host's network: its ports are there already"
-        }
+        ("run", "--publish-all" | "-P") => "the container is on the host's network: its ports are there already",
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
         ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
         ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
