@@ -31,7 +31,7 @@ RUN --mount=type=secret,id=s --mount=type=secret,id=s,env=SECRET TOKEN=$TOKEN sl
 FROM debian:bookworm-slim
 COPY probe.pl /probe.pl
 RUN perl /probe.pl MODE && touch /done
-RUN test ! -e /run/secrets && test -z \"$SECRET\" && ! grep -rs canary-secret /proc/[0-9]*/environ /run /tmp /var/tmp
+RUN test ! -e /run/secrets && test -z \"$SECRET\" && ! grep -rs canary-s[e]cret /proc/[0-9]*/environ /run /tmp /var/tmp
 COPY --from=other /etc/passwd /other
 ";
 
