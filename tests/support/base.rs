@@ -33,6 +33,11 @@ pub fn dotnet() -> [PathBuf; 2] {
 
 /// Makes a layout in `dir`: busybox with one more layer, which the configuration says has `diff_id`.
 pub fn busybox_and(dir: &Path, layer: &[u8], diff_id: Digest) {
+    busybox_and_all(dir, &[(layer, diff_id)]);
+}
+
+/// Makes a layout in `dir`: busybox with more layers, bottom first, and their diff_ids.
+pub fn busybox_and_all(dir: &Path, layers: &[(&[u8], Digest)]) {
     let base = busybox();
     let read = |digest: &Value| {
         let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
@@ -49,9 +54,11 @@ pub fn busybox_and(dir: &Path, layer: &[u8], diff_id: Digest) {
         json!({"mediaType": kind, "digest": digest.to_string(), "size": bytes.len()})
     };
     put(&read(&manifest["layers"][0]["digest"]), "");
-    config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(diff_id.to_string().into());
-    config["history"].as_array_mut().unwrap().push(json!({"created_by": "test"}));
-    manifest["layers"].as_array_mut().unwrap().push(put(layer, "application/vnd.oci.image.layer.v1.tar"));
+    for (layer, diff_id) in layers {
+        config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(diff_id.to_string().into());
+        config["history"].as_array_mut().unwrap().push(json!({"created_by": "test"}));
+        manifest["layers"].as_array_mut().unwrap().push(put(layer, "application/vnd.oci.image.layer.v1.tar"));
+    }
     manifest["config"] = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
     let entry = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
     let index = json!({"schemaVersion": 2, "manifests": [entry]});

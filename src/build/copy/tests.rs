@@ -418,3 +418,23 @@ fn a_source_that_an_ignore_file_hides_is_not_found_and_the_context_knows_why() {
     let Err(CopyError::NotFound { path, .. }) = selected else { panic!("hidden") };
     assert_eq!(context.explain(&path).expect("a rule").line, 1);
 }
+
+#[test]
+fn a_source_that_changes_while_it_is_copied_is_an_error() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("a store");
+    let control = Control::new();
+    let (before, after) = (MemoryTree::new().file("f", "text"), MemoryTree::new().file("f", "Text"));
+    for add in [None, Some(steps::Add::default())] {
+        let selection = select(&Copy { add, ..copy(&["f"], "/x") }, &before, Vec::new()).expect("selected");
+        let made = |tree: &MemoryTree| {
+            let active = store.prepare().expect("a layer");
+            let place = Place { store: &store, active: &active, owners: Owners::Caller, control: &control };
+            let main = Main { tree, trust: Trust::MayChange };
+            super::copy(&selection, &main, &View::default(), None, &place).map(|(index, _)| index.entries().len())
+        };
+        assert_eq!(made(&before).expect("copied"), 1);
+        let error = made(&after).expect_err("it changed");
+        assert!(matches!(&error, BuildError::ChangedMeanwhile { path } if path == "f"), "{error}");
+    }
+}
