@@ -138,6 +138,9 @@ impl IgnoreRules {
     }
 
     fn deciding(&self, path: &TreePath) -> Option<&Rule> {
+        if self.rules.is_empty() {
+            return None;
+        }
         let paths = with_parents(path);
         self.rules.iter().rev().find(|rule| rule.matches_any(&paths))
     }
