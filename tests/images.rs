@@ -92,14 +92,6 @@ fn what_is_pushed_can_be_pulled() {
 }
 
 #[test]
-fn a_name_where_a_place_is_needed_is_told_about_registries() {
-    let user = User::with_busybox();
-    run(&user, &["pull", "busybox"]).fails(2).stderr_has("registries are not supported yet");
-    let outcome = run(&user, &["push", "busybox", "registry.example.com/x"]).fails(2);
-    outcome.stderr_has("registries are not supported yet");
-}
-
-#[test]
 fn a_damaged_image_hides_no_other_and_can_go() {
     let user = User::with_busybox();
     let project = Project::of(&user).dockerfile("FROM busybox\nENV A=1");

@@ -15,19 +15,20 @@ pub mod template;
 pub mod text;
 
 mod build;
-mod caches;
 mod context_ls;
 mod copy;
 mod doctor;
 mod given;
 mod images;
 mod inspect;
+mod login;
 mod named;
 mod names;
 mod outputs;
 mod prune;
 mod pull;
 mod push;
+mod registry;
 mod remote_cache;
 mod run;
 mod sources;
@@ -107,6 +108,8 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Copy(request) => copy::copy(&request, mode, style),
         Request::Save(request) => copy::save(&request, mode, style),
         Request::Load(request) => copy::load(&request, mode, style),
+        Request::Login(request) => login::login(&request),
+        Request::Logout(request) => login::logout(&request),
         Request::Images(request) => images::images(&request),
         Request::Inspect(request) => inspect::inspect(&request),
         Request::History(request) => inspect::history(&request),
@@ -114,7 +117,6 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Untag(request) => images::untag(&request),
         Request::Rmi(request) => images::rmi(&request),
         Request::Prune(request) => prune::prune(&request),
-        Request::Cache(request) => caches::cache(&request, style),
         Request::Df(request) => prune::df(&request),
         Request::ContextLs(request) => context_ls::context_ls(&request),
         Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),

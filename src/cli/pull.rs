@@ -6,19 +6,22 @@ use std::sync::Arc;
 use coracle_runtime::container::Control;
 use coracle_runtime::probe::Wanted;
 
-use super::classify::BuildProblem;
+use super::classify::{BuildProblem, NoImage};
 use super::progress::{Mode, Progress};
+use super::registry::{LazyClient, Puller};
 use super::report::{Failure, Style, chain};
 use super::request::PullRequest;
 use super::{names, print, work};
 use crate::build::{BuildError, Builder, Isolation, OnFailure};
-use crate::output;
+use crate::net::Cancel;
+use crate::output::content::Selection;
+use crate::output::{self, Location};
 use crate::progress::{Event, Sink};
-use crate::store::Store;
+use crate::store::{Image, Store};
 
 /// Copies the image into the store, names it, and unpacks its layers where that is possible.
 pub(super) fn pull(request: &PullRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
-    let progress = Arc::new(Progress::new(mode, style));
+    let progress = Arc::new(Progress::new(if request.quiet { Mode::Quiet } else { mode }, style));
     let result = run(request, &progress);
     progress.finish();
     result.and_then(|digest| print(&format!("{digest}\n"))).map(|()| ExitCode::SUCCESS)
@@ -27,17 +30,39 @@ pub(super) fn pull(request: &PullRequest, mode: Mode, style: Style) -> Result<Ex
 fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failure> {
     let given = request.name.as_deref().map(names::normalise).transpose()?;
     let store = Store::open(&request.root)?;
-    let imported = output::import(&request.source, &store, progress.as_ref())?;
-    let Some(name) = given.or(imported.name) else {
+    let sink = progress.as_ref();
+    let (descriptor, name) = match &request.source {
+        Location::Registry(_) => {
+            let client = LazyClient::new(&request.registry, Cancel::default());
+            let puller = Puller { client: &client, store: &store, platform: &request.platform, sink };
+            let found = puller.find(&request.written, request.policy)?;
+            let found = found.ok_or_else(|| NoImage { name: request.written.clone() })?;
+            (found.descriptor, Some(found.name.to_string()))
+        }
+        location => {
+            let selection = Selection::Platform(request.platform.clone());
+            let imported = output::import_for(location, &selection, &store, sink)?;
+            (imported.descriptor, imported.name)
+        }
+    };
+    let Some(name) = given.or(name) else {
         return Err(BuildProblem::NoName { place: request.source.to_string() }.into());
     };
-    let image = store.image(&imported.descriptor)?;
-    // Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.
+    let image = store.image_for(&descriptor, &request.platform)?;
+    unpack(&store, &image, progress)?;
+    store.tag(std::slice::from_ref(&name), &descriptor)?;
+    let digest = image.digest.to_string();
+    sink.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
+    Ok(digest)
+}
+
+/// Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.
+fn unpack(store: &Store, image: &Image, progress: &Arc<Progress>) -> Result<(), Failure> {
     let control = Arc::new(Control::new());
     let on_enter = work::on_enter(&control, progress);
     let isolation = Isolation::Undecided(Wanted::Any);
     let mut builder = Builder {
-        store: &store,
+        store,
         sink: progress.as_ref(),
         control: &control,
         isolation,
@@ -46,15 +71,12 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
     };
-    match builder.unpack(&image) {
+    match builder.unpack(image) {
         Err(BuildError::Runtime(error)) => {
             let message = format!("the layers are not unpacked yet, the first build has to do it: {}", chain(&error));
             progress.emit(Event::Warning { message, line: None });
         }
         other => other?,
     }
-    store.tag(std::slice::from_ref(&name), &imported.descriptor)?;
-    let digest = image.digest.to_string();
-    progress.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
-    Ok(digest)
+    Ok(())
 }

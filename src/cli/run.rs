@@ -35,10 +35,7 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
     };
-    for note in &request.notes {
-        say(&format!("{note}\n"));
-    }
-    let exit = builder.run(&image, &command, &request.volumes)?;
+    let exit = builder.run(&image, &command)?;
     if let Exit::NotStarted { errno, what, path } = &exit {
         say(&Failure::from(not_started(errno.raw(), *what, path)).report(style));
     }

@@ -127,6 +127,7 @@ impl RegistryError {
             | RegistryError::Challenge { .. }
             | RegistryError::Digest { .. }
             | RegistryError::Length { .. }
+            | RegistryError::Places { .. }
             | RegistryError::Protocol { .. } => true,
             RegistryError::Image(error) => !matches!(error, ImageError::Platform { .. }),
             _ => false,

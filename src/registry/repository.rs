@@ -1,10 +1,11 @@
 use std::fmt;
+use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 
 use super::RegistryError;
 use super::session::{Access, Session};
-use crate::net::{Body, Method, NetError, Response};
+use crate::net::{Body, HeaderMap, Method, NetError, Request, Response};
 use crate::oci::{Digest, MAX_DOCUMENT, digest_of, media_type};
 
 /// What a manifest may be.
@@ -53,11 +54,10 @@ impl Repository {
         let request = self.session.request(Method::GET, self.session.url(&format!("manifests/{reference}")));
         let request = request.header("Accept", MANIFESTS.join(", "));
         let what = || manifest_named(reference);
-        let response = self.checked(self.session.send(&request, &Access::Pull)?, &what())?;
-        let said =
-            response.header("content-type").map(|kind| kind.split(';').next().unwrap_or_default().trim().to_owned());
-        let digest_said = response.header("docker-content-digest").map(str::to_owned);
-        let bytes = response.bytes(MAX_DOCUMENT)?;
+        let (headers, bytes) = self.read(&request, &what())?;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let said = header("content-type").map(|kind| kind.split(';').next().unwrap_or_default().trim().to_owned());
+        let digest_said = header("docker-content-digest").map(str::to_owned);
         let digest = Digest::of(&bytes);
         let expected = [Some(reference.to_owned()), digest_said];
         for expected in expected.iter().flatten().filter_map(|text| text.parse::<Digest>().ok()) {
@@ -120,8 +120,7 @@ impl Repository {
         if is_manifest {
             request = request.header("Accept", MANIFESTS.join(", "));
         }
-        let response = self.checked(self.session.send(&request, &Access::Pull)?, what)?;
-        let bytes = response.bytes(MAX_DOCUMENT)?;
+        let (_, bytes) = self.read(&request, what)?;
         if bytes.len() as u64 != size {
             let (what, found) = (what.to_owned(), bytes.len() as u64);
             return Err(RegistryError::Length { what, registry: self.name(), expected: size, found });
@@ -162,6 +161,25 @@ impl Repository {
                 Err(RegistryError::Digest { what, registry: self.name(), expected: digest, found })
             }
             _ => Ok(digest),
+        }
+    }
+
+    /// Returns headers and body of an answer, both in whole; asked for again where the connection breaks on the way.
+    fn read(&self, request: &Request<'_>, what: &str) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
+        let agent = &self.session.agent;
+        let (mut failed, mut waited) = (0, Duration::ZERO);
+        loop {
+            let response = self.checked(self.session.send(request, &Access::Pull)?, what)?;
+            let headers = response.headers().clone();
+            let error = match response.bytes(MAX_DOCUMENT) {
+                Ok(bytes) => return Ok((headers, bytes)),
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error.into()),
+            };
+            failed += 1;
+            let Some(wait) = agent.options().retry.wait(failed, None, waited) else { return Err(error.into()) };
+            agent.wait(wait)?;
+            waited += wait;
         }
     }
 

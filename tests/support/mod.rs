@@ -10,6 +10,7 @@ mod image;
 pub mod nodes;
 mod outcome;
 mod project;
+pub mod registry;
 pub mod schema;
 mod tree;
 mod user;

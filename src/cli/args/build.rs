@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::{
-    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, PlatformArgs,
+    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, RegistryArgs,
     SourceArgs, Timestamp,
 };
 use crate::cli::progress::Mode;
@@ -46,6 +46,7 @@ Examples:
   coracle build -t web:1 .                                  into the store
   coracle build -f deploy/Dockerfile --target test .        one stage of another file
   coracle build -t web:1 -o type=oci,dest=web.tar .         into an archive too
+  coracle build -t registry.example/web:1 --push .          into a registry too
   coracle build --build-arg VERSION=3 --build-arg TOKEN .   TOKEN as it is set here
 
 Contexts:
@@ -92,6 +93,9 @@ pub struct BuildArgs {
     /// Write the result here too: see below; can be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub output: Vec<OutputSpec>,
+    /// Push the image too, to the registry of each of its names
+    #[arg(long)]
+    pub push: bool,
     /// Write the image's id to FILE
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
@@ -116,9 +120,6 @@ pub struct BuildArgs {
     /// How to compress layers: gzip, zstd or none
     #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
-    /// What the image is for.
-    #[command(flatten)]
-    pub platform: PlatformArgs,
     // Before the limits, which begin a part of the help of their own.
     /// What COPY copies from: a folder, or see below
     #[arg(required_unless_present = "pull")]
@@ -135,6 +136,9 @@ pub struct BuildArgs {
     /// What RUN steps are given.
     #[command(flatten)]
     pub given: GivenArgs,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// What is told of the build, or done in its place.
     #[command(flatten)]
     pub call: CallArgs,

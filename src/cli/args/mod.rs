@@ -4,14 +4,12 @@
 mod around;
 mod build;
 mod cache;
-mod caches;
 mod call;
-mod container;
 mod images;
 mod limits;
 mod output;
-mod platform;
 mod prune;
+mod registry;
 mod sources;
 mod unbuilt;
 mod value;
@@ -22,17 +20,15 @@ pub use around::{
 };
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
-pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
 pub use call::CallArgs;
-pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};
 pub use images::{
     ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,
     SaveArgs, TagArgs, UntagArgs,
 };
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
-pub use platform::PlatformArgs;
 pub use prune::PruneArgs;
+pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, Source};
 pub use sources::{ContextArgs, ContextLsArgs, ContextVerb, NamedArgs, SourceArgs};
 pub use value::{Assignment, Timestamp, ValueError};
 
@@ -73,10 +69,10 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  coracle pull oci-archive:busybox.tar busybox   bring a base image in
+  coracle pull busybox                           bring a base image in: FROM does it too
   coracle build -t web:1 .                       build the Dockerfile of this folder
   coracle run --rm web:1                         try it
-  coracle push web:1 oci-archive:web.tar         hand it on
+  coracle push web:1 registry.example/web:1      hand it on
   coracle doctor                                 see what this machine allows
   coracle help build                             the flags of a verb
 
@@ -103,6 +99,10 @@ pub enum Verb {
     Save(SaveArgs),
     /// Bring the images of an archive into the store
     Load(LoadArgs),
+    /// Keep credentials for a registry
+    Login(LoginArgs),
+    /// Forget credentials for a registry
+    Logout(LogoutArgs),
     /// List the images in the store
     Images(ImagesArgs),
     /// Show what an image says about itself
@@ -117,8 +117,6 @@ pub enum Verb {
     Rmi(RmiArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
-    /// List, remove, export and import cache mounts
-    Cache(CachesArgs),
     /// Show what takes how much of the disk
     Df(JsonArgs),
     /// Look at what a build can see
@@ -168,39 +166,6 @@ pub struct RunArgs {
     /// What is around it.
     #[command(flatten)]
     pub around: AroundArgs,
-    /// What of the host it sees.
-    #[command(flatten)]
-    pub host: HostArgs,
-}
-
-/// Flags of `coracle pull`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Sources:
-  oci:DIR[:REF]              an image layout
-  oci-archive:FILE[:REF]     an image layout in a tar file
-  docker-archive:FILE[:REF]  what `docker save` writes")]
-pub struct PullArgs {
-    /// Where the image is: see below
-    pub source: Location,
-    /// The name that it gets [default: the one that the source gives it]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub name: Option<String>,
-}
-
-/// Flags of `coracle push`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Destinations:
-  oci:DIR[:REF]              an image layout: made, or added to
-  oci-archive:FILE[:REF]     an image layout in a tar file
-  docker-archive:FILE[:REF]  what `docker load` reads")]
-pub struct PushArgs {
-    /// The image in the store
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub name: String,
-    /// Where it goes: see below
-    pub destination: Location,
 }
 
 /// Flags of the verbs that only know `--json`.

@@ -33,7 +33,10 @@ fn what_is_refused_and_how() {
         ("coracle run -e =x web", "there is no name before the equals sign"),
         ("coracle pull docker://Busybox", "is not the name of an image in a registry"),
         ("coracle pull containers-storage:busybox", "podman save"),
-        ("coracle push web", "<DESTINATION>"),
+        ("coracle push", "<NAME>"),
+        ("coracle pull --creds secret web", "credentials are USER:PASSWORD"),
+        ("coracle pull --tls-verify=maybe web", "[possible values: true, false]"),
+        ("coracle push --retry-delay 1d web", "a time is a number"),
         ("coracle images -q --json", "cannot be used with"),
         ("coracle inspect web --type layers", "[possible values: config, manifest, index, image]"),
         ("coracle copy web", "<DESTINATION>"),
@@ -106,6 +109,8 @@ Commands:
   copy     Copy an image from one place to another as it is
   save     Write images of the store into an archive
   load     Bring the images of an archive into the store
+  login    Keep credentials for a registry
+  logout   Forget credentials for a registry
   images   List the images in the store
   inspect  Show what an image says about itself
   history  Show the steps that made an image
@@ -113,7 +118,6 @@ Commands:
   untag    Take names from images
   rmi      Remove images: their names; `prune` takes what has none
   prune    Remove what no image needs
-  cache    List, remove, export and import cache mounts
   df       Show what takes how much of the disk
   context  Look at what a build can see
   version  Show the version
@@ -127,10 +131,10 @@ Everywhere:
   -h, --help        Print this help
 
 Examples:
-  coracle pull oci-archive:busybox.tar busybox   bring a base image in
+  coracle pull busybox                           bring a base image in: FROM does it too
   coracle build -t web:1 .                       build the Dockerfile of this folder
   coracle run --rm web:1                         try it
-  coracle push web:1 oci-archive:web.tar         hand it on
+  coracle push web:1 registry.example/web:1      hand it on
   coracle doctor                                 see what this machine allows
   coracle help build                             the flags of a verb
 
@@ -160,9 +164,9 @@ Options:
       --target <STAGE>              Build this stage [default: the last]
       --build-arg <NAME[=VALUE]>    Set an ARG, or hand on a variable of here; can be repeated
       --label <NAME[=VALUE]>        Add a label to the image; can be repeated
-      --no-cache                    Run every step, also those whose result is known
       --pull [<POLICY>]             Look for base images: always, missing, newer or never
   -o, --output <SPEC>               Write the result here too: see below; can be repeated
+      --push                        Push the image too, to the registry of each of its names
       --iidfile <FILE>              Write the image's id to FILE
       --metadata-file <FILE>        Write what is known about the result to FILE, as JSON
       --progress <HOW>              auto, tty, plain, json or quiet [default: auto]
@@ -171,7 +175,15 @@ Options:
       --jobs <N>                    Stages at the same time, at most [default: one a processor]
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
-      --platform <PLATFORM>         Build for this platform, as linux/arm64
+
+Cache:
+      --no-cache                  Run every step, also those whose result is known
+      --no-cache-filter <STAGES>  Run every step of these stages: a,b
+      --cache-from <SPEC>         Take results from here: type=registry,ref=NAME or
+                                  type=local,src=DIR; can be repeated
+      --cache-to <SPEC>           Write results to here: as --cache-from, with dest= and
+                                  mode=min|max; can be repeated
+      --cache-ttl <TIME>          Results may be this old: 90m, 24h, 7d
 
 Limits:
   -m, --memory <SIZE>              Memory: bytes, or with b, k, m or g
@@ -199,6 +211,14 @@ For RUN --mount, and when a RUN fails:
                              store]
       --on-failure <ACTION>  shell, save=DIR or export=PATH:FILE; the last two can be repeated
 
+Registries:
+      --authfile <FILE>        Take credentials from FILE, and from nowhere else
+      --creds <USER:PASSWORD>  Show these credentials to registries
+      --cert-dir <DIR>         Trust the certificates in DIR: *.crt; *.cert and *.key are ours
+      --tls-verify[=<BOOL>]    Demand TLS and check certificates, or do not: true or false
+      --retry <N>              Try again N times [default: 3]
+      --retry-delay <TIME>     Wait so long before the first of them: 2s, 500ms, 1m [default: 1s]
+
 Ask before or after:
       --explain  Say of each step that is not in the cache what changed
 
@@ -210,6 +230,7 @@ Examples:
   coracle build -t web:1 .                                  into the store
   coracle build -f deploy/Dockerfile --target test .        one stage of another file
   coracle build -t web:1 -o type=oci,dest=web.tar .         into an archive too
+  coracle build -t registry.example/web:1 --push .          into a registry too
   coracle build --build-arg VERSION=3 --build-arg TOKEN .   TOKEN as it is set here
 
 Contexts:

@@ -12,17 +12,17 @@ use super::Cli;
 const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
-        "--all-platforms --allow --annotation --arch --attest --authfile --build-context --builder \
-         --call --cert-dir --cgroup-parent --cgroupns --check \
-         --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --creds \
+        "--all-platforms --allow --annotation --arch --attest --build-context --builder \
+         --call --cgroup-parent --cgroupns --check \
+         --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems \
          --cw --debug -D --decryption-key --device --env --force-rm --format --from \
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \
-         --os-version --pid --policy --provenance --push --retry --retry-delay --rewrite-timestamp --rm \
+         --os-version --pid --platform --policy --provenance --rewrite-timestamp --rm \
          --runtime --runtime-flag --sbom --security-opt --sign-by --signature-policy \
          --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --stdin \
-         --tls-verify --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
+         --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
          --uts --variant --volume -v",
     ),
     (
@@ -31,20 +31,16 @@ const UNBUILT: &[(&str, &str)] = &[
          --cpu-shares -c --cpuset-cpus --detach -d --device --env-file --expose \
          --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
          --label -l --link --log-driver --log-opt --mount --name \
-         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
+         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish -p \
+         --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
-         --umask --unsetenv --userns --uts --volumes-from",
+         --umask --unsetenv --userns --uts --volume -v --volumes-from",
     ),
-    (
-        "pull",
-        "--all-tags -a --arch --authfile --cert-dir --creds --os --platform --policy --quiet -q --retry \
-         --signature-policy --tls-verify --variant",
-    ),
+    ("pull", "--all-tags -a --arch --os --signature-policy --variant"),
     (
         "push",
-        "--all --all-tags -a --authfile --cert-dir --compression-format --compression-level --creds --digestfile \
-         --encryption-key --force-compression --format -f --platform --quiet -q --remove-signatures --retry --rm \
-         --sign-by --tls-verify",
+        "--all --all-tags -a --compression-format --compression-level --encryption-key --force-compression --format -f \
+         --platform --remove-signatures --rm --sign-by",
     ),
     ("images", "--history --no-heading --noheading --sort --tree"),
     ("inspect", "--latest -l --size -s"),
@@ -64,7 +60,6 @@ const UNBUILT: &[(&str, &str)] = &[
 /// What to do in place of a flag, where that can be said.
 fn instead(verb: &str, flag: &str) -> Option<&'static str> {
     Some(match (verb, flag) {
-        ("build", "--push") => "build with --tag NAME, then use `coracle push NAME DESTINATION`",
         ("build", "--load") => {
             "the image is in coracle's store, and --output type=docker,dest=FILE writes what `docker load` reads"
         }
@@ -79,7 +74,9 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("run", "--interactive" | "-i" | "--tty" | "-t") => {
             "the command has coracle's standard input and output, but no terminal of its own"
         }
-        ("run", "--publish-all" | "-P") => "the container is on the host's network: its ports are there already",
+        ("run", "--publish" | "-p" | "--publish-all" | "-P") => {
+            "the container is on the host's network: its ports are there already"
+        }
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
         ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
         ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
@@ -137,7 +134,7 @@ mod tests {
             error.to_string()
         };
         for (line, flag) in [
-            ("coracle build --uts=host .", "--uts"),
+            ("coracle build --platform linux/arm64 .", "--platform"),
             ("coracle build --sbom=true .", "--sbom"),
             ("coracle --root /x build --squash .", "--squash"),
             ("coracle build . -v /a:/b", "-v"),
@@ -148,8 +145,8 @@ mod tests {
             let text = explained(line);
             assert!(text.starts_with(&format!("error: {flag} is not supported yet by `coracle ")), "{line}: {text}");
         }
-        let text = explained("coracle build --push .");
-        assert!(text.contains("= hint: build with --tag NAME, then use `coracle push NAME DESTINATION`"), "{text}");
+        let text = explained("coracle build --load .");
+        assert!(text.contains("= hint: the image is in coracle's store"), "{text}");
         let text = explained("coracle build --targte x .");
         assert!(text.contains("unexpected argument '--targte'") && text.contains("'--target'"), "{text}");
     }

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
-use super::{SourcesRequest, UsageError};
+use super::{RegistryRequest, SourcesRequest, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use crate::cli::args::{
     Age, BuildArgs, CacheTo, Compression, FailureAction, Isolation, OutputSpec, PullPolicy, Timestamp,
@@ -12,7 +12,6 @@ use crate::cli::args::{
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
-use crate::oci::Platform;
 use crate::output::Location;
 use coracle_runtime::container::Limits;
 
@@ -29,8 +28,6 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// Values of ARGs: names are not empty; of one name the last counts.
     pub build_args: Vec<(String, String)>,
-    /// What the image is for; `None` for what its base is for.
-    pub platform: Option<Platform>,
     /// Labels to add, in order.
     pub labels: Vec<(String, String)>,
     /// Which results of earlier builds count.
@@ -43,6 +40,10 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// Where the result goes besides the store; paths are absolute, at most one is standard output.
     pub outputs: Vec<OutputSpec>,
+    /// Whether it is pushed under each of its names, of which there is one then.
+    pub push: bool,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
     /// The file for the image's id, absolute.
     pub iidfile: Option<PathBuf>,
     /// The file for what is known about the result, absolute.
@@ -110,17 +111,16 @@ impl BuildRequest {
                 tags.push(tag);
             }
         }
+        if args.push && tags.is_empty() {
+            return Err(UsageError::PushWithoutTag);
+        }
         // --timestamp wins, but a bad variable is said in any case: it would come up another day.
         let times = match (args.timestamp, environment.source_date_epoch()?) {
             (Some(Timestamp(seconds)), _) => Times::Set(seconds),
             (None, Some(Timestamp(seconds))) => Times::Clamp(seconds),
             (None, None) => Times::Keep,
         };
-        let mut build_args = environment.fill(args.build_args)?;
-        // As with docker, the variable is a build argument, too; one that is given counts more.
-        if let Some(Timestamp(seconds)) = environment.source_date_epoch()? {
-            build_args.insert(0, ("SOURCE_DATE_EPOCH".into(), seconds.to_string()));
-        }
+        let build_args = environment.fill(args.build_args)?;
         let given = super::given(args.given, &build_args, environment)?;
         // A shell has the terminal for itself.
         let with_shell = given.on_failure.contains(&FailureAction::Shell);
@@ -130,13 +130,16 @@ impl BuildRequest {
             mode => mode,
         };
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
+        let registry = RegistryRequest::new(args.registry, environment)?;
+        let mut sources =
+            SourcesRequest::new(args.sources, &context, environment)?.with_named(Vec::new(), environment)?;
+        sources.network.retry = registry.network.retry.clone();
         Ok(BuildRequest {
             root,
-            sources: SourcesRequest::new(args.sources, &context, environment)?.with_named(Vec::new(), environment)?,
+            sources,
             tags,
             target: args.target,
             build_args,
-            platform: args.platform.platform,
             labels,
             cache: CachePolicy {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },
@@ -147,6 +150,8 @@ impl BuildRequest {
             cache_to,
             pull,
             outputs,
+            push: args.push,
+            registry,
             iidfile,
             metadata_file,
             progress,

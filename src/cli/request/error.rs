@@ -100,12 +100,6 @@ pub enum UsageError {
     /// `--memory-swap` is less than `--memory`.
     #[error("--memory-swap is memory and swap together, so it must not be less than --memory")]
     SwapLessThanMemory,
-    /// `--publish` and no network.
-    #[error("port {port} cannot be published: --network=none leaves no network to publish it on")]
-    PortWithoutNetwork {
-        /// The port.
-        port: u16,
-    },
     /// `--dns none`, and something else about names.
     #[error("--dns none leaves /etc/resolv.conf as it is in the image, so nothing else can be set in it")]
     DnsNone,
@@ -129,6 +123,12 @@ pub enum UsageError {
     /// `--on-failure=shell` without a terminal.
     #[error("--on-failure=shell needs a terminal: standard input and standard error are not both one")]
     ShellWithoutTerminal,
+    /// A password without a name.
+    #[error("--password-stdin needs --username NAME")]
+    PasswordWithoutUser,
+    /// An image without a name cannot be pushed.
+    #[error("--push needs a name: --tag REGISTRY/NAME")]
+    PushWithoutTag,
     /// A NUL byte, which no file name or argument can have.
     #[error("{what} has a NUL byte")]
     Nul {

@@ -3,18 +3,17 @@
 
 mod around;
 mod build;
-mod caches;
 mod error;
 mod images;
 mod limits;
 mod network;
 mod prune;
+mod registry;
 mod run;
 mod sources;
 
 pub use around::{GivenRequest, SecretFrom};
 pub use build::BuildRequest;
-pub use caches::CacheRequest;
 pub use error::UsageError;
 pub use images::{
     CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
@@ -22,16 +21,18 @@ pub use images::{
 };
 pub use network::NetworkRequest;
 pub use prune::{DfRequest, PruneRequest};
+pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, RegistryRequest};
 pub use run::RunRequest;
 pub use sources::{DockerfileFrom, SourcesRequest};
 
-use around::{around, cache_dir, given};
+use around::{around, given};
 use limits::limits;
 
 use std::path::PathBuf;
 
-use super::args::{Cli, ContextArgs, ContextVerb, Location, Verb};
+use super::args::{Cli, ContextArgs, ContextVerb, Location, PullPolicy, Verb};
 use super::environment::Environment;
+use crate::oci::Platform;
 
 /// What coracle is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,10 @@ pub enum Request {
     Save(SaveRequest),
     /// Bring the images of an archive in.
     Load(LoadRequest),
+    /// Keep credentials.
+    Login(LoginRequest),
+    /// Forget credentials.
+    Logout(LogoutRequest),
     /// List the images.
     Images(ImagesRequest),
     /// Show a document of an image.
@@ -64,8 +69,6 @@ pub enum Request {
     Rmi(RmiRequest),
     /// Remove what no image needs.
     Prune(PruneRequest),
-    /// List, remove, export and import cache mounts.
-    Cache(CacheRequest),
     /// Show what takes how much of the disk.
     Df(DfRequest),
     /// List a context.
@@ -83,8 +86,18 @@ pub struct PullRequest {
     pub root: PathBuf,
     /// Where the image is; its path is absolute.
     pub source: Location,
+    /// The same as it was written, without `docker://`.
+    pub written: String,
     /// The name that it gets, not empty; `None` for the one that the source gives it.
     pub name: Option<String>,
+    /// When a registry is asked.
+    pub policy: PullPolicy,
+    /// For which platform.
+    pub platform: Platform,
+    /// Whether the digest is all that is told.
+    pub quiet: bool,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 /// `coracle push`.
@@ -94,8 +107,14 @@ pub struct PushRequest {
     pub root: PathBuf,
     /// The image in the store, not empty.
     pub name: String,
-    /// Where it goes; its path is absolute.
-    pub destination: Location,
+    /// Where it goes; its path is absolute. `None` for the registry that its name says.
+    pub destination: Option<Location>,
+    /// The file for the digest of the manifest, absolute.
+    pub digest_file: Option<PathBuf>,
+    /// Whether the digest is all that is told.
+    pub quiet: bool,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 /// What is listed of a context.
@@ -149,27 +168,19 @@ impl Request {
     /// [`UsageError`] for what can not be meant.
     pub fn new(cli: Cli, environment: &Environment) -> Result<Self, UsageError> {
         let root = environment.root(cli.root.as_deref());
-        let located = |mut location: Location| {
-            if let Some(path) = location.path_mut() {
-                *path = environment.absolute(path)?;
-            }
-            Ok::<_, UsageError>(location)
-        };
         Ok(match cli.verb {
             Verb::Build(args) => Request::Build(Box::new(BuildRequest::new(*args, root?, environment)?)),
             Verb::Run(args) => Request::Run(Box::new(RunRequest::new(*args, root?, environment)?)),
-            Verb::Pull(args) => {
-                Request::Pull(PullRequest { root: root?, source: located(args.source)?, name: args.name })
-            }
-            Verb::Push(args) => {
-                Request::Push(PushRequest { root: root?, name: args.name, destination: located(args.destination)? })
-            }
             Verb::Copy(args) => Request::Copy(CopyRequest::new(args, root?, environment)?),
             Verb::Save(args) => Request::Save(SaveRequest::new(args, root?, environment)?),
             Verb::Load(args) => Request::Load(LoadRequest::new(args, root?, environment)?),
             Verb::Images(args) => Request::Images(ImagesRequest::new(args, root?)?),
             Verb::Inspect(args) => Request::Inspect(InspectRequest::new(args, root?, environment)?),
             Verb::History(args) => Request::History(HistoryRequest::new(args, root?)?),
+            Verb::Pull(args) => Request::Pull(PullRequest::new(args, root?, environment)?),
+            Verb::Push(args) => Request::Push(PushRequest::new(args, root?, environment)?),
+            Verb::Login(args) => Request::Login(LoginRequest::new(args, environment)?),
+            Verb::Logout(args) => Request::Logout(LogoutRequest::new(args, environment)?),
             Verb::Tag(args) => Request::Tag(TagRequest { root: root?, name: args.name, new: args.new }),
             Verb::Untag(args) => Request::Untag(UntagRequest { root: root?, names: args.names }),
             Verb::Rmi(args) => {
@@ -177,7 +188,6 @@ impl Request {
                 Request::Rmi(RmiRequest { root: root?, names, ignore: args.ignore })
             }
             Verb::Prune(args) => Request::Prune(PruneRequest::new(args, root?)?),
-            Verb::Cache(args) => Request::Cache(CacheRequest::new(args, root?, environment)?),
             Verb::Df(args) => Request::Df(DfRequest { root: root?, json: args.json }),
             Verb::Context(ContextArgs { verb: ContextVerb::Ls(args) }) => {
                 let listing = match (args.json, args.all, args.ignored) {

@@ -9,11 +9,15 @@ use crate::cli::args::{
 };
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
+use crate::config::{Credentials, Places};
+use crate::net::{Proxies, RetryPolicy, Roots};
 use crate::oci::Platform;
 use crate::output::content::{Form as ManifestForm, Selection};
+use crate::registry::TlsCheck;
 use crate::store::{Act, Keep, LabelIs, PruneOptions};
 use crate::tree::TreePath;
 use coracle_runtime::container::{Limits, Swap, UlimitKind};
+use std::time::Duration;
 
 /// Returns an environment with HOME, and more variables.
 fn environment(vars: &[(&str, &str)]) -> Environment {
@@ -23,6 +27,19 @@ fn environment(vars: &[(&str, &str)]) -> Environment {
         cwd: Some("/home/ann/web".into()),
         ..Environment::default()
     }
+}
+
+/// What is said about registries without a flag.
+fn registry() -> RegistryRequest {
+    let config_dir = Some("/home/ann/.config".into());
+    let docker_dir = Some("/home/ann/.docker".into());
+    let places = Places { docker_dir, config_dir, ..Places::default() };
+    let network = network(RetryPolicy::default());
+    RegistryRequest { places, credentials: None, tls: TlsCheck::AsConfigured, network }
+}
+
+fn network(retry: RetryPolicy) -> NetworkRequest {
+    NetworkRequest { roots: Roots::default(), proxies: Proxies::default(), retry }
 }
 
 fn meant_in(environment: &Environment, words: &[&str]) -> Result<Request, UsageError> {
@@ -66,13 +83,14 @@ fn a_build_of_this_folder_has_the_defaults() {
         tags: vec![],
         target: None,
         build_args: vec![],
-        platform: None,
         labels: vec![],
         cache: CachePolicy::default(),
         cache_from: vec![],
         cache_to: vec![],
         pull: PullPolicy::Missing,
         outputs: vec![],
+        push: false,
+        registry: registry(),
         iidfile: None,
         metadata_file: None,
         progress: Mode::Plain,
@@ -96,8 +114,9 @@ fn a_build_with_every_flag() {
     let words = "--root store build -t web:1 --tag web:1 -t web:latest -f ../Dockerfile --target test --build-arg A=1 \
                  --build-arg TOKEN --build-arg UNSET --label org.example=x=y --label flag --no-cache --pull newer \
                  -o type=oci,dest=web.tar --output out --iidfile id --metadata-file /m.json --progress json \
-                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 --ignorefile ignore \
-                 --context-sub-path inner app/./src";
+                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 --ignorefile ignore --push \
+                 --authfile auth.json --creds ann:pass:word --cert-dir /certs --tls-verify=false --retry 7 \
+                 --retry-delay 500ms --context-sub-path inner app/./src";
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let want = BuildRequest {
         root: "/home/ann/web/store".into(),
@@ -108,12 +127,12 @@ fn a_build_with_every_flag() {
             },
             below: TreePath::new("inner").expect("a path"),
             ignore_file: Some("/home/ann/web/ignore".into()),
+            network: network(RetryPolicy { retries: 7, delay: Duration::from_millis(500), ..RetryPolicy::default() }),
             ..sources("/home/ann/web/app/src")
         },
         tags: vec!["web:1".into(), "web:latest".into()],
         target: Some("test".into()),
         build_args: vec![pair("A", "1"), pair("TOKEN", "secret")],
-        platform: None,
         labels: vec![pair("org.example", "x=y"), pair("flag", "")],
         cache: CachePolicy { uses: CacheUse::Ignore, ..CachePolicy::default() },
         cache_from: vec![],
@@ -123,6 +142,17 @@ fn a_build_with_every_flag() {
             OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into())),
             OutputSpec::Local("/home/ann/web/out".into()),
         ],
+        push: true,
+        registry: RegistryRequest {
+            places: Places {
+                auth_file: Some("/home/ann/web/auth.json".into()),
+                cert_dir: Some("/certs".into()),
+                ..registry().places
+            },
+            credentials: Credentials::parse("ann:pass:word"),
+            tls: TlsCheck::Never,
+            network: network(RetryPolicy { retries: 7, delay: Duration::from_millis(500), ..RetryPolicy::default() }),
+        },
         iidfile: Some("/home/ann/web/id".into()),
         metadata_file: Some("/m.json".into()),
         progress: Mode::Json,
@@ -293,7 +323,12 @@ fn the_other_verbs() {
             Request::Pull(PullRequest {
                 root: root.clone(),
                 source: location("oci:/home/ann/web/base:1"),
+                written: "oci:base:1".into(),
                 name: Some(name()),
+                policy: PullPolicy::Always,
+                platform: Platform::host(),
+                quiet: false,
+                registry: registry(),
             }),
         ),
         (
@@ -301,7 +336,10 @@ fn the_other_verbs() {
             Request::Push(PushRequest {
                 root: root.clone(),
                 name: name(),
-                destination: location("docker-archive:/a.tar"),
+                destination: Some(location("docker-archive:/a.tar")),
+                digest_file: None,
+                quiet: false,
+                registry: registry(),
             }),
         ),
         ("--root /s images", Request::Images(listed(Form::Table))),
@@ -412,4 +450,32 @@ fn limits_are_those_of_docker() {
     assert_eq!(limits("--memory 1m"), Err(UsageError::TooLittleMemory { least: 6 << 20 }));
     assert_eq!(limits("--memory-swap 1g"), Err(UsageError::SwapWithoutMemory));
     assert_eq!(limits("--memory 1g --memory-swap 1m"), Err(UsageError::SwapLessThanMemory));
+}
+
+#[test]
+fn who_we_are_to_a_registry() {
+    let login = |words: &[&str]| match meant_in(&environment(&[("REGISTRY_AUTH_FILE", "auth.json")]), words) {
+        Ok(Request::Login(request)) => Ok((request.registry, request.action, request.access.places.auth_file)),
+        Ok(other) => panic!("{words:?} is {other:?}"),
+        Err(error) => Err(error),
+    };
+    let file = Some(PathBuf::from("/home/ann/web/auth.json"));
+    let stdin = |user: &str| LoginAction::LogIn { user: Some(user.into()), password: PasswordFrom::Stdin };
+    assert_eq!(
+        login(&["login", "-u", "ann", "--password-stdin"]),
+        Ok(("docker.io".into(), stdin("ann"), file.clone()))
+    );
+    let asked = LoginAction::LogIn { user: None, password: PasswordFrom::Terminal };
+    assert_eq!(login(&["login", "https://index.docker.io/v1/"]), Ok(("docker.io".into(), asked, file.clone())));
+    assert_eq!(
+        login(&["login", "--get-login", "r.example/team/"]),
+        Ok(("r.example/team".into(), LoginAction::Show, file))
+    );
+    assert_eq!(login(&["login", "--password-stdin"]), Err(UsageError::PasswordWithoutUser));
+    let all = match meant("logout --all").expect("meant") {
+        Request::Logout(request) => request.registry,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(all, None);
+    assert_eq!(build("build --push ."), Err(UsageError::PushWithoutTag));
 }

@@ -1,5 +1,0 @@
-# escape=x
-# escape=`
-# check=skip=all
-# check=skip=all
-FROM base

@@ -1,7 +1,0 @@
-FROM base
-COPY <<../up /a
-x
-../up
-COPY <<a /d
-${x?is not set}
-a

@@ -1,2 +1,0 @@
-FROM onbuild
-RUN make
