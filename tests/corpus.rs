@@ -15,7 +15,7 @@ fn platform() -> Platform {
     "linux/amd64".parse().expect("a platform")
 }
 
-/// The images that exist.
+/// The images that exist. One is there for another machine, too, and one has triggers.
 fn bases() -> BTreeMap<String, BaseImage> {
     let image = |workdir: &str| {
         let mut config = ImageConfig { platform: platform(), ..ImageConfig::default() };
@@ -24,15 +24,23 @@ fn bases() -> BTreeMap<String, BaseImage> {
         BaseImage { config }
     };
     let names = [("base", ""), ("sdk:8.0", ""), ("runtime:8", "/app"), ("certs:latest", "/")];
-    names.map(|(name, workdir)| (name.to_owned(), image(workdir))).into()
+    let mut bases: BTreeMap<_, _> = names.map(|(name, workdir)| (name.to_owned(), image(workdir))).into();
+    let mut foreign = image("");
+    foreign.config.platform = "linux/arm64".parse().expect("a platform");
+    bases.insert("base (linux/arm64)".into(), foreign);
+    let mut onbuild = image("");
+    onbuild.config.config.on_build = vec!["WORKDIR /app".into(), "COPY --from=certs:latest . certs".into()];
+    bases.insert("onbuild".into(), onbuild);
+    bases
 }
 
 /// Returns the plan as text, or the errors.
 fn outcome(source: &Source) -> Result<String, String> {
     let shown = |all: &[Diagnostic]| all.iter().map(|one| one.render(source, false) + "\n").collect::<String>();
     let file = dockerfile::parse(source).map_err(|errors| shown(&errors))?;
-    let options = GraphOptions { platform: platform(), build_platform: platform(), ..GraphOptions::default() };
-    let graph = Graph::new(&file, options).map_err(|errors| shown(&errors))?;
+    let options = GraphOptions { platform: Some(platform()), build_platform: platform(), ..GraphOptions::default() };
+    let mut graph = Graph::new(&file, options).map_err(|errors| shown(&errors))?;
+    graph.take_triggers(&bases()).map_err(|errors| shown(&errors))?;
     let (plan, warnings) = graph.lower(&bases()).map_err(|errors| shown(&errors))?;
     let mut text = plan.to_string();
     let config = &plan.stages[plan.target].config;

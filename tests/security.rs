@@ -22,14 +22,16 @@ const PLACES: [&str; 6] = [
     "docker-default",
 ];
 
-/// Two stages at the same time: one keeps a secret in its environment, the other one looks for it.
+/// Two stages at the same time: one has secrets in its environment and in a file, the other one looks for them; and once more
+/// afterwards.
 const DOCKERFILE: &str = "\
 FROM debian:bookworm-slim AS other
 ARG TOKEN
-RUN TOKEN=$TOKEN sleep 4
+RUN --mount=type=secret,id=s --mount=type=secret,id=s,env=SECRET TOKEN=$TOKEN sleep 4
 FROM debian:bookworm-slim
 COPY probe.pl /probe.pl
 RUN perl /probe.pl MODE && touch /done
+RUN test ! -e /run/secrets && test -z \"$SECRET\" && ! grep -rs canary-s[e]cret /proc/[0-9]*/environ /run /tmp /var/tmp
 COPY --from=other /etc/passwd /other
 ";
 
@@ -71,8 +73,9 @@ fn probe(place: Environment, context: &Path) -> BTreeMap<String, Call> {
                 "context",
                 "sh -c 'mkdir ctx; cp /context/probe.pl ctx; sed s/MODE/attack/ /context/Dockerfile >ctx/Dockerfile'",
             )
-            .call("build", "coracle build --jobs 2 --build-arg TOKEN=canary-step --progress plain ctx")
-            .call("victim", "kill -0 $victim"),
+            .call("build", "env SECRET=canary-secret coracle build --secret id=s,env=SECRET --jobs 2 --build-arg TOKEN=canary-step --progress plain ctx")
+            .call("victim", "kill -0 $victim")
+            .call("kept", "grep -rl canary-secret store"),
     )
 }
 
@@ -103,6 +106,9 @@ fn problems(place: Environment, found: &BTreeMap<String, Call>) -> Vec<String> {
     let mut wrong = Vec::new();
     if found["victim"].status != 0 {
         wrong.push("a process outside was killed".to_owned());
+    }
+    if found["kept"].status == 0 {
+        wrong.push(format!("the secret is in the store: {}", found["kept"].stdout));
     }
     for (name, expected) in CALLS {
         let got = lines.iter().find_map(|line| line.strip_prefix("call ")?.strip_prefix(name)?.strip_prefix(' '));

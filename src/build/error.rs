@@ -72,11 +72,20 @@ pub enum BuildError {
     /// A step in a chroot cannot have a network of its own.
     #[error("no network of its own for a step in a chroot: unshare(CLONE_NEWNET): Operation not permitted")]
     NoOwnNetwork,
+    /// A container in a chroot cannot see a folder of the host.
+    #[error("no volume for a container in a chroot: mount(MS_BIND): Operation not permitted")]
+    NoVolumes,
     /// A cache mount cannot be moved to a step in a chroot.
     #[error("the cache mounts in {dir} are on another file system than the store, and nothing can be mounted in a chroot", dir = dir.display())]
     CacheElsewhere {
         /// Their folder.
         dir: std::path::PathBuf,
+    },
+    /// An archive of a cache mount holds what is for layers only.
+    #[error("{path} of the archive is a mark for layers, and no file of a cache")]
+    BadCache {
+        /// The path.
+        path: String,
     },
     /// A command would have to be run, and this environment allows that in no way.
     #[error("no command can be run here")]
@@ -84,6 +93,12 @@ pub enum BuildError {
         /// What the smallest change would have to be about.
         #[source]
         source: coracle_runtime::RuntimeError,
+    },
+    /// A command would have to be run that is for another processor, and the kernel has no emulator for it.
+    #[error("this machine cannot run programs for {platform}")]
+    ForeignPlatform {
+        /// What they are for.
+        platform: crate::oci::Platform,
     },
     /// The command of a RUN step ended with a status other than 0.
     #[error("the command ended with exit status {code}")]

@@ -59,6 +59,17 @@ pub struct Around {
     pub capabilities: Capabilities,
 }
 
+/// A file or folder of the host that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Where it is, absolute.
+    pub source: PathBuf,
+    /// Where it is seen, absolute.
+    pub target: String,
+    /// Whether it cannot be changed there.
+    pub read_only: bool,
+}
+
 /// Which network a command has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Access {

@@ -90,6 +90,7 @@ fn bring(covers: &mut Covers, mount: &Placed<'_>, owners: Owners) -> Result<(), 
             let attributes = Attributes { mode: *mode, uid: *uid, gid: *gid };
             covers.text(&mount.path, &text.0, attributes, owners)
         }
+        What::Host { .. } => Err(BuildError::NoVolumes),
         What::Layers { .. } => unreachable!("nothing is stacked where nothing can be mounted"),
     }
 }

@@ -8,12 +8,14 @@
 //! in a thread of its own. Where no step can be run, that is said before anything is done, if one would have to be.
 
 mod assemble;
+mod caches;
 mod chain;
 mod copy;
 mod cover;
 mod error;
 mod explain;
 mod failure;
+mod foreign;
 mod given;
 mod guard;
 mod hit;
@@ -41,7 +43,7 @@ mod worktree;
 pub use copy::{CopyError, Fetched, OtherTree};
 pub use error::BuildError;
 pub use failure::{OnFailure, Terminal};
-pub use given::{Access, Around, Given, HostsFile, Resolver, Secret};
+pub use given::{Access, Around, Given, HostsFile, Resolver, Secret, Volume};
 pub use hit::CachePolicy;
 pub use inputs::{Inputs, Remote};
 pub use journal::{Journal, Made, Reach};

@@ -7,6 +7,7 @@ use coracle_runtime::probe::{self, Choice, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::layer::Compression;
+use crate::oci::Platform;
 use crate::plan::{MountKind, Op, Plan, Step};
 use crate::progress::{Event, Sink};
 use crate::store::{Image, Packed, RemoteSteps, Store, View};
@@ -14,7 +15,7 @@ use crate::tree::Owners;
 
 use super::chain::Chain;
 use super::failure::OnFailure;
-use super::given::Access;
+use super::given::{Access, Volume};
 use super::journal::{Journal, Made};
 use super::mounts::Mounts;
 use super::pack::{PackQueue, Packer};
@@ -24,7 +25,7 @@ use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, in_place, run, unbuilt};
+use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, foreign, in_place, run, unbuilt};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -184,8 +185,11 @@ impl Builder<'_> {
             // A cache elsewhere promised a layer that cannot be had: by now it knows that itself.
             replayed = replay(&work)?;
         }
-        if let Replayed::Missing { runs } = &replayed {
+        if let Replayed::Missing { runs, foreign } = &replayed {
             self.check_runs(&work, runs)?;
+            if let Some((step, platform)) = foreign {
+                return Err(at_step(step, BuildError::ForeignPlatform { platform: (*platform).clone() }));
+            }
         }
         self.enter()?;
         let (progress, cached) = match replayed {
@@ -272,16 +276,27 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
-    pub fn run(&mut self, image: &Image, command: &Command) -> Result<coracle_runtime::container::Exit, BuildError> {
+    pub fn run(
+        &mut self,
+        image: &Image,
+        command: &Command,
+        volumes: &[Volume],
+    ) -> Result<coracle_runtime::container::Exit, BuildError> {
         self.decide();
         if let Some(source) = self.obstacle() {
             return Err(BuildError::CannotRun { source });
+        }
+        if self.place() == StepPlace::Chroot && command.around.network == Access::None {
+            return Err(BuildError::NoOwnNetwork);
+        }
+        if self.place() == StepPlace::Chroot && !volumes.is_empty() {
+            return Err(BuildError::NoVolumes);
         }
         self.enter()?;
         let on_disk = self.on_disk();
         let view = super::unpack::view(self.store, &on_disk, Chain::of_image(image, self.store).links(), self.control)?;
         let active = self.store.prepare()?;
-        let mounts = Mounts::default();
+        let mounts = Mounts::of_volumes(volumes)?;
         let attached = |mut spec: ContainerSpec| {
             spec.stdin = coracle_runtime::container::Stdin::Inherit;
             spec.new_session = false;
@@ -392,25 +407,31 @@ enum Replayed<'a> {
     Missing {
         /// The RUNs that are not known to be in the cache, in the order of the Dockerfile.
         runs: Vec<&'a Step>,
+        /// The first of these that is for a machine which this one cannot play.
+        foreign: Option<(&'a Step, &'a Platform)>,
     },
 }
 
 /// Looks up all steps of the plan in the cache.
 fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
     work.forget_stages();
-    let mut missing: Vec<&Step> = Vec::new();
+    let mut missing: Vec<(&Step, &Platform)> = Vec::new();
     for (at, stage) in work.plan.stages.iter().enumerate() {
         match work.replay(at)? {
             StageReplay::Known(progress) => work.finish_stage(at, StageState::Done(progress)),
-            StageReplay::Missing { step } => missing.extend(&stage.steps[step..]),
+            StageReplay::Missing { step } => {
+                missing.extend(stage.steps[step..].iter().map(|step| (step, &stage.platform)));
+            }
         }
     }
     Ok(match work.all_done() {
         Some(progress) => Replayed::All(progress),
         None => {
-            let mut runs: Vec<&Step> = missing.into_iter().filter(|step| matches!(step.op, Op::Run(_))).collect();
-            runs.sort_by_key(|step| step.span.start);
-            Replayed::Missing { runs }
+            missing.retain(|(step, _)| matches!(step.op, Op::Run(_)));
+            missing.sort_by_key(|(step, _)| step.span.start);
+            let runs = missing.iter().map(|(step, _)| *step).collect();
+            let foreign = missing.into_iter().find(|(_, platform)| !foreign::runs(platform));
+            Replayed::Missing { runs, foreign }
         }
     })
 }

@@ -14,21 +14,23 @@ use super::progress::Progress;
 use super::registry::{self, LazyClient, Puller};
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
-use super::request::BuildRequest;
+use super::request::{BuildRequest, UsageError};
 use super::sources::{self, Sources};
 use super::{given, names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation};
+use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation, Times};
 use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::{Credentials, GitDir};
 use crate::net::Cancel;
-use crate::oci::{Platform, Reference};
+use crate::oci::Reference;
+use crate::output::content::Selection;
 use crate::output::{self, Location};
-use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, Op, Plan};
+use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, ImageUse, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
 use crate::store::{Image, RemoteSteps, Store, View};
 
+use super::args::Timestamp;
 use super::outputs;
 
 /// Builds the image and writes it wherever it was asked for.
@@ -68,19 +70,33 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     let options = GraphOptions {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
+        platform: request.platform.clone(),
         ..GraphOptions::default()
     };
-    let graph = Graph::new(&file, options).map_err(&failed)?;
+    let mut graph = Graph::new(&file, options).map_err(&failed)?;
     let client = LazyClient::new(&request.registry, cancel);
     if request.push {
         // Now, while nothing is done yet: a helper may open a window, and a mistake in a file is better known early.
         tags.iter().try_for_each(|tag| Ok::<_, Failure>(client.get()?.prepare_target(&Reference::parse(tag)?)?))?;
     }
-    let platform = Platform::host();
-    let puller = Puller { client: &client, store: &store, platform: &platform, sink: progress.as_ref() };
-    let bases = bases(request, &graph, &puller, &source)?;
-    let known: BTreeMap<String, BaseImage> =
-        bases.iter().map(|(name, image)| (name.clone(), BaseImage { config: image.config.clone() })).collect();
+    let mut bases = BTreeMap::new();
+    let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
+    // The triggers of an image may name more images.
+    loop {
+        let more = graph.take_triggers(&known).map_err(&failed)?;
+        if more.is_empty() {
+            break;
+        }
+        for used in more {
+            let image = {
+                let puller =
+                    Puller { client: &client, store: &store, platform: &used.platform, sink: progress.as_ref() };
+                base(request, &used, &puller, &source)?
+            };
+            known.insert(used.key.clone(), BaseImage { config: image.config.clone() });
+            bases.insert(used.key, image);
+        }
+    }
     let (mut plan, warnings) = graph.lower(&known).map_err(&failed)?;
     warn(progress, &source, &warnings);
     label(&mut plan, &request.labels);
@@ -114,7 +130,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         explain: if request.explain { Explain::Misses } else { Explain::No },
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         compression: request.compression,
-        times: request.times,
+        times: times(request.times, graph.source_date_epoch())?,
         limits: request.limits.clone(),
         around: request.around.clone(),
         given,
@@ -177,53 +193,45 @@ fn finish(
     if request.stdout_is_taken() { Ok(()) } else { print(&format!("{digest}\n")) }
 }
 
-/// Finds the images that the Dockerfile names.
-fn bases(
-    request: &BuildRequest,
-    graph: &Graph,
-    puller: &Puller<'_>,
-    source: &Source,
-) -> Result<BTreeMap<String, Image>, Failure> {
-    let mut bases = BTreeMap::new();
-    for used in graph.images() {
-        let failed = |diagnostic: Diagnostic, status| {
-            let diagnostic = diagnostic.at(used.span);
-            Failure::rendered(status, diagnostic.render(source, request.style == Style::Colour))
-        };
-        let written = used.name.strip_prefix("docker://").unwrap_or(&used.name);
-        let descriptor = if Location::has_transport(written) {
-            let location: Location = written.parse().map_err(|error| {
-                failed(Diagnostic::error(format!("{written:?} is no image: {error}")), ExitStatus::Input)
-            })?;
-            output::import(&location, puller.store, puller.sink)?.descriptor
-        } else {
-            let name = names::normalise(written)
-                .map_err(|error| failed(Diagnostic::error(error.to_string()), ExitStatus::Input))?;
-            match puller.find(written, request.pull) {
-                Ok(Some(found)) => found.descriptor,
-                Ok(None) => {
-                    let message = match &used.stage_hint {
-                        Some(_) => format!("no stage or image named `{written}`"),
-                        None => format!("image {name} is not in the store"),
-                    };
-                    let hint = "with another --pull than never it would be looked for in its registry";
-                    let hint = used.stage_hint.clone().unwrap_or_else(|| hint.into());
-                    return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Input));
-                }
-                Err(failure) => {
-                    let cause = failure.message().unwrap_or_default();
-                    let message = match &used.stage_hint {
-                        Some(_) => format!("no stage or image named `{written}`: {cause}"),
-                        None => cause,
-                    };
-                    let hints = used.stage_hint.iter().chain(failure.hints()).cloned();
-                    return Err(hints.fold(failed(Diagnostic::error(message), failure.status()), Failure::with_hint));
-                }
+/// Finds an image that the Dockerfile names.
+fn base(request: &BuildRequest, used: &ImageUse, puller: &Puller<'_>, source: &Source) -> Result<Image, Failure> {
+    let failed = |diagnostic: Diagnostic, status| {
+        let diagnostic = diagnostic.at(used.span);
+        Failure::rendered(status, diagnostic.render(source, request.style == Style::Colour))
+    };
+    let written = used.name.strip_prefix("docker://").unwrap_or(&used.name);
+    let descriptor = if Location::has_transport(written) {
+        let location: Location = written.parse().map_err(|error| {
+            failed(Diagnostic::error(format!("{written:?} is no image: {error}")), ExitStatus::Input)
+        })?;
+        output::import_for(&location, &Selection::Platform(used.platform.clone()), puller.store, puller.sink)?
+            .descriptor
+    } else {
+        let name = names::normalise(written)
+            .map_err(|error| failed(Diagnostic::error(error.to_string()), ExitStatus::Input))?;
+        match puller.find(written, request.pull) {
+            Ok(Some(found)) => found.descriptor,
+            Ok(None) => {
+                let message = match &used.stage_hint {
+                    Some(_) => format!("no stage or image named `{written}`"),
+                    None => format!("image {name} is not in the store"),
+                };
+                let hint = "with another --pull than never it would be looked for in its registry";
+                let hint = used.stage_hint.clone().unwrap_or_else(|| hint.into());
+                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Input));
             }
-        };
-        bases.insert(used.name.clone(), puller.store.image(&descriptor)?);
-    }
-    Ok(bases)
+            Err(failure) => {
+                let cause = failure.message().unwrap_or_default();
+                let message = match &used.stage_hint {
+                    Some(_) => format!("no stage or image named `{written}`: {cause}"),
+                    None => cause,
+                };
+                let hints = used.stage_hint.iter().chain(failure.hints()).cloned();
+                return Err(hints.fold(failed(Diagnostic::error(message), failure.status()), Failure::with_hint));
+            }
+        }
+    };
+    Ok(puller.store.image_for(&descriptor, &used.platform)?)
 }
 
 /// Returns whether the plan reads files of the context, or of one with a name.
@@ -234,6 +242,17 @@ fn reads_context(plan: &Plan) -> bool {
         _ => false,
     };
     plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op))
+}
+
+/// Returns which times the image gets: `epoch` is what the Dockerfile or a build argument says, and a flag counts more.
+fn times(wanted: Times, epoch: Option<&str>) -> Result<Times, UsageError> {
+    match (wanted, epoch) {
+        (Times::Set(_), _) | (_, None) => Ok(wanted),
+        (_, Some(text)) => match Timestamp::from_seconds(text) {
+            Some(Timestamp(seconds)) => Ok(Times::Clamp(seconds)),
+            None => Err(UsageError::BadEpoch { value: text.into() }),
+        },
+    }
 }
 
 /// Labels from the command line come last, so they count; they leave no trace in the history.

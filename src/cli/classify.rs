@@ -87,6 +87,7 @@ impl Classify for BuildError {
             BuildError::WrongDiffId { .. } | BuildError::TooManyLayers { .. } | BuildError::BadMountPoint { .. } => {
                 ExitStatus::Input
             }
+            BuildError::BadCache { .. } => ExitStatus::Input,
             BuildError::DiskFull { .. } => ExitStatus::Store,
             BuildError::Unbuilt { .. } => ExitStatus::Input,
             BuildError::Store(error) => error.exit_status(),
@@ -94,9 +95,11 @@ impl Classify for BuildError {
             BuildError::Copy(CopyError::Archive { source, .. }) => source.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
             BuildError::Runtime(error) => error.exit_status(),
-            BuildError::CannotRun { .. } | BuildError::NoOwnNetwork | BuildError::CacheElsewhere { .. } => {
-                ExitStatus::Unable
-            }
+            BuildError::CannotRun { .. }
+            | BuildError::ForeignPlatform { .. }
+            | BuildError::NoOwnNetwork
+            | BuildError::NoVolumes
+            | BuildError::CacheElsewhere { .. } => ExitStatus::Unable,
             BuildError::NoSecret { .. } | BuildError::NoAgent { .. } | BuildError::Agent { .. } => ExitStatus::Usage,
             BuildError::Io { source, .. } if is_full(source) => ExitStatus::Store,
             BuildError::Io { .. } => ExitStatus::Store,
@@ -138,6 +141,9 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::NoOwnNetwork => {
             Some("it takes namespaces: `coracle doctor` says what keeps from them; or leave --network=none out".into())
         }
+        BuildError::NoVolumes => Some(
+            "it takes namespaces: `coracle doctor` says what keeps from them; or COPY the files into the image".into(),
+        ),
         BuildError::CacheElsewhere { .. } => {
             Some("leave --cache-dir out, or name a folder on the file system of the store".into())
         }
@@ -146,6 +152,11 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
             let rule = context?.explain(&path)?;
             Some(format!("line {} of {} leaves it out: {:?}", rule.line, rule.file.display(), rule.rule))
         }
+        BuildError::ForeignPlatform { .. } => Some(
+            "an emulator can: install qemu-user-static (on Debian with binfmt-support), so that a file in \
+             /proc/sys/fs/binfmt_misc hands such programs to it with flag F; a build without RUN needs none"
+                .into(),
+        ),
         BuildError::OutOfMemory { .. } => Some("give it more with --memory, or less to do at the same time".into()),
         BuildError::ExitStatus { code: 137 } | BuildError::Killed { signal: 9 } => {
             Some("137 is 128 + 9: something was killed with SIGKILL, most often for lack of memory".into())
@@ -419,6 +430,18 @@ pub enum BuildProblem {
     /// The Dockerfile on standard input is no text.
     #[error("the Dockerfile on standard input is not UTF-8")]
     StdinNotUtf8,
+    /// There is no such cache mount.
+    #[error("there is no cache mount {id:?} here")]
+    NoCache {
+        /// The id.
+        id: String,
+    },
+    /// What is to be imported is no export.
+    #[error("that is no export of cache mounts: {reason}")]
+    BadExport {
+        /// Why not.
+        reason: String,
+    },
     /// A secret is too long.
     #[error("the secret {id:?} has more than 500 KiB")]
     LongSecret {
@@ -476,13 +499,17 @@ pub enum BuildProblem {
 impl Classify for BuildProblem {
     fn exit_status(&self) -> ExitStatus {
         match self {
-            BuildProblem::StdinTooLong | BuildProblem::StdinNotUtf8 => ExitStatus::Input,
+            BuildProblem::NoCache { .. } => ExitStatus::Failed,
+            BuildProblem::BadExport { .. } | BuildProblem::StdinTooLong | BuildProblem::StdinNotUtf8 => {
+                ExitStatus::Input
+            }
             _ => ExitStatus::Usage,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
+            BuildProblem::NoCache { .. } => Some("`coracle cache ls` lists those that are".into()),
             BuildProblem::NoSocket { .. } => Some(
                 "start an ssh-agent, `ssh-add` the key to it, and give its socket: --ssh default=$SSH_AUTH_SOCK".into(),
             ),

@@ -15,6 +15,7 @@ pub mod template;
 pub mod text;
 
 mod build;
+mod caches;
 mod context_ls;
 mod copy;
 mod doctor;
@@ -117,6 +118,7 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Untag(request) => images::untag(&request),
         Request::Rmi(request) => images::rmi(&request),
         Request::Prune(request) => prune::prune(&request),
+        Request::Cache(request) => caches::cache(&request, style),
         Request::Df(request) => prune::df(&request),
         Request::ContextLs(request) => context_ls::context_ls(&request),
         Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),

@@ -35,7 +35,10 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
     };
-    let exit = builder.run(&image, &command)?;
+    for note in &request.notes {
+        say(&format!("{note}\n"));
+    }
+    let exit = builder.run(&image, &command, &request.volumes)?;
     if let Exit::NotStarted { errno, what, path } = &exit {
         say(&Failure::from(not_started(errno.raw(), *what, path)).report(style));
     }

@@ -15,12 +15,16 @@ pub(super) struct Opening {
     pub chomp: bool,
 }
 
-/// Returns the bodies of the here-documents that `command` opens, in order. Errors go to `found`.
-pub(super) fn bodies(lines: &mut Lines<'_>, command: &Command<'_>, found: &mut Vec<Diagnostic>) -> Vec<Heredoc> {
+/// Returns the bodies of the here-documents that `command` opens, in order. `None` where one does not end; `found` says so.
+pub(super) fn bodies(
+    lines: &mut Lines<'_>,
+    command: &Command<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Vec<Heredoc>> {
     let owner = if command.keyword().eq_ignore_ascii_case("ONBUILD") { &command.inner() } else { command };
     let opens = ["RUN", "COPY", "ADD"].iter().any(|keyword| owner.keyword().eq_ignore_ascii_case(keyword));
     if !opens || !command.line.text.contains("<<") || matches!(owner.json(), Ok(Some(_))) {
-        return Vec::new();
+        return Some(Vec::new());
     }
     let mut bodies = Vec::new();
     for Opening { name, expand, chomp } in openings(&command.line.text) {
@@ -33,11 +37,11 @@ pub(super) fn bodies(lines: &mut Lines<'_>, command: &Command<'_>, found: &mut V
                     .at(command.line.place(place))
                     .hint(format!("the line that ends it is `{name}` and nothing else")),
             );
-            break;
+            return None;
         };
         bodies.push(Heredoc { name, expand, chomp, body: body.into(), span });
     }
-    bodies
+    Some(bodies)
 }
 
 /// Returns the here-documents that `line` opens, in order.

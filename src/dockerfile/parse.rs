@@ -39,7 +39,7 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
         let escape = lines.directives.escape();
         let command = Command::new(&line);
         let keyword = command.keyword().to_ascii_uppercase();
-        let heredocs = heredoc::bodies(&mut lines, &command, &mut found);
+        let Some(heredocs) = heredoc::bodies(&mut lines, &command, &mut found) else { break };
         if keyword == "FROM" {
             let stage = instruction::from(&command, &mut found);
             warn_of_duplicate(&stage, &mut names, &mut found);
@@ -94,7 +94,7 @@ pub fn parse_trigger(text: &str, span: Span) -> Result<Spanned<Instruction>, Vec
             break;
         }
         let command = Command::new(&line);
-        let heredocs = heredoc::bodies(&mut lines, &command, &mut found);
+        let Some(heredocs) = heredoc::bodies(&mut lines, &command, &mut found) else { break };
         let value = instruction::read_trigger(&command, heredocs, &mut found);
         trigger = value.map(|value| Spanned { value, span, text: line.text.trim().to_owned() });
     }

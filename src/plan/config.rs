@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::BaseImage;
 use super::env::{self, Variables};
 use crate::oci::{ImageConfig, Platform};
 
@@ -28,14 +29,29 @@ pub(super) fn scratch(platform: &Platform) -> ImageConfig {
     config
 }
 
-/// Returns the configuration of a stage on the image of `base`.
-pub(super) fn on_image(base: &ImageConfig, platform: &Platform) -> ImageConfig {
+/// Returns what the programs of `image` are for: what it says, and else `default`.
+pub(super) fn platform_of(image: Option<&BaseImage>, default: &Platform) -> Platform {
+    let known = image.map(|image| &image.config.platform).filter(|platform| !platform.architecture.is_empty());
+    known.unwrap_or(default).clone()
+}
+
+/// Returns the configuration of a stage on the image of `base`, which was wanted for `platform`. Where the image is made for a `target`,
+/// it says so, whatever its base is for.
+pub(super) fn on_image(base: &ImageConfig, target: Option<&Platform>, platform: &Platform) -> ImageConfig {
     let mut config = base.clone();
     config.created = None;
+    // The triggers of the base are done in this stage.
+    config.config.on_build.clear();
     for name in STALE {
         config.other.remove(name);
     }
-    // The image is for the target, whatever its base says. What only the base knows stays where it fits.
+    let says_nothing = config.platform.architecture.is_empty() || config.platform.os.is_empty();
+    let platform = match target {
+        Some(target) => target,
+        None if says_nothing => platform,
+        None => return config,
+    };
+    // What only the base knows stays where it fits.
     if is_same(&config.platform, platform) {
         config.platform.variant = platform.variant.clone().or(config.platform.variant);
     } else {

@@ -46,7 +46,9 @@ impl StageState {
         rest.push_str(&format!(" {destination}"));
         let from = match origin {
             None => CopyFrom::Context,
-            Some(origin) => origin.in_plan(context).expect("the graph refuses a copy from scratch"),
+            Some(origin) => {
+                origin.in_plan(context).ok_or_else(|| Diagnostic::error("there is nothing in `scratch` to copy"))?
+            }
         };
         let mut flags = copy.from.as_ref().map(|from| format!(" --from={}", from.text)).unwrap_or_default();
         if link {

@@ -1,9 +1,11 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use super::env::Variables;
-use super::mount;
+use super::globals::{base_name, base_platform, globals};
+use super::names::{Names, no_base};
+use super::{mount, triggers};
 use crate::dockerfile::suggest::did_you_mean;
-use crate::dockerfile::{Dockerfile, Instruction, Stage, Word, expand};
+use crate::dockerfile::{Dockerfile, Instruction, Spanned, Word, expand};
 use crate::oci::Platform;
 use crate::source::{Diagnostic, Span};
 
@@ -14,10 +16,33 @@ pub struct GraphOptions {
     pub target: Option<String>,
     /// Values for ARGs, name and value. Of several for one name the last counts.
     pub build_args: Vec<(String, String)>,
-    /// What the image is made for.
-    pub platform: Platform,
+    /// What the image is made for. `None`: for what its base image is for, and that is looked for among those for this machine.
+    pub platform: Option<Platform>,
     /// What this machine is.
     pub build_platform: Platform,
+    /// Named contexts: each stands for the stages and images of its name.
+    pub contexts: Vec<(String, ContextKind)>,
+}
+
+/// What a named context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextKind {
+    /// An image: what would stand behind FROM.
+    Image(String),
+    /// A folder, of whatever origin: COPY and mounts can read it.
+    Folder,
+}
+
+impl GraphOptions {
+    /// Returns the platform of the images that the build stands on, where a FROM does not say otherwise.
+    pub fn target_platform(&self) -> &Platform {
+        self.platform.as_ref().unwrap_or(&self.build_platform)
+    }
+
+    /// Returns [`ImageUse::key`] of an image.
+    pub(super) fn key(&self, name: &str, platform: &Platform) -> String {
+        if platform == self.target_platform() { name.to_owned() } else { format!("{name} ({platform})") }
+    }
 }
 
 /// The stages that a target needs, and the images that they need.
@@ -30,35 +55,57 @@ pub struct Graph<'a> {
     pub(super) nodes: Vec<Node>,
     /// The stages that the target needs, numbers in the file, each behind those it needs.
     pub(super) order: Vec<usize>,
+    /// The bytes of all triggers.
+    pub(super) trigger_bytes: usize,
+    names: Names,
+    target: usize,
     images: Vec<ImageUse>,
 }
 
 /// An image that the Dockerfile names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUse {
-    /// The name, variables expanded, else as written.
+    /// What it is called in the plan, and under which [`Graph::lower`] looks for it: its name, and the platform where that is not the
+    /// one of the build.
+    pub key: String,
+    /// The name, variables expanded, else as written; that of the image, where a named context is one.
     pub name: String,
+    /// For which platform the image is wanted.
+    pub platform: Platform,
     /// Where it is named first.
     pub span: Span,
     /// What to tell the user if there is no such image: a stage may have been meant.
     pub stage_hint: Option<String>,
 }
 
-/// Where a stage or a COPY gets its files from.
+/// Where a stage, a COPY or a mount gets its files from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Scratch,
-    Image(String),
+    Image {
+        name: String,
+        platform: Platform,
+    },
     /// A number in the file.
     Stage(usize),
+    /// A named context.
+    Folder(String),
 }
 
 /// A stage with its names resolved.
 #[derive(Debug)]
 pub(super) struct Node {
     pub base: Origin,
-    /// What each `--from` of COPY, and each `from=` of a mount, means. By the number of the instruction in its stage, and that of the
-    /// mount in its RUN.
+    /// The named context that stands for this stage, where it is a folder.
+    pub folder: Option<String>,
+    /// Whether a named context stands for this stage: its instructions do not count.
+    pub replaced: bool,
+    /// What its base makes it do first.
+    pub triggers: Vec<Spanned<Instruction>>,
+    /// Whether the triggers of its base are known.
+    pub has_triggers: bool,
+    /// What each `--from` of COPY, and each `from=` of a mount, means. By the number of the instruction in its stage, triggers first, and
+    /// that of the mount in its RUN.
     pub froms: BTreeMap<(usize, usize), Origin>,
 }
 
@@ -82,11 +129,25 @@ impl<'a> Graph<'a> {
     pub fn new(file: &'a Dockerfile, options: GraphOptions) -> Result<Self, Vec<Diagnostic>> {
         let mut errors = Vec::new();
         let globals = globals(file, &options, &mut errors);
-        let (names, mut nodes) = resolve_bases(file, &globals, &mut errors);
-        for (index, stage) in file.stages.iter().enumerate() {
-            resolve_froms(index, stage, &names, &mut nodes, &mut errors);
+        let names = Names::new(&options.contexts);
+        let mut graph = Graph {
+            file,
+            options,
+            globals,
+            nodes: Vec::with_capacity(file.stages.len()),
+            order: Vec::new(),
+            trigger_bytes: 0,
+            names,
+            target: 0,
+            images: Vec::new(),
+        };
+        for index in 0..file.stages.len() {
+            graph.add_stage(index, &mut errors);
         }
-        let target = match &options.target {
+        for index in 0..file.stages.len() {
+            graph.resolve_froms(index, &mut errors);
+        }
+        let target = match &graph.options.target {
             None => {
                 let last = file.stages.len().checked_sub(1);
                 if last.is_none() {
@@ -94,122 +155,173 @@ impl<'a> Graph<'a> {
                 }
                 last
             }
-            Some(name) => find_target(name, &names, &mut errors),
+            Some(name) => find_target(name, &graph.names, &mut errors),
         };
-        let order = target.map(|target| reachable(target, &nodes)).unwrap_or_default();
-        refuse_forward_froms(file, &nodes, &order, &mut errors);
+        if let Some(target) = target {
+            graph.target = target;
+            if let Some(name) = &graph.nodes[target].folder {
+                errors.push(no_base(name, &file.stages[target].from));
+            }
+            graph.find_order(&mut errors);
+        }
         if !errors.is_empty() {
             errors.sort_by_key(|error| error.span);
             return Err(errors);
         }
-        let images = images(file, &nodes, &order);
-        Ok(Graph { file, options, globals, nodes, order, images })
+        Ok(graph)
     }
 
     /// Returns the images that the build needs, each once, in the order of the file.
     pub fn images(&self) -> &[ImageUse] {
         &self.images
     }
-}
 
-/// Returns the variables that FROM lines see, and that a stage may ask for by an ARG without a default.
-fn globals(file: &Dockerfile, options: &GraphOptions, errors: &mut Vec<Diagnostic>) -> Variables {
-    let given: HashMap<&str, &str> =
-        options.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let mut globals = Variables::default();
-    for (prefix, platform) in [("BUILD", &options.build_platform), ("TARGET", &options.platform)] {
-        for (suffix, value) in [
-            ("PLATFORM", platform.to_string()),
-            ("OS", platform.os.clone()),
-            ("OSVERSION", String::new()),
-            ("ARCH", platform.architecture.clone()),
-            ("VARIANT", platform.variant.clone().unwrap_or_default()),
-        ] {
-            let name = format!("{prefix}{suffix}");
-            globals.set(&name, given.get(name.as_str()).copied().unwrap_or(&value));
+    /// Returns the time that the file sets for the image, in an ARG before the first FROM or by a build argument: the value of
+    /// SOURCE_DATE_EPOCH.
+    pub fn source_date_epoch(&self) -> Option<&str> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let given =
+            self.options.build_args.iter().rev().find(|(name, _)| name == NAME).map(|(_, value)| value.as_str());
+        given.or_else(|| self.globals.get(NAME)).filter(|value| !value.is_empty())
+    }
+
+    /// Adds the stage `index` of the file with its base.
+    fn add_stage(&mut self, index: usize, errors: &mut Vec<Diagnostic>) {
+        let stage = &self.file.stages[index];
+        let escape = self.file.directives.escape;
+        let before = errors.len();
+        let name = base_name(stage, &self.globals, escape, errors);
+        let platform = base_platform(stage.platform.as_ref(), &self.globals, escape, errors);
+        let platform = platform.unwrap_or_else(|| self.options.target_platform().clone());
+        let context = stage.name.as_ref().and_then(|name| self.names.context(&name.value)).cloned();
+        let mut node = Node {
+            base: Origin::Scratch,
+            folder: None,
+            replaced: context.is_some(),
+            triggers: Vec::new(),
+            has_triggers: false,
+            froms: BTreeMap::new(),
+        };
+        match context {
+            Some((_, ContextKind::Image(name))) => node.base = Origin::Image { name, platform },
+            Some((name, ContextKind::Folder)) => node.folder = Some(name),
+            None => match self.names.base(&name, &stage.from, &platform) {
+                Ok(base) => node.base = base,
+                Err(error) if errors.len() == before => errors.push(error),
+                // What is wrong with the name is told already.
+                Err(_) => {}
+            },
+        }
+        if let Origin::Stage(below) = node.base {
+            if let Some(name) = &self.nodes[below].folder {
+                errors.push(no_base(name, &stage.from));
+            }
+            if !self.nodes[below].replaced {
+                let triggers = triggers::of_stage(self.file, below);
+                node.triggers = triggers::read(&triggers, stage.from.span, &mut self.trigger_bytes, errors);
+            }
+            node.has_triggers = true;
+        }
+        self.nodes.push(node);
+        if let Some(name) = &stage.name {
+            self.names.add(&name.value, index);
         }
     }
-    let last = file.stages.last().and_then(|stage| stage.name.as_ref()).map(|name| name.value.as_str());
-    let target = options.target.as_deref().or(last).unwrap_or("default");
-    globals.set("TARGETSTAGE", given.get("TARGETSTAGE").copied().unwrap_or(target));
 
-    for arg in &file.global_args {
-        if let Some(value) = given.get(arg.name.as_str()) {
-            globals.set(&arg.name, value);
-        } else if let Some(default) = &arg.default {
-            match expand_with(default, &globals, file.directives.escape) {
-                Ok(value) => globals.set(&arg.name, &value),
-                Err(error) => errors.push(error),
+    /// Returns the instructions of a stage, those that its base makes it do first.
+    pub(super) fn instructions(&self, index: usize) -> impl Iterator<Item = &Spanned<Instruction>> {
+        let node = &self.nodes[index];
+        let own: &[_] = if node.replaced { &[] } else { &self.file.stages[index].instructions };
+        node.triggers.iter().chain(own)
+    }
+
+    /// Returns the instruction `number` of a stage.
+    pub(super) fn instruction(&self, index: usize, number: usize) -> Option<&Spanned<Instruction>> {
+        let triggers = &self.nodes[index].triggers;
+        triggers.get(number).or_else(|| self.file.stages[index].instructions.get(number - triggers.len()))
+    }
+
+    /// Finds what each `from` in the stage `index` means.
+    pub(super) fn resolve_froms(&mut self, index: usize, errors: &mut Vec<Diagnostic>) {
+        let mut found = BTreeMap::new();
+        let platform = self.options.target_platform();
+        for (number, instruction) in self.instructions(index).enumerate() {
+            let is_mount = matches!(instruction.value, Instruction::Run(_));
+            for (mount, from) in froms(&instruction.value) {
+                let error = match self.names.from(&from, index, &self.nodes, platform) {
+                    Ok(Origin::Scratch) if !is_mount => {
+                        Diagnostic::error("there is nothing in `scratch` to copy").at(from.span)
+                    }
+                    Ok(origin) => {
+                        found.insert((number, mount), origin);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                let is_trigger = number < self.nodes[index].triggers.len();
+                errors.push(if is_trigger { triggers::labelled(error, &instruction.text) } else { error });
+            }
+        }
+        self.nodes[index].froms = found;
+    }
+
+    /// Finds the stages that the target needs, and the images that they need.
+    pub(super) fn find_order(&mut self, errors: &mut Vec<Diagnostic>) {
+        self.order = reachable(self.target, &self.nodes);
+        self.refuse_forward_froms(errors);
+        self.images = self.find_images();
+    }
+
+    /// A stage may copy from those before it only. What the target does not need is not looked at, as in BuildKit.
+    fn refuse_forward_froms(&self, errors: &mut Vec<Diagnostic>) {
+        for &index in &self.order {
+            for (at, origin) in &self.nodes[index].froms {
+                if let Origin::Stage(stage) = origin
+                    && *stage > index
+                {
+                    let from = self.written(index, *at);
+                    errors.push(
+                        Diagnostic::error(format!("the stage `{}` is defined further down", from.text))
+                            .at(from.span)
+                            .hint("a stage can copy from those before it only"),
+                    );
+                }
             }
         }
     }
-    globals
+
+    /// Returns the `from` of a mount, or of a COPY, as it is written.
+    fn written(&self, stage: usize, (number, mount): (usize, usize)) -> Word {
+        let froms = self.instruction(stage, number).map(|it| froms(&it.value)).unwrap_or_default();
+        froms.into_iter().find(|(other, _)| *other == mount).map(|(_, from)| from).unwrap_or_default()
+    }
+
+    fn find_images(&self) -> Vec<ImageUse> {
+        let stages: Vec<&str> =
+            self.file.stages.iter().filter_map(|stage| Some(stage.name.as_ref()?.value.as_str())).collect();
+        let mut seen = HashSet::new();
+        let mut images = Vec::new();
+        for &index in &self.order {
+            let node = &self.nodes[index];
+            let base = (&node.base, self.file.stages[index].from.span);
+            let froms = node.froms.iter().map(|(at, origin)| (origin, self.written(index, *at).span));
+            for (origin, span) in std::iter::once(base).chain(froms) {
+                let Origin::Image { name, platform } = origin else { continue };
+                let key = self.options.key(name, platform);
+                if seen.insert(key.clone()) {
+                    let stage_hint = (images.len() < MOST_HINTS).then(|| stage_hint(name, &stages)).flatten();
+                    images.push(ImageUse { key, name: name.clone(), platform: platform.clone(), span, stage_hint });
+                }
+            }
+        }
+        images
+    }
 }
 
 /// Returns `word` expanded by `variables`.
 pub(super) fn expand_with(word: &Word, variables: &Variables, escape: char) -> Result<String, Diagnostic> {
     let lookup = |name: &str| variables.get(name).map(str::to_owned);
     expand(word, &lookup, escape).map_err(|error| Diagnostic::error(error.to_string()).at(word.span))
-}
-
-/// Returns the number of the stage that each name means at the end of the file, and the stages with their bases.
-fn resolve_bases(
-    file: &Dockerfile,
-    globals: &Variables,
-    errors: &mut Vec<Diagnostic>,
-) -> (HashMap<String, usize>, Vec<Node>) {
-    let mut names: HashMap<String, usize> = HashMap::new();
-    let mut nodes = Vec::with_capacity(file.stages.len());
-    for (index, stage) in file.stages.iter().enumerate() {
-        if let Some(platform) = &stage.platform {
-            errors.push(Diagnostic::error("`FROM --platform` is not supported yet").at(platform.span));
-        }
-        let name = match expand_with(&stage.from, globals, file.directives.escape) {
-            Ok(name) => name,
-            Err(error) => {
-                errors.push(error);
-                String::new()
-            }
-        };
-        let base = match names.get(&name.to_lowercase()) {
-            Some(&earlier) => {
-                let triggers = &file.stages[earlier].instructions;
-                if triggers.iter().any(|it| matches!(it.value, Instruction::OnBuild(_))) {
-                    let message = format!("the stage `{name}` has ONBUILD triggers: not supported yet");
-                    errors.push(Diagnostic::error(message).at(stage.from.span));
-                }
-                Origin::Stage(earlier)
-            }
-            None if name == "scratch" => Origin::Scratch,
-            None => {
-                errors.extend(refuse_base(&name, &stage.from, errors.last()));
-                Origin::Image(name)
-            }
-        };
-        nodes.push(Node { base, froms: BTreeMap::new() });
-        if let Some(name) = &stage.name {
-            names.insert(name.value.clone(), index);
-        }
-    }
-    (names, nodes)
-}
-
-/// Returns why `name` cannot be what a stage stands on.
-fn refuse_base(name: &str, written: &Word, last: Option<&Diagnostic>) -> Option<Diagnostic> {
-    if name.trim().is_empty() {
-        // The error of the expansion itself was told already.
-        let told = last.is_some_and(|error| error.span == Some(written.span));
-        return (!told).then(|| {
-            Diagnostic::error(format!("`{}` is empty after expansion", written.text))
-                .at(written.span)
-                .hint("FROM sees the ARGs before the first FROM: is there one, with a default or a --build-arg?")
-        });
-    }
-    name.bytes().all(|b| b.is_ascii_digit()).then(|| {
-        Diagnostic::error(format!("`{name}` is neither a stage nor an image"))
-            .at(written.span)
-            .hint("FROM takes no stage by its number: name the stage with AS")
-    })
 }
 
 /// Returns each `--from` or `from=` of an instruction, with the number of the mount.
@@ -224,65 +336,10 @@ fn froms(instruction: &Instruction) -> Vec<(usize, Word)> {
     }
 }
 
-fn resolve_froms(
-    index: usize,
-    stage: &Stage,
-    names: &HashMap<String, usize>,
-    nodes: &mut [Node],
-    errors: &mut Vec<Diagnostic>,
-) {
-    for (number, instruction) in stage.instructions.iter().enumerate() {
-        let is_mount = matches!(instruction.value, Instruction::Run(_));
-        for (mount, from) in froms(&instruction.value) {
-            match origin(&from, index, nodes.len(), names) {
-                Ok(Origin::Scratch) if !is_mount => {
-                    errors.push(Diagnostic::error("there is nothing in `scratch` to copy").at(from.span));
-                }
-                Ok(origin) => {
-                    nodes[index].froms.insert((number, mount), origin);
-                }
-                Err(error) => errors.push(error),
-            }
-        }
-    }
-}
-
-/// Returns what `--from=` in stage `index` means.
-fn origin(from: &Word, index: usize, stages: usize, names: &HashMap<String, usize>) -> Result<Origin, Diagnostic> {
-    if expand(from, &|_| None, '\\').ok().as_deref() != Some(from.text.as_str()) {
-        return Err(Diagnostic::error("`from` takes no variables")
-            .at(from.span)
-            .hint("name a stage of its own with FROM, which may use the ARGs before it"));
-    }
-    let stage = if from.text.bytes().all(|b| b.is_ascii_digit()) {
-        match from.text.parse::<usize>() {
-            Ok(number) if number < stages => Some(number),
-            _ => {
-                let count = if stages == 1 { "is 1 stage".into() } else { format!("are {stages} stages") };
-                return Err(Diagnostic::error(format!("there is no stage {}", from.text))
-                    .at(from.span)
-                    .hint(format!("there {count}, counted from 0")));
-            }
-        }
-    } else {
-        names.get(&from.text.to_lowercase()).copied()
-    };
-    match stage {
-        Some(stage) if stage == index => {
-            let error = Diagnostic::error(format!("the stage `{}` copies from itself", from.text)).at(from.span);
-            Err(error.hint("an image of that name can be copied from if the stage has another name"))
-        }
-        Some(stage) => Ok(Origin::Stage(stage)),
-        None if from.text == "scratch" => Ok(Origin::Scratch),
-        None => Ok(Origin::Image(from.text.clone())),
-    }
-}
-
-fn find_target(name: &str, names: &HashMap<String, usize>, errors: &mut Vec<Diagnostic>) -> Option<usize> {
-    let found = names.get(&name.to_lowercase()).copied();
+fn find_target(name: &str, names: &Names, errors: &mut Vec<Diagnostic>) -> Option<usize> {
+    let found = names.stage(name);
     if found.is_none() {
-        let mut known: Vec<&str> = names.keys().map(String::as_str).collect();
-        known.sort_unstable();
+        let mut known = names.stages();
         let hint = if known.is_empty() {
             "no stage has a name: write FROM … AS name".into()
         } else {
@@ -311,48 +368,6 @@ fn reachable(target: usize, nodes: &[Node]) -> Vec<usize> {
         }));
     }
     (0..nodes.len()).filter(|&index| needed[index]).collect()
-}
-
-/// A stage may copy from those before it only. What the target does not need is not looked at, as in BuildKit.
-fn refuse_forward_froms(file: &Dockerfile, nodes: &[Node], order: &[usize], errors: &mut Vec<Diagnostic>) {
-    for &index in order {
-        for (at, origin) in &nodes[index].froms {
-            if let Origin::Stage(stage) = origin
-                && *stage > index
-            {
-                let from = written(file, index, *at);
-                errors.push(
-                    Diagnostic::error(format!("the stage `{}` is defined further down", from.text))
-                        .at(from.span)
-                        .hint("a stage can copy from those before it only"),
-                );
-            }
-        }
-    }
-}
-
-/// Returns the `from` of a mount, or of a COPY, as it is written.
-fn written(file: &Dockerfile, stage: usize, (number, mount): (usize, usize)) -> Word {
-    let froms = froms(&file.stages[stage].instructions[number].value);
-    froms.into_iter().find(|(other, _)| *other == mount).map(|(_, from)| from).unwrap_or_default()
-}
-
-fn images(file: &Dockerfile, nodes: &[Node], order: &[usize]) -> Vec<ImageUse> {
-    let stages: Vec<&str> = file.stages.iter().filter_map(|stage| Some(stage.name.as_ref()?.value.as_str())).collect();
-    let mut seen = HashMap::new();
-    let mut images = Vec::new();
-    for &index in order {
-        let base = (&nodes[index].base, file.stages[index].from.span);
-        let froms = nodes[index].froms.iter().map(|(at, origin)| (origin, written(file, index, *at).span));
-        for (origin, span) in std::iter::once(base).chain(froms) {
-            let Origin::Image(name) = origin else { continue };
-            if seen.insert(name.clone(), ()).is_none() {
-                let hint = (images.len() < MOST_HINTS).then(|| stage_hint(name, &stages)).flatten();
-                images.push(ImageUse { name: name.clone(), span, stage_hint: hint });
-            }
-        }
-    }
-    images
 }
 
 fn stage_hint(name: &str, stages: &[&str]) -> Option<String> {

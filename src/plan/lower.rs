@@ -3,9 +3,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::env::{self, Variables};
 use super::graph::{Graph, Origin};
 use super::stage::StageState;
-use super::{Base, BaseImage, Plan, StagePlan, config};
+use super::{Base, BaseImage, GraphOptions, Plan, StagePlan, config, magic, triggers};
 use crate::dockerfile::suggest::did_you_mean;
 use crate::dockerfile::{Arg, Instruction};
+use crate::oci::{ImageConfig, Platform};
 use crate::progress::StepId;
 use crate::source::{Diagnostic, Span};
 
@@ -17,6 +18,7 @@ const LARGEST: u64 = 256 << 20;
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     pub escape: char,
+    pub options: &'a GraphOptions,
     pub globals: &'a Variables,
     pub build_args: HashMap<&'a str, &'a str>,
     pub proxies: Vec<(String, String)>,
@@ -55,46 +57,51 @@ impl Context<'_> {
 }
 
 impl Graph<'_> {
-    /// Returns the plan, and what the user should know about it. `bases` has an image for each of [`Graph::images`].
+    /// Returns the plan, and what the user should know about it. `bases` has an image for each of [`Graph::images`], by its key;
+    /// [`Graph::take_triggers`] has seen them.
     ///
     /// # Errors
-    /// All of: an image that `bases` lacks, a base image with ONBUILD triggers, a variable that cannot be expanded, and
-    /// values that make no sense once expanded.
+    /// All of: an image that `bases` lacks, a variable that cannot be expanded, and values that make no sense once expanded.
     pub fn lower(&self, bases: &BTreeMap<String, BaseImage>) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         let options = &self.options;
         let mut context = Context {
             escape: self.file.directives.escape,
+            options,
             globals: &self.globals,
             build_args: options.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
             proxies: env::proxies(&options.build_args),
-            warnings: self.undeclared_args(),
+            warnings: [self.undeclared_args(), magic::warnings(&options.build_args)].concat(),
             errors: Vec::new(),
             places: self.order.iter().enumerate().map(|(place, &index)| (index, place)).collect(),
             next_step: 0,
             size: 0,
         };
         for image in self.images() {
-            if !bases.contains_key(&image.name) {
+            if !bases.contains_key(&image.key) {
                 context.errors.push(image.not_found());
             }
         }
         let mut states: Vec<StageState> = Vec::with_capacity(self.order.len());
-        let mut stages = Vec::with_capacity(self.order.len());
+        let mut stages: Vec<StagePlan> = Vec::with_capacity(self.order.len());
         for &index in &self.order {
             let stage = &self.file.stages[index];
             let (base, mut state) = match &self.nodes[index].base {
-                Origin::Scratch => (Base::Scratch, StageState::new(config::scratch(&options.platform))),
+                // A stage that is a folder is never one that the target needs.
+                Origin::Scratch | Origin::Folder(_) => {
+                    (Base::Scratch, StageState::new(config::scratch(options.target_platform())))
+                }
                 Origin::Stage(below) => {
                     let place = context.places[below];
                     (Base::Stage(place), states[place].inherit())
                 }
-                Origin::Image(name) => {
-                    let start = match bases.get(name) {
-                        Some(image) => self.check_base(name, image, stage.from.span, &mut context),
+                Origin::Image { name, platform } => {
+                    let key = options.key(name, platform);
+                    let start = match bases.get(&key) {
+                        Some(image) => self.check_base(name, platform, image, stage.from.span, &mut context),
                         // The error is told already; go on to find others.
-                        None => config::scratch(&options.platform),
+                        None => config::scratch(options.target_platform()),
                     };
-                    (Base::Image(name.clone()), StageState::new(start))
+                    (Base::Image(key), StageState::new(start))
                 }
             };
             let start = state.size();
@@ -102,13 +109,23 @@ impl Graph<'_> {
                 context.errors.push(error);
             }
             let mut steps = Vec::with_capacity(stage.instructions.len());
-            for (number, instruction) in stage.instructions.iter().enumerate() {
+            let triggers = self.nodes[index].triggers.len();
+            for (number, instruction) in self.instructions(index).enumerate() {
                 if context.is_full() {
                     break;
                 }
                 let origins = |mount: usize| self.nodes[index].froms.get(&(number, mount)).cloned();
                 match state.apply(instruction, &origins, &mut context) {
-                    Ok(step) => steps.push(step),
+                    Ok(None) => {}
+                    Ok(Some(mut step)) => {
+                        if number < triggers {
+                            step.text.insert_str(0, "ONBUILD ");
+                        }
+                        steps.push(step);
+                    }
+                    Err(error) if number < triggers => {
+                        context.errors.push(triggers::labelled(error, &instruction.text));
+                    }
                     Err(error) => context.errors.push(error),
                 }
             }
@@ -116,7 +133,12 @@ impl Graph<'_> {
                 break;
             }
             let name = stage.name.as_ref().map_or_else(|| index.to_string(), |name| name.value.clone());
-            stages.push(StagePlan { name, base, steps, config: state.config() });
+            let platform = match &base {
+                Base::Stage(below) => stages[*below].platform.clone(),
+                Base::Scratch => options.target_platform().clone(),
+                Base::Image(key) => config::platform_of(bases.get(key), options.target_platform()),
+            };
+            stages.push(StagePlan { name, base, platform, steps, config: state.config() });
             states.push(state);
         }
         if !context.errors.is_empty() {
@@ -125,32 +147,32 @@ impl Graph<'_> {
         }
         // The target needs all others, and each stands behind those it needs.
         let target = stages.len() - 1;
+        let platform = &mut stages[target].config.platform;
+        *platform = platform.normalised();
         Ok((Plan { stages, target }, context.warnings))
     }
 
-    /// Returns the configuration of a stage on `image`.
+    /// Returns the configuration of a stage on `image`, which is wanted for `platform`.
     fn check_base(
         &self,
         name: &str,
+        platform: &Platform,
         image: &BaseImage,
         span: Span,
         context: &mut Context<'_>,
-    ) -> crate::oci::ImageConfig {
-        if !image.config.config.on_build.is_empty() {
-            let message = format!("base image `{name}` has ONBUILD triggers: not supported yet");
-            context.errors.push(Diagnostic::error(message).at(span));
-        }
-        let (have, want) = (&image.config.platform, &self.options.platform);
-        if !config::fits(have, want) {
-            let message = format!("base image `{name}` is for {have}, the build is for {want}");
+    ) -> ImageConfig {
+        let have = &image.config.platform;
+        if !have.architecture.is_empty() && !config::fits(have, platform) {
+            let message = format!("base image `{name}` is for {have}, the build is for {platform}");
             context.warnings.push(Diagnostic::warning(message).at(span));
         }
-        config::on_image(&image.config, want)
+        config::on_image(&image.config, self.options.platform.as_ref(), platform)
     }
 
     /// Returns a warning for each build argument that no ARG declares.
     fn undeclared_args(&self) -> Vec<Diagnostic> {
-        let of_stages = self.file.stages.iter().flat_map(|stage| &stage.instructions).flat_map(|it| match &it.value {
+        let all = (0..self.nodes.len()).flat_map(|index| self.instructions(index));
+        let of_stages = all.flat_map(|it| match &it.value {
             Instruction::Arg(args) => args.as_slice(),
             _ => &[],
         });

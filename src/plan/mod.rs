@@ -9,21 +9,25 @@ mod config;
 mod copy;
 mod env;
 mod expose;
+mod globals;
 mod gostring;
 mod graph;
 mod health;
 mod key;
 mod lower;
+mod magic;
 mod mount;
+mod names;
 mod path;
 mod print;
 mod run;
 mod signal;
 mod stage;
 mod step;
+mod triggers;
 
 pub use chmod::{Chmod, SymbolicMode};
-pub use graph::{Graph, GraphOptions, ImageUse};
+pub use graph::{ContextKind, Graph, GraphOptions, ImageUse};
 pub use key::{CacheKey, Component, FORMAT_VERSION, KeyBuilder, components, definition, short_digest};
 pub use step::*;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::graph::Origin;
 use super::lower::Context;
 use super::stage::StageState;
-use super::{CopyFrom, Mount, MountKind, Sharing, path};
+use super::{CopyFrom, Mount, MountKind, Sharing, magic, path};
 use crate::dockerfile::Word;
 use crate::dockerfile::suggest::did_you_mean;
 use crate::source::{Diagnostic, Span};
@@ -246,6 +246,10 @@ impl Options<'_> {
         let id = match self.text("id") {
             Some(id) => id.to_owned(),
             None => path::clean(self.text("target").unwrap_or_default()),
+        };
+        let id = match magic::cache_namespace(&context.options.build_args) {
+            Some(namespace) => format!("{namespace}/{id}"),
+            None => id,
         };
         let kind = MountKind::Cache {
             id,

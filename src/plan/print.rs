@@ -14,6 +14,9 @@ impl fmt::Display for Plan {
                 Base::Image(name) => write!(f, "image {name:?}")?,
                 Base::Stage(stage) => write!(f, "stage {stage}")?,
             }
+            if stage.platform != self.stages[self.target].config.platform {
+                write!(f, " for {}", stage.platform)?;
+            }
             writeln!(f, "{target}")?;
             for step in &stage.steps {
                 write!(f, "  {} ", step.id.0)?;

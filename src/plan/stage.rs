@@ -62,6 +62,8 @@ impl StageState {
     /// Returns a stage that stands on this one: it sees the ARGs of this one, too.
     pub fn inherit(&self) -> Self {
         let mut state = StageState { has_cmd: false, ..self.clone() };
+        // The triggers of the stage below are done in this one, and not handed on.
+        state.config.config.on_build.clear();
         // FROM sets what the configuration says anew: it wins over an ARG of the same name in the stage below.
         for (name, value) in self.environment.iter() {
             state.visible.set(name, value);
@@ -83,7 +85,7 @@ impl StageState {
         history.sum::<usize>() + variables.sum::<usize>()
     }
 
-    /// Applies `instruction` and returns its step. `origins` says what its `--from` means: that of COPY, or that of the mount of which
+    /// Applies `instruction` and returns its step; ONBUILD is none. `origins` says what its `--from` means: that of COPY, or that of the mount of which
     /// it is given the number.
     ///
     /// # Errors
@@ -93,7 +95,7 @@ impl StageState {
         instruction: &Spanned<Instruction>,
         origins: &dyn Fn(usize) -> Option<Origin>,
         context: &mut Context<'_>,
-    ) -> Result<Step, Diagnostic> {
+    ) -> Result<Option<Step>, Diagnostic> {
         let span = instruction.span;
         let said = match &instruction.value {
             Instruction::Arg(args) => self.arg(args, context)?,
@@ -148,8 +150,10 @@ impl StageState {
                 Said::config(created_by)
             }
             Instruction::OnBuild(on_build) => {
+                // It leaves no trace in the history.
+                context.charge(2 * on_build.trigger.len() + 100, span)?;
                 self.config.config.on_build.push(on_build.trigger.clone());
-                Said { created_by: String::new(), text: Some(shown(instruction)), op: Op::Config }
+                return Ok(None);
             }
         };
         let text = match (&instruction.value, said.text) {
@@ -170,16 +174,13 @@ impl StageState {
             _ => 0,
         };
         context.charge(2 * said.created_by.len() + text.len() + environment + 400, span)?;
-        // ONBUILD leaves no trace in the history.
-        if !matches!(instruction.value, Instruction::OnBuild(_)) {
-            self.config.history.push(History {
-                created_by: Some(said.created_by.clone()),
-                comment: Some(COMMENT.into()),
-                empty_layer: said.op == Op::Config,
-                ..History::default()
-            });
-        }
-        Ok(Step { id: context.step(), span, text, created_by: said.created_by, op: said.op })
+        self.config.history.push(History {
+            created_by: Some(said.created_by.clone()),
+            comment: Some(COMMENT.into()),
+            empty_layer: said.op == Op::Config,
+            ..History::default()
+        });
+        Ok(Some(Step { id: context.step(), span, text, created_by: said.created_by, op: said.op }))
     }
 
     pub(super) fn expand(&self, word: &Word, context: &mut Context<'_>) -> Result<String, Diagnostic> {
@@ -342,7 +343,8 @@ impl Origin {
         match self {
             Origin::Scratch => None,
             Origin::Stage(stage) => Some(CopyFrom::Stage(context.places[stage])),
-            Origin::Image(name) => Some(CopyFrom::Image(name.clone())),
+            Origin::Image { name, platform } => Some(CopyFrom::Image(context.options.key(name, platform))),
+            Origin::Folder(name) => Some(CopyFrom::Named(name.clone())),
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::Chmod;
-use crate::oci::{ExecConfig, ImageConfig};
+use crate::oci::{ExecConfig, ImageConfig, Platform};
 use crate::progress::StepId;
 use crate::source::Span;
 
@@ -19,6 +19,8 @@ pub struct StagePlan {
     pub name: String,
     /// What it stands on.
     pub base: Base,
+    /// What its programs are for: a RUN on another machine needs an emulator.
+    pub platform: Platform,
     /// What happens on that, in order.
     pub steps: Vec<Step>,
     /// The configuration of the stage at its end: all but `created`, `rootfs.diff_ids`, and the `created` of the history
@@ -31,7 +33,7 @@ pub struct StagePlan {
 pub enum Base {
     /// Nothing.
     Scratch,
-    /// An image: the string that `Graph::images` gave for it.
+    /// An image: its [`key`](super::ImageUse::key).
     Image(String),
     /// Another stage: an index into [`Plan::stages`].
     Stage(usize),
@@ -129,7 +131,7 @@ pub enum CopyFrom {
     Context,
     /// A stage: an index into [`Plan::stages`].
     Stage(usize),
-    /// An image: the string that `Graph::images` gave for it.
+    /// An image: its [`key`](super::ImageUse::key).
     Image(String),
     /// A folder that was given a name with `--build-context`.
     Named(String),

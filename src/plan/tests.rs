@@ -6,7 +6,13 @@ use crate::oci::{DiffId, Digest, ExecConfig, ImageConfig, Platform};
 use crate::source::{Diagnostic, Source};
 
 mod config;
+mod contexts;
+mod copies;
+mod heredocs;
+mod mounts;
+mod platforms;
 mod stages;
+mod triggers;
 mod variables;
 
 /// A Dockerfile on its way to a plan.
@@ -28,7 +34,7 @@ fn amd64() -> Platform {
 
 /// Starts with a Dockerfile for linux/amd64. The image `base` exists; it is empty but for its platform.
 fn case(text: &str) -> Case {
-    let options = GraphOptions { platform: amd64(), build_platform: amd64(), ..GraphOptions::default() };
+    let options = GraphOptions { platform: Some(amd64()), build_platform: amd64(), ..GraphOptions::default() };
     Case { source: Source::new("Dockerfile", text), options, bases: BTreeMap::new() }.image("base", |_| {})
 }
 
@@ -48,8 +54,19 @@ impl Case {
         self
     }
 
+    /// Without a word of the user about the platform.
+    fn any_platform(mut self) -> Self {
+        self.options.platform = None;
+        self
+    }
+
+    fn context(mut self, name: &str, kind: ContextKind) -> Self {
+        self.options.contexts.push((name.into(), kind));
+        self
+    }
+
     fn platform(mut self, platform: &str) -> Self {
-        self.options.platform = platform.parse().unwrap();
+        self.options.platform = Some(platform.parse().unwrap());
         self
     }
 
@@ -63,7 +80,8 @@ impl Case {
 
     fn result(&self) -> Result<Made, Vec<Diagnostic>> {
         let file = dockerfile::parse(&self.source)?;
-        let graph = Graph::new(&file, self.options.clone())?;
+        let mut graph = Graph::new(&file, self.options.clone())?;
+        graph.take_triggers(&self.bases)?;
         let (plan, warnings) = graph.lower(&self.bases)?;
         Ok(Made { plan, warnings: lines(&self.source, &warnings) })
     }
@@ -86,8 +104,9 @@ impl Case {
     /// Returns the names of the images that are needed, and their hints.
     fn images(&self) -> Vec<(String, Option<String>)> {
         let file = dockerfile::parse(&self.source).unwrap();
-        let graph = Graph::new(&file, self.options.clone()).unwrap();
-        graph.images().iter().map(|image| (image.name.clone(), image.stage_hint.clone())).collect()
+        let mut graph = Graph::new(&file, self.options.clone()).unwrap();
+        graph.take_triggers(&self.bases).unwrap();
+        graph.images().iter().map(|image| (image.key.clone(), image.stage_hint.clone())).collect()
     }
 }
 

@@ -142,6 +142,30 @@ impl CacheMounts {
         Ok(CacheMount { dir: data, _lock: lock })
     }
 
+    /// Makes what `fill` puts into an empty folder the cache mount `id` of `realm`, in place of what was there. Waits as
+    /// [`take`](Self::take) does.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take); then what was there stays.
+    pub fn put<E: From<StoreError>>(
+        &self,
+        (realm, id): (&str, &str),
+        fill: &mut dyn FnMut(&Path) -> Result<(), E>,
+        wait: &mut dyn FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mount = self.take((realm, id), Claim::Alone, &mut |_| Ok(()), wait)?;
+        let new = mount.dir.with_file_name("imported");
+        remove_all(&new).map_err(|source| StoreError::io("remove", &new, source))?;
+        make_dir(&new, 0o755)?;
+        if let Err(error) = fill(&new) {
+            let _ = remove_all(&new);
+            return Err(error);
+        }
+        remove_all(&mount.dir).map_err(|source| StoreError::io("remove", &mount.dir, source))?;
+        fs::rename(&new, &mount.dir).map_err(|source| StoreError::io("rename", &new, source))?;
+        Ok(())
+    }
+
     /// Makes the folder `data` with what `fill` puts into it, if it is not there.
     fn make<E: From<StoreError>>(
         &self,

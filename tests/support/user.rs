@@ -173,6 +173,22 @@ impl Call {
         self
     }
 
+    /// Returns the call as a line for a shell.
+    pub fn line(&self) -> String {
+        let quoted = |word: &OsStr| format!("'{}'", word.to_str().expect("text").replace('\'', "'\\''"));
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words.map(quoted).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Has the call read `text` from its standard input.
+    pub fn typing(mut self, text: &str) -> Self {
+        use std::io::{Seek, Write};
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(text.as_bytes()).and_then(|()| file.rewind()).expect("a file");
+        self.command.stdin(file);
+        self
+    }
+
     /// Makes the call, and returns when it has ended.
     pub fn run(self) -> Outcome {
         self.start().wait()

@@ -24,7 +24,7 @@ use crate::tree::{Owners, Tree, TreePath, resolve};
 
 use super::BuildError;
 use super::chain::Chain;
-use super::given::Secret;
+use super::given::{Secret, Volume};
 use super::run::{self, MOUNT_POINTS};
 use super::run_step::StepPlace;
 use super::work::Work;
@@ -73,6 +73,8 @@ pub(super) enum What {
     Memory(Option<u64>),
     /// A file with this text.
     Text { text: Hidden, mode: u32, uid: u32, gid: u32 },
+    /// What is at this path of the host, for `coracle run`.
+    Host { path: PathBuf, is_dir: bool },
     /// A part of stacked layers.
     Layers { lower: Vec<PathBuf>, changes: PathBuf, at: TreePath, is_dir: bool },
 }
@@ -108,13 +110,24 @@ impl Shown {
     pub fn is_dir(&self) -> bool {
         match &self.what {
             What::Folder(_) | What::Cache(_) | What::Memory(_) => true,
-            What::Layers { is_dir, .. } => *is_dir,
+            What::Layers { is_dir, .. } | What::Host { is_dir, .. } => *is_dir,
             What::File(_) | What::Text { .. } => false,
         }
     }
 }
 
 impl Mounts {
+    /// Returns what a container sees of the host.
+    pub fn of_volumes(volumes: &[Volume]) -> Result<Self, BuildError> {
+        let mut mounts = Mounts::default();
+        for Volume { source, target, read_only } in volumes {
+            let found = std::fs::metadata(source).map_err(|error| BuildError::io("find the volume", source, error))?;
+            let what = What::Host { path: source.clone(), is_dir: found.is_dir() };
+            mounts.shown.push(Shown { target: target.clone(), what, read_only: *read_only, special: vec![] });
+        }
+        Ok(mounts)
+    }
+
     /// Returns where each is shown in an image with the files of `view`, in order.
     pub fn placed(&self, view: &View) -> Result<Vec<Placed<'_>>, BuildError> {
         let constant = |name: &str| TreePath::new(name).expect("a constant name");
@@ -161,7 +174,9 @@ impl Placed<'_> {
     /// Returns how it is mounted.
     pub fn mount(&self) -> container::Mount {
         let source = match &self.shown.what {
-            What::Folder(path) | What::File(path) | What::Cache(path) => MountSource::Host(path.clone()),
+            What::Folder(path) | What::File(path) | What::Cache(path) | What::Host { path, .. } => {
+                MountSource::Host(path.clone())
+            }
             What::Memory(size) => MountSource::Memory { size: *size },
             What::Text { text, mode, uid, gid } => {
                 MountSource::Text { text: text.clone(), mode: *mode, uid: *uid, gid: *gid }

@@ -4,8 +4,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::{
-    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, RegistryArgs,
-    SourceArgs, Timestamp,
+    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, PlatformArgs,
+    RegistryArgs, SourceArgs, Timestamp,
 };
 use crate::cli::progress::Mode;
 
@@ -120,6 +120,9 @@ pub struct BuildArgs {
     /// How to compress layers: gzip, zstd or none
     #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
+    /// What the image is for.
+    #[command(flatten)]
+    pub platform: PlatformArgs,
     // Before the limits, which begin a part of the help of their own.
     /// What COPY copies from: a folder, or see below
     #[arg(required_unless_present = "pull")]

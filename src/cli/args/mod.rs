@@ -4,10 +4,13 @@
 mod around;
 mod build;
 mod cache;
+mod caches;
 mod call;
+mod container;
 mod images;
 mod limits;
 mod output;
+mod platform;
 mod prune;
 mod registry;
 mod sources;
@@ -20,13 +23,16 @@ pub use around::{
 };
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
+pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
 pub use call::CallArgs;
+pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};
 pub use images::{
     ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,
     SaveArgs, TagArgs, UntagArgs,
 };
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use output::{Destination, OutputError, OutputSpec};
+pub use platform::PlatformArgs;
 pub use prune::PruneArgs;
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, Source};
 pub use sources::{ContextArgs, ContextLsArgs, ContextVerb, NamedArgs, SourceArgs};
@@ -117,6 +123,8 @@ pub enum Verb {
     Rmi(RmiArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
+    /// List, remove, export and import cache mounts
+    Cache(CachesArgs),
     /// Show what takes how much of the disk
     Df(JsonArgs),
     /// Look at what a build can see
@@ -166,6 +174,9 @@ pub struct RunArgs {
     /// What is around it.
     #[command(flatten)]
     pub around: AroundArgs,
+    /// What of the host it sees.
+    #[command(flatten)]
+    pub host: HostArgs,
 }
 
 /// Flags of the verbs that only know `--json`.

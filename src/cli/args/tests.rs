@@ -118,6 +118,7 @@ Commands:
   untag    Take names from images
   rmi      Remove images: their names; `prune` takes what has none
   prune    Remove what no image needs
+  cache    List, remove, export and import cache mounts
   df       Show what takes how much of the disk
   context  Look at what a build can see
   version  Show the version
@@ -175,6 +176,7 @@ Options:
       --jobs <N>                    Stages at the same time, at most [default: one a processor]
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
+      --platform <PLATFORM>         Build for this platform, as linux/arm64
 
 Cache:
       --no-cache                  Run every step, also those whose result is known

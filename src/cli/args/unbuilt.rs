@@ -19,7 +19,7 @@ const UNBUILT: &[(&str, &str)] = &[
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \
-         --os-version --pid --platform --policy --provenance --rewrite-timestamp --rm \
+         --os-version --pid --policy --provenance --rewrite-timestamp --rm \
          --runtime --runtime-flag --sbom --security-opt --sign-by --signature-policy \
          --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --stdin \
          --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
@@ -31,10 +31,9 @@ const UNBUILT: &[(&str, &str)] = &[
          --cpu-shares -c --cpuset-cpus --detach -d --device --env-file --expose \
          --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
          --label -l --link --log-driver --log-opt --mount --name \
-         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish -p \
-         --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
+         --no-healthcheck --oom-score-adj --pid --platform --privileged --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
-         --umask --unsetenv --userns --uts --volume -v --volumes-from",
+         --umask --unsetenv --userns --uts --volumes-from",
     ),
     ("pull", "--all-tags -a --arch --os --signature-policy --variant"),
     (
@@ -74,9 +73,7 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("run", "--interactive" | "-i" | "--tty" | "-t") => {
             "the command has coracle's standard input and output, but no terminal of its own"
         }
-        ("run", "--publish" | "-p" | "--publish-all" | "-P") => {
-            "the container is on the host's network: its ports are there already"
-        }
+        ("run", "--publish-all" | "-P") => "the container is on the host's network: its ports are there already",
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
         ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
         ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
@@ -134,7 +131,7 @@ mod tests {
             error.to_string()
         };
         for (line, flag) in [
-            ("coracle build --platform linux/arm64 .", "--platform"),
+            ("coracle build --uts=host .", "--uts"),
             ("coracle build --sbom=true .", "--sbom"),
             ("coracle --root /x build --squash .", "--squash"),
             ("coracle build . -v /a:/b", "-v"),

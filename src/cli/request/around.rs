@@ -109,7 +109,6 @@ pub(super) fn given(
         let socket = agent.socket.or_else(own).ok_or_else(|| UsageError::NoAgent { id: agent.id.clone() })?;
         agents.push((agent.id, environment.absolute(&socket)?));
     }
-    let dir = args.cache_dir.or_else(|| environment.var("CORACLE_CACHE_DIR").map(PathBuf::from));
     let mut on_failure = args.on_failure;
     if on_failure.contains(&FailureAction::Shell) {
         if on_failure.len() > 1 {
@@ -128,8 +127,14 @@ pub(super) fn given(
     Ok(GivenRequest {
         secrets,
         agents,
-        cache_dir: dir.map(|dir| environment.absolute(&dir)).transpose()?,
+        cache_dir: cache_dir(args.cache_dir, environment)?,
         cache_namespace: namespace.map(|(_, value)| format!("{value}/")).filter(|text| text != "/").unwrap_or_default(),
         on_failure,
     })
+}
+
+/// Returns the folder of cache mounts, where it is not that of the store.
+pub(super) fn cache_dir(flag: Option<PathBuf>, environment: &Environment) -> Result<Option<PathBuf>, UsageError> {
+    let dir = flag.or_else(|| environment.var("CORACLE_CACHE_DIR").map(PathBuf::from));
+    dir.map(|dir| environment.absolute(&dir)).transpose()
 }

@@ -12,6 +12,7 @@ use crate::cli::args::{
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
+use crate::oci::Platform;
 use crate::output::Location;
 use coracle_runtime::container::Limits;
 
@@ -28,6 +29,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// Values of ARGs: names are not empty; of one name the last counts.
     pub build_args: Vec<(String, String)>,
+    /// What the image is for; `None` for what its base is for.
+    pub platform: Option<Platform>,
     /// Labels to add, in order.
     pub labels: Vec<(String, String)>,
     /// Which results of earlier builds count.
@@ -120,7 +123,11 @@ impl BuildRequest {
             (None, Some(Timestamp(seconds))) => Times::Clamp(seconds),
             (None, None) => Times::Keep,
         };
-        let build_args = environment.fill(args.build_args)?;
+        let mut build_args = environment.fill(args.build_args)?;
+        // As with docker, the variable is a build argument, too; one that is given counts more.
+        if let Some(Timestamp(seconds)) = environment.source_date_epoch()? {
+            build_args.insert(0, ("SOURCE_DATE_EPOCH".into(), seconds.to_string()));
+        }
         let given = super::given(args.given, &build_args, environment)?;
         // A shell has the terminal for itself.
         let with_shell = given.on_failure.contains(&FailureAction::Shell);
@@ -140,6 +147,7 @@ impl BuildRequest {
             tags,
             target: args.target,
             build_args,
+            platform: args.platform.platform,
             labels,
             cache: CachePolicy {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },

@@ -100,6 +100,12 @@ pub enum UsageError {
     /// `--memory-swap` is less than `--memory`.
     #[error("--memory-swap is memory and swap together, so it must not be less than --memory")]
     SwapLessThanMemory,
+    /// `--publish` and no network.
+    #[error("port {port} cannot be published: --network=none leaves no network to publish it on")]
+    PortWithoutNetwork {
+        /// The port.
+        port: u16,
+    },
     /// `--dns none`, and something else about names.
     #[error("--dns none leaves /etc/resolv.conf as it is in the image, so nothing else can be set in it")]
     DnsNone,

@@ -3,6 +3,7 @@
 
 mod around;
 mod build;
+mod caches;
 mod error;
 mod images;
 mod limits;
@@ -14,6 +15,7 @@ mod sources;
 
 pub use around::{GivenRequest, SecretFrom};
 pub use build::BuildRequest;
+pub use caches::CacheRequest;
 pub use error::UsageError;
 pub use images::{
     CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
@@ -25,7 +27,7 @@ pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, Regis
 pub use run::RunRequest;
 pub use sources::{DockerfileFrom, SourcesRequest};
 
-use around::{around, given};
+use around::{around, cache_dir, given};
 use limits::limits;
 
 use std::path::PathBuf;
@@ -69,6 +71,8 @@ pub enum Request {
     Rmi(RmiRequest),
     /// Remove what no image needs.
     Prune(PruneRequest),
+    /// List, remove, export and import cache mounts.
+    Cache(CacheRequest),
     /// Show what takes how much of the disk.
     Df(DfRequest),
     /// List a context.
@@ -188,6 +192,7 @@ impl Request {
                 Request::Rmi(RmiRequest { root: root?, names, ignore: args.ignore })
             }
             Verb::Prune(args) => Request::Prune(PruneRequest::new(args, root?)?),
+            Verb::Cache(args) => Request::Cache(CacheRequest::new(args, root?, environment)?),
             Verb::Df(args) => Request::Df(DfRequest { root: root?, json: args.json }),
             Verb::Context(ContextArgs { verb: ContextVerb::Ls(args) }) => {
                 let listing = match (args.json, args.all, args.ignored) {

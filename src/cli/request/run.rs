@@ -3,8 +3,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::UsageError;
-use crate::build::Around;
-use crate::cli::args::RunArgs;
+use crate::build::{Access, Around, Volume};
+use crate::cli::args::{PortSpec, RunArgs, VolumeSpec};
 use crate::cli::environment::Environment;
 use coracle_runtime::container::Limits;
 
@@ -29,12 +29,16 @@ pub struct RunRequest {
     pub limits: Limits,
     /// What is around it.
     pub around: Around,
+    /// What it sees of the host.
+    pub volumes: Vec<Volume>,
+    /// What the user should know about these flags, a line each.
+    pub notes: Vec<String>,
 }
 
 impl RunRequest {
     pub(super) fn new(args: RunArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
         // --rm: a container leaves nothing behind in any case.
-        let RunArgs { rm: _, env, workdir, user, entrypoint, limits, around, image_and_command } = args;
+        let RunArgs { rm: _, env, workdir, user, entrypoint, limits, around, host, image_and_command } = args;
         let mut command = image_and_command.into_iter();
         let image = command.next().filter(|image| !image.is_empty()).ok_or(UsageError::NoImage)?;
         let image = image.into_string().map_err(|_| UsageError::NotUtf8 { what: "the name of the image".into() })?;
@@ -42,6 +46,20 @@ impl RunRequest {
         if command.iter().any(|arg| arg.as_bytes().contains(&0)) {
             return Err(UsageError::Nul { what: "the command" });
         }
+        let around = super::around(around)?;
+        if let (Some(PortSpec(port)), Access::None) = (host.ports.first(), around.network) {
+            return Err(UsageError::PortWithoutNetwork { port: *port });
+        }
+        let ports: Vec<String> = host.ports.iter().map(|PortSpec(port)| port.to_string()).collect();
+        let notes = match ports.is_empty() {
+            true => Vec::new(),
+            false => vec![format!("the container uses the host's network: port {} is the host's", ports.join(", "))],
+        };
+        let volume = |spec: VolumeSpec| -> Result<Volume, UsageError> {
+            let source = environment.absolute(&spec.source)?;
+            Ok(Volume { source, target: spec.target, read_only: spec.read_only })
+        };
+        let volumes = host.volumes.into_iter().map(volume).collect::<Result<_, _>>()?;
         match workdir {
             Some(path) if !path.starts_with('/') => Err(UsageError::RelativeWorkdir { path }),
             workdir => Ok(RunRequest {
@@ -53,7 +71,9 @@ impl RunRequest {
                 user,
                 entrypoint: entrypoint.map(program),
                 limits: super::limits(limits)?,
-                around: super::around(around)?,
+                around,
+                volumes,
+                notes,
             }),
         }
     }

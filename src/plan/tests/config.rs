@@ -236,6 +236,22 @@ fn chmod_is_octal_and_at_most_07777_or_in_letters() {
 }
 
 #[test]
+fn rule_28_a_healthcheck_is_in_nanoseconds_and_none_is_a_test() {
+    let plan = plan("FROM base\nHEALTHCHECK --interval=1m30s --retries=3 --start-period=1500ms CMD a $b\n");
+    let json = serde_json::to_string(&plan.exec_config().other["Healthcheck"]).unwrap();
+    assert_eq!(json, r#"{"Test":["CMD-SHELL","a $b"],"Interval":90000000000,"StartPeriod":1500000000,"Retries":3}"#);
+    assert_eq!(
+        plan.history(),
+        [(
+            "HEALTHCHECK {Test:[CMD-SHELL a $b] Interval:1m30s Timeout:0s StartPeriod:1.5s StartInterval:0s Retries:3}",
+            true
+        )]
+    );
+    let none = super::plan("FROM base\nHEALTHCHECK CMD [\"a\"]\nHEALTHCHECK NONE\n");
+    assert_eq!(none.exec_config().other["Healthcheck"].to_string(), r#"{"Test":["NONE"]}"#);
+}
+
+#[test]
 fn copy_does_not_fetch() {
     for source in ["http://a/b", "https://a/b.git", "git@host:a/b"] {
         assert_eq!(case(&format!("FROM base\nCOPY {source} /\n")).errors(), ["2: COPY cannot fetch a URL"]);

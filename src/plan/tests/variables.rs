@@ -54,7 +54,7 @@ fn a_build_arg_that_nothing_declares_is_a_warning() {
     );
     let fine =
         case("FROM base AS other\nARG A\nFROM base\n").arg("A", "1").arg("http_proxy", "x").arg("TARGETARCH", "x");
-    assert_eq!(fine.arg("BUILDKIT_INLINE_CACHE", "1").arg("SOURCE_DATE_EPOCH", "0").made().warnings, [""; 0]);
+    assert_eq!(fine.arg("BUILDKIT_BUILD_NAME", "1").arg("SOURCE_DATE_EPOCH", "0").made().warnings, [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,333 @@
+//! `coracle cache`: what is in cache mounts, out of this machine and into another.
+//!
+//! What is exported is a list, `coracle-caches.json`, and for each cache an archive of its files, compressed with zstd: in a
+//! folder, or as members of an archive that is not compressed. See docs/store.md.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use coracle_runtime::container::Control;
+use coracle_runtime::probe::{Wanted, full_map};
+use coracle_runtime::userns;
+use serde::{Deserialize, Serialize};
+
+use super::args::{CacheExportArgs, CacheImportArgs, CachePruneArgs, CacheVerb};
+use super::classify::{BuildProblem, FileLost};
+use super::doctor::existing;
+use super::progress::{Mode, Progress};
+use super::report::{Failure, Style};
+use super::request::CacheRequest;
+use super::table::Table;
+use super::{print, say, text, work};
+use crate::build::{Builder, Isolation, OnFailure};
+use crate::layer::{Compression, Compressor, decompress};
+use crate::oci::{Digest, DigestReader};
+use crate::store::{CacheInfo, CacheMounts, Store};
+
+const LIST: &str = "coracle-caches.json";
+const VERSION: u32 = 1;
+/// Bytes of a list at the most.
+const LONGEST_LIST: u64 = 8 << 20;
+
+/// What an export holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct List {
+    version: u32,
+    caches: Vec<Exported>,
+}
+
+/// One cache of an export.
+#[derive(Debug, Serialize, Deserialize)]
+struct Exported {
+    id: String,
+    file: String,
+    size: u64,
+    digest: Digest,
+}
+
+/// Does what the verb says.
+pub(super) fn cache(request: &CacheRequest, style: Style) -> Result<ExitCode, Failure> {
+    let caches = CacheMounts::at(&request.cache_dir.clone().unwrap_or_else(|| request.root.join("cache/mounts")));
+    match &request.verb {
+        CacheVerb::Ls(args) => list(request, &caches, args.json)?,
+        CacheVerb::Rm(args) => {
+            let all = listed(request, &caches);
+            if let Some(id) = args.ids.iter().find(|id| !all.iter().any(|info| info.id == **id)) {
+                return Err(BuildProblem::NoCache { id: id.clone() }.into());
+            }
+            let wanted = all.into_iter().filter(|info| args.all || args.ids.contains(&info.id));
+            remove(&caches, wanted.collect())?;
+        }
+        CacheVerb::Prune(args) => prune(request, &caches, args)?,
+        CacheVerb::Export(args) => export(request, &caches, args, style)?,
+        CacheVerb::Import(args) => import(request, &caches, args, style)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns all caches. Files of other ids can be counted and removed only by root of the user namespace in which they were made.
+fn listed(request: &CacheRequest, caches: &CacheMounts) -> Vec<CacheInfo> {
+    if let Ok(maps) = full_map(&existing(&request.root)) {
+        let _ = userns::enter(&maps);
+    }
+    caches.list()
+}
+
+fn list(request: &CacheRequest, caches: &CacheMounts, json: bool) -> Result<(), Failure> {
+    let found = listed(request, caches);
+    if json {
+        return print(&(serde_json::to_string_pretty(&found).expect("text and numbers always serialise") + "\n"));
+    }
+    let mut table = Table::new(["ID", "SIZE", "USED", "FOR"]);
+    for info in found {
+        let used = jiff::Timestamp::from_second(info.used).map(|time| time.to_string()).unwrap_or_default();
+        let used = if info.busy { "now".into() } else { text::ago(&used, jiff::Timestamp::now()) };
+        table.row([text::visible(&info.id), text::size(info.bytes), used, info.realm]);
+    }
+    print(&table.render())
+}
+
+fn remove(caches: &CacheMounts, wanted: Vec<CacheInfo>) -> Result<(), Failure> {
+    let (mut count, mut bytes) = (0, 0);
+    for info in wanted {
+        if caches.remove(&info)? {
+            count += 1;
+            bytes += info.bytes;
+        } else {
+            say(&format!("warning: the cache mount {:?} is in use, and stays\n", text::visible(&info.id)));
+        }
+    }
+    print(&format!("removed {count} cache mounts: {}\n", text::size(bytes)))
+}
+
+fn prune(request: &CacheRequest, caches: &CacheMounts, args: &CachePruneArgs) -> Result<(), Failure> {
+    let mut found = listed(request, caches);
+    found.sort_by_key(|info| info.used);
+    let now = jiff::Timestamp::now().as_second();
+    let is_old = |info: &CacheInfo| args.older_than.is_some_and(|limit| now.saturating_sub(info.used) > limit.0);
+    let (mut wanted, kept): (Vec<_>, Vec<_>) = found.into_iter().partition(is_old);
+    let mut bytes: u64 = kept.iter().map(|info| info.bytes).sum();
+    for info in kept {
+        if args.max_size.is_some_and(|most| bytes > most.0) {
+            bytes -= info.bytes;
+            wanted.push(info);
+        }
+    }
+    remove(caches, wanted)
+}
+
+/// Calls `act` with what can enter the way in which steps are run.
+fn with_builder<T>(
+    request: &CacheRequest,
+    style: Style,
+    act: impl FnOnce(&mut Builder<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let store = Store::open(&request.root)?;
+    let control = Arc::new(Control::new());
+    let progress = Arc::new(Progress::new(Mode::Quiet, style));
+    let on_enter = work::on_enter(&control, &progress);
+    let mut builder = Builder {
+        store: &store,
+        sink: progress.as_ref(),
+        control: &control,
+        isolation: Isolation::Undecided(Wanted::Any),
+        on_enter: &on_enter,
+        remote: None,
+        journal: Arc::default(),
+        on_failure: OnFailure::Nothing,
+    };
+    let done = act(&mut builder);
+    progress.finish();
+    done
+}
+
+fn export(request: &CacheRequest, caches: &CacheMounts, args: &CacheExportArgs, style: Style) -> Result<(), Failure> {
+    with_builder(request, style, |builder| {
+        let mut found = builder.caches(caches)?;
+        if let Some(id) = args.ids.iter().find(|id| !found.iter().any(|info| info.id == **id)) {
+            return Err(BuildProblem::NoCache { id: id.clone() }.into());
+        }
+        found.retain(|info| args.ids.is_empty() || args.ids.contains(&info.id));
+        // What was used last is worth most.
+        found.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.id.cmp(&b.id)));
+        let tmp = builder.store.tmp();
+        let lost = |source| FileLost { call: "write", path: tmp.display().to_string(), source };
+        let (mut files, mut list, mut bytes) = (Vec::new(), List { version: VERSION, caches: Vec::new() }, 0);
+        for info in found {
+            let mut out = Compressor::new(tempfile::tempfile_in(&tmp).map_err(lost)?, Compression::Zstd(3), 1);
+            let warnings = builder.pack_cache(caches, &info.id, &mut out)?;
+            let mut file = out.finish().map_err(lost)?;
+            let size = file.metadata().map_err(lost)?.len();
+            if args.max_size.is_some_and(|most| bytes + size > most.0) {
+                say(&format!(
+                    "warning: the cache mount {} is left out: it has {}\n",
+                    text::visible(&info.id),
+                    text::size(size)
+                ));
+                continue;
+            }
+            for warning in warnings {
+                say(&format!("warning: {}: {}\n", text::visible(&info.id), text::visible(&warning)));
+            }
+            bytes += size;
+            io::Seek::rewind(&mut file).map_err(lost)?;
+            let mut reader = DigestReader::new(BufReader::new(&file));
+            io::copy(&mut reader, &mut io::sink()).map_err(lost)?;
+            let (_, digest, _) = reader.finish();
+            io::Seek::rewind(&mut file).map_err(lost)?;
+            list.caches.push(Exported { id: info.id, file: format!("{}.tar.zst", digest.hex()), size, digest });
+            files.push(file);
+        }
+        let text = serde_json::to_vec_pretty(&list).expect("text and numbers always serialise");
+        write(&args.destination, &text, &list, files)?;
+        say(&format!("exported {} cache mounts: {}\n", list.caches.len(), text::size(bytes)));
+        Ok(())
+    })
+}
+
+/// Writes an export.
+fn write(destination: &Path, text: &[u8], list: &List, files: Vec<File>) -> Result<(), Failure> {
+    let lost = |source| FileLost { call: "write", path: destination.display().to_string(), source };
+    let is_folder = destination.is_dir() || destination.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if is_folder {
+        fs::create_dir_all(destination).map_err(lost)?;
+        for (cache, mut file) in list.caches.iter().zip(files) {
+            let mut out = File::create(destination.join(&cache.file)).map_err(lost)?;
+            io::copy(&mut file, &mut out).map_err(lost)?;
+        }
+        // Last: without it there is no export.
+        return Ok(fs::write(destination.join(LIST), text).map_err(lost)?);
+    }
+    let out: Box<dyn Write> = match destination == Path::new("-") {
+        true => Box::new(io::stdout().lock()),
+        false => Box::new(File::create(destination).map_err(lost)?),
+    };
+    let mut archive = tar::Builder::new(BufWriter::new(out));
+    let mut append = |name: &str, size: u64, input: &mut dyn Read| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        archive.append_data(&mut header, name, input)
+    };
+    append(LIST, text.len() as u64, &mut &text[..]).map_err(lost)?;
+    for (cache, mut file) in list.caches.iter().zip(files) {
+        append(&cache.file, cache.size, &mut file).map_err(lost)?;
+    }
+    Ok(archive.into_inner().and_then(|mut out| out.flush()).map_err(lost)?)
+}
+
+fn import(request: &CacheRequest, caches: &CacheMounts, args: &CacheImportArgs, style: Style) -> Result<(), Failure> {
+    with_builder(request, style, |builder| {
+        builder.enter()?;
+        let mut take = Import { builder, caches, args, done: 0 };
+        let source = &args.source;
+        if source.is_dir() {
+            let open = |path: &Path| {
+                let lost = |source| FileLost { call: "read", path: path.display().to_string(), source };
+                File::open(path).map_err(lost)
+            };
+            let list = read_list(&mut open(&source.join(LIST))?)?;
+            for cache in list.caches {
+                let path = source.join(&cache.file);
+                take.one(&cache, &mut open(&path)?)?;
+            }
+        } else {
+            take.archive(source)?;
+        }
+        let done = take.done;
+        say(&format!("imported {done} cache mounts\n"));
+        Ok(())
+    })
+}
+
+struct Import<'a, 'b> {
+    builder: &'a mut Builder<'b>,
+    caches: &'a CacheMounts,
+    args: &'a CacheImportArgs,
+    done: usize,
+}
+
+impl Import<'_, '_> {
+    /// Brings in an archive: the list comes first, and the caches follow in any order.
+    fn archive(&mut self, source: &PathBuf) -> Result<(), Failure> {
+        let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
+        let input: Box<dyn Read> = match source.as_path() == Path::new("-") {
+            true => Box::new(io::stdin().lock()),
+            false => {
+                let lost = |error| FileLost { call: "read", path: source.display().to_string(), source: error };
+                Box::new(File::open(source).map_err(lost)?)
+            }
+        };
+        let mut archive = tar::Archive::new(BufReader::new(input));
+        let mut known: Option<BTreeMap<String, Exported>> = None;
+        for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
+            let mut entry = entry.map_err(|error| bad(error.to_string()))?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            match &mut known {
+                None if name == LIST => {
+                    let list = read_list(&mut entry)?;
+                    known = Some(list.caches.into_iter().map(|cache| (cache.file.clone(), cache)).collect());
+                }
+                None => return Err(bad(format!("{LIST} does not come first"))),
+                Some(known) => {
+                    if let Some(cache) = known.remove(&name) {
+                        self.one(&cache, &mut entry)?;
+                    }
+                }
+            }
+        }
+        match known {
+            None => Err(bad(format!("there is no {LIST}"))),
+            Some(left) => match left.into_values().find(|cache| self.wants(cache)) {
+                Some(cache) => Err(bad(format!("{} is missing", cache.file))),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn wants(&self, cache: &Exported) -> bool {
+        self.args.ids.is_empty() || self.args.ids.contains(&cache.id)
+    }
+
+    /// Brings in one cache, if it is wanted. Nothing is there of it before its digest is known to be right.
+    fn one(&mut self, cache: &Exported, input: &mut dyn Read) -> Result<(), Failure> {
+        if !self.wants(cache) {
+            return Ok(());
+        }
+        let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
+        let tmp = self.builder.store.tmp();
+        let lost = |source| FileLost { call: "write", path: tmp.display().to_string(), source };
+        let mut file = tempfile::tempfile_in(&tmp).map_err(lost)?;
+        let mut reader = DigestReader::new(input.take(cache.size.saturating_add(1)));
+        io::copy(&mut reader, &mut file).map_err(lost)?;
+        let (_, digest, size) = reader.finish();
+        if (digest, size) != (cache.digest, cache.size) {
+            return Err(bad(format!("{} is not what the list says", cache.file)));
+        }
+        io::Seek::rewind(&mut file).map_err(lost)?;
+        let mut input = decompress(BufReader::new(file)).map_err(|error| bad(error.to_string()))?;
+        self.builder.unpack_cache(self.caches, &cache.id, &mut input, self.args.max_size.0)?;
+        self.done += 1;
+        Ok(())
+    }
+}
+
+fn read_list(input: &mut dyn Read) -> Result<List, Failure> {
+    let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
+    let mut text = Vec::new();
+    input.take(LONGEST_LIST).read_to_end(&mut text).map_err(|error| bad(error.to_string()))?;
+    let list: List = serde_json::from_slice(&text).map_err(|error| bad(format!("{LIST}: {error}")))?;
+    if list.version != VERSION {
+        return Err(bad(format!("{LIST} has version {}, and {VERSION} is known", list.version)));
+    }
+    let plain = |name: &str| !name.contains('/') && name != ".." && name != ".";
+    match list.caches.iter().find(|cache| !plain(&cache.file) || cache.id.is_empty()) {
+        Some(cache) => Err(bad(format!("{LIST} names the file {:?}", text::visible(&cache.file)))),
+        None => Ok(list),
+    }
+}

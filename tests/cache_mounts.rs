@@ -1,0 +1,187 @@
+//! `RUN --mount=type=cache`: what stays from build to build, who shares it, and how it is moved.
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use support::{Project, User, base};
+
+fn users() -> [(&'static str, User); 2] {
+    let users = [("full map", User::new()), ("single id", User::without_subids())];
+    for (_, user) in &users {
+        user.pull(&base::busybox());
+    }
+    users
+}
+
+fn project(user: &User, lines: &str) -> Project {
+    Project::of(user).arg("--no-cache").dockerfile(&format!("FROM busybox\n{}", support::dedent(lines)))
+}
+
+// Rule 39.
+#[test]
+fn a_cache_stays_and_its_id_is_its_target_unless_it_has_one() {
+    for (mode, user) in users() {
+        let first = project(
+            &user,
+            "
+            RUN --mount=type=cache,target=/c,mode=0750,uid=7,gid=8 stat -c '%a %u:%g' /c >/stat && echo kept >/c/f && chown 5:6 /c/f
+            RUN --mount=type=cache,target=/c/ cat /c/f >/same && ! test -e /d
+            RUN --mount=type=cache,target=/d,id=/c stat -c %u:%g /d/f >/owner
+            RUN --mount=type=cache,target=/c,id=other ls /c >/other && touch /c/x
+            RUN --mount=type=cache,target=/c,readonly cat /c/f && ! touch /c/new 2>/dev/null
+            ",
+        );
+        let image = first.build().succeeds();
+        image.has_file("stat", "750 7:8\n").has_file("same", "kept\n").has_file("owner", "5:6\n").has_file("other", "");
+        image.has_no("c").has_no("d");
+        let again =
+            project(&user, "RUN --mount=type=cache,target=/c,mode=0700 stat -c '%a %u' /c >/stat && cat /c/f >/f");
+        again.build().succeeds().has_file("stat", "750 7\n").has_file("f", "kept\n");
+        // Another namespace, another cache.
+        let other = project(&user, "RUN --mount=type=cache,target=/c ls /c >/list")
+            .arg("--build-arg=BUILDKIT_CACHE_MOUNT_NS=x");
+        other.build().succeeds().has_file("list", "");
+        user.coracle(["prune"]).run().succeeds();
+        let kept = project(&user, "RUN --mount=type=cache,target=/c cat /c/f >/f").build().succeeds();
+        assert_eq!(kept.text("f"), "kept\n", "{mode}");
+    }
+}
+
+#[test]
+fn a_cache_begins_with_what_from_says() {
+    for (_, user) in users() {
+        let project = project(
+            &user,
+            "
+            RUN mkdir -p /seed/d && echo 1 >/seed/d/f && chown -R 3:4 /seed
+            FROM busybox
+            RUN --mount=type=cache,target=/c,from=0,source=/seed stat -c %u:%g /c /c/d/f >/owner && echo 2 >/c/d/f
+            RUN --mount=type=cache,target=/c,from=0,source=/seed cat /c/d/f >/second
+            ",
+        );
+        project.build().succeeds().has_file("owner", "3:4\n3:4\n").has_file("second", "2\n");
+    }
+}
+
+#[test]
+fn the_folder_can_be_named_and_shared_by_stores() {
+    let (a, b) = (User::with_busybox(), User::with_busybox());
+    let dir = a.new_dir();
+    let flag = format!("--cache-dir={}", dir.display());
+    project(&a, "RUN --mount=type=cache,target=/c echo a >/c/f").arg(&flag).build().succeeds();
+    let reads = project(&b, "RUN --mount=type=cache,target=/c cat /c/f >/f");
+    reads.clone().arg(&flag).build().succeeds().has_file("f", "a\n");
+    reads.built(reads.call().env("CORACLE_CACHE_DIR", dir.to_str().unwrap()).run()).succeeds().has_file("f", "a\n");
+    assert!(!a.store().join("cache/mounts").exists());
+}
+
+#[test]
+fn two_builds_wait_for_a_locked_cache_and_get_one_each_of_a_private_one() {
+    for (mode, user) in users() {
+        let holds = project(
+            &user,
+            "RUN --mount=type=cache,target=/c,sharing=locked echo 1 >/c/busy && echo begun && sleep 2 && rm /c/busy",
+        );
+        let mut first = holds.named("first:latest").start();
+        first.wait_for(" begun");
+        let second =
+            project(&user, "RUN --mount=type=cache,target=/c,sharing=locked test ! -e /c/busy && echo alone >/alone")
+                .build();
+        second.stderr_has("waiting for the cache mount \"/c\"").succeeds().has_file("alone", "alone\n");
+        first.wait().succeeds();
+
+        let holds =
+            project(&user, "RUN --mount=type=cache,target=/p,sharing=private echo 1 >/p/busy && echo begun && sleep 3");
+        let mut first = holds.named("first:latest").start();
+        first.wait_for(" begun");
+        let second =
+            project(&user, "RUN --mount=type=cache,target=/p,sharing=private ls /p >/list && echo 2 >/p/second")
+                .build();
+        second.stderr_has_no("waiting").takes_at_most(Duration::from_secs(30)).succeeds().has_file("list", "");
+        first.wait().succeeds();
+        let third = project(&user, "RUN --mount=type=cache,target=/p,sharing=private ls /p >/list").build().succeeds();
+        assert_eq!(third.text("list"), "busy\n", "{mode}: the first one again");
+
+        let holds = project(&user, "RUN --mount=type=cache,target=/s echo 1 >/s/busy && echo begun && sleep 3");
+        let mut first = holds.named("first:latest").start();
+        first.wait_for(" begun");
+        let second = project(&user, "RUN --mount=type=cache,target=/s ls /s >/list").build();
+        second.stderr_has_no("waiting").succeeds().has_file("list", "busy\n");
+        first.wait().succeeds();
+    }
+}
+
+#[test]
+fn a_cache_can_be_exported_wiped_imported_and_hit() {
+    for (mode, user) in users() {
+        let fill = "RUN --mount=type=cache,target=/c,id=deps mkdir /c/d && echo dep >/c/d/f && chown 5:6 /c/d/f && chmod 640 /c/d/f && ln -s f /c/d/l";
+        project(&user, fill).build().succeeds();
+        project(&user, "RUN --mount=type=cache,target=/c,id=other touch /c/x").build().succeeds();
+        let list = user.coracle(["cache", "ls"]).run().succeeds().stdout;
+        assert!(list.contains("deps") && list.contains("other"), "{list}");
+        let out = user.new_dir();
+        for to in ["caches.tar", "folder/"] {
+            let path = format!("{}/{to}", out.display());
+            user.coracle(["cache", "export", "--id", "deps", &path]).run().succeeds();
+            user.coracle(["cache", "rm", "deps", "other"]).run().succeeds();
+            assert!(!user.coracle(["cache", "ls", "--json"]).run().succeeds().stdout.contains("deps"));
+            user.coracle(["cache", "import", &path]).run().succeeds();
+            let hit = project(
+                &user,
+                "RUN --mount=type=cache,target=/c,id=deps stat -c '%a %u:%g' /c/d/f >/stat && cat /c/d/l >/f",
+            );
+            let image = hit.build().succeeds();
+            assert_eq!(image.text("stat"), "640 5:6\n", "{mode}");
+            image.has_file("f", "dep\n");
+            project(&user, "RUN --mount=type=cache,target=/c,id=other ls /c >/list")
+                .build()
+                .succeeds()
+                .has_file("list", "");
+        }
+        // Through a pipe, as CI systems like it.
+        let program = env!("CARGO_BIN_EXE_coracle");
+        let pipe = format!(
+            "{program} cache export - >{0}/piped && {program} cache rm deps && {program} cache import - <{0}/piped",
+            out.display()
+        );
+        user.tool("sh -c").arg(pipe).run().succeeds();
+        let hit = project(&user, "RUN --mount=type=cache,target=/c,id=deps cat /c/d/f >/f").build().succeeds();
+        hit.has_file("f", "dep\n");
+    }
+}
+
+#[test]
+fn an_export_keeps_to_its_size_and_an_import_that_means_harm_does_none() {
+    let user = User::with_busybox();
+    project(&user, "RUN --mount=type=cache,target=/big head -c 3000000 /dev/urandom >/big/f").build().succeeds();
+    project(&user, "RUN --mount=type=cache,target=/small echo 1 >/small/f").build().succeeds();
+    let out = user.new_dir();
+    let path = format!("{}/c.tar", out.display());
+    let exported = user.coracle(["cache", "export", "--max-size", "1m", &path]).run().succeeds();
+    exported.stderr_has("/big").stderr_has("left out");
+    user.coracle(["cache", "rm", "--all"]).run().succeeds();
+    user.coracle(["cache", "import", &path]).run().succeeds();
+    project(&user, "RUN --mount=type=cache,target=/small cat /small/f >/f").build().succeeds().has_file("f", "1\n");
+    fs::write(out.join("bad"), b"not an archive at all, but long enough to be taken for one").unwrap();
+    user.coracle(["cache", "import", &format!("{}/bad", out.display())]).run().fails(3);
+    user.coracle(["cache", "import", &format!("{}/missing", out.display())]).run().fails(5);
+}
+
+#[test]
+fn prune_takes_caches_only_when_it_is_told_to() {
+    let user = User::with_busybox();
+    let fill = || project(&user, "RUN --mount=type=cache,target=/c echo 1 >/c/f").build().succeeds();
+    let list = || user.coracle(["cache", "ls", "--json"]).run().succeeds().stdout;
+    fill();
+    user.coracle(["prune"]).run().succeeds();
+    assert!(list().contains("\"/c\""));
+    user.coracle(["prune", "--all"]).run().succeeds();
+    assert!(!list().contains("\"/c\""));
+    fill();
+    user.coracle(["cache", "prune", "--older-than", "1h"]).run().succeeds();
+    assert!(list().contains("\"/c\""));
+    user.coracle(["cache", "prune", "--max-size", "0"]).run().succeeds();
+    assert!(!list().contains("\"/c\""));
+}

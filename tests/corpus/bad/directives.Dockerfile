@@ -1,0 +1,5 @@
+# escape=x
+# escape=`
+# check=skip=all
+# check=skip=all
+FROM base

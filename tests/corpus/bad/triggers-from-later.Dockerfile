@@ -1,0 +1,5 @@
+FROM base AS maker
+ONBUILD COPY --from=later /a /a
+FROM maker AS x
+FROM base AS later
+FROM x
