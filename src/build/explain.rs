@@ -93,12 +93,17 @@ impl Work<'_> {
         if self.options.cache.uses == CacheUse::Ignore {
             return vec!["the cache is not used: --no-cache".into()];
         }
+        if self.is_excepted(step) {
+            return vec!["the cache is not used in this stage: --no-cache-filter".into()];
+        }
         let earlier: Vec<Record> = self.store.why(&self.place_of(step));
         let Some(nearest) = nearest(&earlier, now) else {
             return vec!["nothing is known of an earlier result of this step".into()];
         };
         if nearest.keys.iter().any(|key| now.keys.contains(key)) {
-            return vec!["its result is no longer in the store".into()];
+            let is_old = self.options.cache.ttl.is_some_and(|ttl| now.made.saturating_sub(nearest.made) > ttl);
+            let why = if is_old { "is older than --cache-ttl allows" } else { "is no longer in the store" };
+            return vec![format!("its result {why}")];
         }
         let mut reasons = Vec::new();
         if nearest.parent != now.parent {

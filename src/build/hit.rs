@@ -54,7 +54,7 @@ impl Work<'_> {
         self.store.has_snapshot(&self.on_disk.realm, layer) || self.store.packed_any(layer).is_some()
     }
 
-    fn is_excepted(&self, step: &Step) -> bool {
+    pub(super) fn is_excepted(&self, step: &Step) -> bool {
         let except = &self.options.cache.except;
         !except.is_empty()
             && self.plan.stages.iter().any(|stage| {

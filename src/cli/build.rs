@@ -10,14 +10,15 @@ use std::sync::Arc;
 use coracle_runtime::container::Control;
 
 use super::classify::{FileLost, not_created};
+use super::findings::{self, Around, Told};
 use super::progress::Progress;
 use super::registry::{self, LazyClient, Puller};
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
-use super::request::{BuildRequest, UsageError};
+use super::request::{BuildRequest, Task, UsageError};
 use super::sources::{self, Sources};
 use super::{given, names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Inputs, Isolation, Times};
+use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Given, Inputs, Isolation, Times};
 use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::{Credentials, GitDir};
@@ -25,6 +26,7 @@ use crate::net::Cancel;
 use crate::oci::Reference;
 use crate::output::content::Selection;
 use crate::output::{self, Location};
+use crate::plan::check::Stages;
 use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, ImageUse, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
@@ -35,13 +37,43 @@ use super::outputs;
 
 /// Builds the image and writes it wherever it was asked for.
 pub(super) fn build(request: &BuildRequest) -> Result<ExitCode, Failure> {
+    if request.task != Task::Build {
+        return super::call::call(request);
+    }
     let progress = Arc::new(Progress::new(request.progress, request.style));
-    let result = run(request, &progress);
+    let told = Told::default();
+    let result = run(request, &progress, &told);
+    // Also behind a failure, and never in the middle of what steps write.
+    told.tell(progress.as_ref());
     progress.finish();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> {
+/// Returns what the user may choose about the stages.
+pub(super) fn graph_options(request: &BuildRequest) -> GraphOptions {
+    GraphOptions {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        platform: request.platform.clone(),
+        ..GraphOptions::default()
+    }
+}
+
+/// Returns how the plan is carried out; `given` is what RUN steps are given.
+pub(super) fn options(request: &BuildRequest, given: Given) -> BuildOptions {
+    BuildOptions {
+        cache: request.cache.clone(),
+        explain: if request.explain { Explain::Misses } else { Explain::No },
+        jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        compression: request.compression,
+        times: request.times,
+        limits: request.limits.clone(),
+        around: request.around.clone(),
+        given,
+    }
+}
+
+fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<(), Failure> {
     for message in &request.warnings {
         progress.emit(Event::Warning { message: message.clone(), line: None });
     }
@@ -66,14 +98,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     let (main, source) = sources.main()?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
-    warn(progress, &source, &file.warnings);
-    let options = GraphOptions {
-        target: request.target.clone(),
-        build_args: request.build_args.clone(),
-        platform: request.platform.clone(),
-        ..GraphOptions::default()
-    };
-    let mut graph = Graph::new(&file, options).map_err(&failed)?;
+    let mut graph = Graph::new(&file, graph_options(request)).map_err(&failed)?;
     let client = LazyClient::new(&request.registry, cancel);
     if request.push {
         // Now, while nothing is done yet: a helper may open a window, and a mistake in a file is better known early.
@@ -98,9 +123,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         }
     }
     let (mut plan, warnings) = graph.lower(&known).map_err(&failed)?;
-    warn(progress, &source, &warnings);
     label(&mut plan, &request.labels);
-    announce(&plan, &source, progress.as_ref());
     let (context, _keeper) = match reads_context(&plan) {
         true => {
             let (context, keeper) = main.with_rules(&store, request.sources.ignore_file.clone())?;
@@ -108,6 +131,14 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         }
         false => (None, None),
     };
+    let around = Around { bases: &known, context: context.as_ref(), build_args: &request.build_args };
+    let checked = findings::look(&source, &file, &graph, Stages::Needed, &around, warnings);
+    let checked = checked.map_err(|error| failed(vec![error]))?;
+    told.keep(&source, &checked.kept);
+    if let Some(rules) = &checked.failed {
+        return Err(findings::failure(rules));
+    }
+    announce(&plan, &source, progress.as_ref());
 
     let places = CachePlaces::new(&request.cache_from);
     let remote = places.sources(&store, progress.as_ref());
@@ -125,16 +156,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
         journal: Arc::default(),
         on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
     };
-    let options = BuildOptions {
-        cache: request.cache.clone(),
-        explain: if request.explain { Explain::Misses } else { Explain::No },
-        jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        compression: request.compression,
-        times: times(request.times, graph.source_date_epoch())?,
-        limits: request.limits.clone(),
-        around: request.around.clone(),
-        given,
-    };
+    let options = BuildOptions { times: times(request.times, graph.source_date_epoch())?, ..options(request, given) };
     let result = builder.build(&plan, &bases, &Inputs { context: context.as_ref(), ..Inputs::default() }, &options);
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
@@ -146,11 +168,12 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>) -> Result<(), Failure> 
     for output in &request.outputs {
         outputs::write(output, &mut builder, &built, &tags, progress.as_ref())?;
     }
+    told.tell(progress.as_ref());
     finish(request, &store, &client, &built, &tags, progress)
 }
 
 /// Returns whether a context from a Git repository has its folder `.git`: BuildKit's argument says so.
-fn keeps_git_dir(request: &BuildRequest) -> GitDir {
+pub(super) fn keeps_git_dir(request: &BuildRequest) -> GitDir {
     let argument = request.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
     match argument.map(|(_, value)| value.as_str()) {
         Some("1" | "true") => GitDir::Kept,
@@ -235,7 +258,7 @@ fn base(request: &BuildRequest, used: &ImageUse, puller: &Puller<'_>, source: &S
 }
 
 /// Returns whether the plan reads files of the context, or of one with a name.
-fn reads_context(plan: &Plan) -> bool {
+pub(super) fn reads_context(plan: &Plan) -> bool {
     let reads = |op: &Op| match op {
         Op::Copy(copy) => copy.from == CopyFrom::Context,
         Op::Run(run) => run.mounts.iter().any(|mount| mount.kind.from() == Some(&CopyFrom::Context)),
@@ -277,14 +300,8 @@ fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {
     }
 }
 
-fn warn(progress: &Arc<Progress>, source: &Source, warnings: &[Diagnostic]) {
-    for warning in warnings {
-        let line = warning.span.map(|span| source.line_of(span.start));
-        progress.emit(Event::Warning { message: warning.message.clone(), line });
-    }
-}
-
-fn rendered(diagnostics: &[Diagnostic], source: &Source, style: Style) -> Failure {
+/// Returns the failure of a Dockerfile that makes no sense.
+pub(super) fn rendered(diagnostics: &[Diagnostic], source: &Source, style: Style) -> Failure {
     let text: Vec<String> =
         diagnostics.iter().map(|diagnostic| diagnostic.render(source, style == Style::Colour)).collect();
     Failure::rendered(ExitStatus::Input, text.join("\n"))
@@ -298,8 +315,18 @@ fn failure(
     progress: &Arc<Progress>,
     style: Style,
 ) -> Failure {
-    let (step, text, span, cause) = match error {
-        BuildError::Step { step, text, span, source } => (step, text, span, source),
+    let step = if let BuildError::Step { step, .. } = &error { Some(*step) } else { None };
+    let failure = unshown_failure(error, source, context, style);
+    match step {
+        Some(step) => failure.with_output(progress.last_lines(step)),
+        None => failure,
+    }
+}
+
+/// As [`failure`], where nothing was shown.
+pub(super) fn unshown_failure(error: BuildError, source: &Source, context: Option<&Context>, style: Style) -> Failure {
+    let (text, span, cause) = match error {
+        BuildError::Step { text, span, source, .. } => (text, span, source),
         other => return other.into(),
     };
     let hint = super::classify::build_hint(&cause, context);
@@ -310,8 +337,7 @@ fn failure(
         message = super::report::chain(cause.as_ref());
     }
     let diagnostic = Diagnostic::error(super::text::visible(&message)).at(span).maybe_hint(hint);
-    let failure = Failure::rendered(status, diagnostic.render(source, style == Style::Colour));
-    failure.with_output(progress.last_lines(step))
+    Failure::rendered(status, diagnostic.render(source, style == Style::Colour))
 }
 
 /// Writes a small file: a reader sees the old bytes or the new ones.

@@ -25,6 +25,8 @@ pub enum ExitStatus {
     Store = 5,
     /// 6: this machine cannot do it.
     Unable = 6,
+    /// 10: not all of a plan is in the cache, and the exit code was asked to say so.
+    NotCached = 10,
     /// 125: a fault of coracle itself.
     Fault = 125,
     /// 130: interrupted by a signal.
@@ -273,7 +275,7 @@ error: RUN make failed: exit status 2
     #[test]
     fn the_exit_codes_are_a_promise() {
         use ExitStatus::*;
-        let codes = [Done, Failed, Usage, Input, Network, Store, Unable, Fault, Interrupted].map(ExitStatus::code);
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 125, 130]);
+        let codes = [Done, Failed, Usage, Input, Network, Store, Unable, NotCached, Fault, Interrupted];
+        assert_eq!(codes.map(ExitStatus::code), [0, 1, 2, 3, 4, 5, 6, 10, 125, 130]);
     }
 }

@@ -40,7 +40,8 @@ struct Hashed {
 impl DigestStore {
     /// Loads what is known in `folder` about the context in `path`. What goes wrong here only costs time.
     pub(super) fn open(folder: &Path, path: &Path, dir: &HostDir) -> Self {
-        let _ = std::fs::create_dir_all(folder);
+        // Only itself: whoever looks at a store that is not there must not make one.
+        let _ = std::fs::create_dir(folder);
         let (Ok(path), Ok((device, inode))) = (path.canonicalize(), dir.id()) else { return DigestStore::default() };
         let mut name = Sha256::new();
         name.update(device.to_le_bytes());

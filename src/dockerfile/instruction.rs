@@ -69,7 +69,8 @@ fn stage_name(word: &Word, found: &mut Vec<Diagnostic>) -> Option<Spanned<String
         found.push(
             Diagnostic::warning(format!("the stage name `{name}` has a meaning of its own"))
                 .at(word.span)
-                .hint("choose another name"),
+                .hint("choose another name")
+                .rule("ReservedStageName"),
         );
     }
     Some(Spanned { value: name, span: word.span, text: word.text.clone() })
@@ -220,7 +221,8 @@ fn plain(
             found.push(
                 Diagnostic::warning("MAINTAINER is deprecated")
                     .at(command.keyword_span())
-                    .hint("write LABEL org.opencontainers.image.authors=…"),
+                    .hint("write LABEL org.opencontainers.image.authors=…")
+                    .rule("MaintainerDeprecated"),
             );
             Instruction::Maintainer(command.only_word("a name")?.text)
         }

@@ -123,7 +123,8 @@ impl<'a> Lines<'a> {
                 found.push(
                     Diagnostic::warning("empty line inside an instruction")
                         .at(self.elsewhere.unwrap_or(Span::new(at, at)))
-                        .hint("remove the line, or the continuation character before it"),
+                        .hint("remove the line, or the continuation character before it")
+                        .rule("NoEmptyContinuation"),
                 );
             }
             if !logical.text.trim().is_empty() {

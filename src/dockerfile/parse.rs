@@ -116,7 +116,8 @@ fn warn_of_duplicate(stage: &Stage, names: &mut HashSet<String>, found: &mut Vec
         found.push(
             Diagnostic::warning(format!("there is a stage named `{}` already", name.value))
                 .at(name.span)
-                .hint("the later one is meant from here on"),
+                .hint("the later one is meant from here on")
+                .rule("DuplicateStageName"),
         );
     }
 }
@@ -130,7 +131,7 @@ fn warn_of_repetition(stages: &[Stage], found: &mut Vec<Diagnostic>) {
             if spans.next().is_some() {
                 found.extend(spans.map(|span| {
                     let message = format!("a later {keyword} of this stage replaces this one");
-                    Diagnostic::warning(message).at(span)
+                    Diagnostic::warning(message).at(span).rule("MultipleInstructionsDisallowed")
                 }));
             }
         }

@@ -164,7 +164,7 @@ impl Graph<'_> {
         let have = &image.config.platform;
         if !have.architecture.is_empty() && !config::fits(have, platform) {
             let message = format!("base image `{name}` is for {have}, the build is for {platform}");
-            context.warnings.push(Diagnostic::warning(message).at(span));
+            context.warnings.push(Diagnostic::warning(message).at(span).rule("InvalidBaseImagePlatform"));
         }
         config::on_image(&image.config, self.options.platform.as_ref(), platform)
     }

@@ -4,6 +4,7 @@
 //! build arguments, the platforms) it is given. [`Graph`] finds the stages that a target needs and the images that they
 //! stand on; [`Graph::lower`] makes the [`Plan`], in which no variable, stage name or relative path is left.
 
+pub mod check;
 mod chmod;
 mod config;
 mod copy;

@@ -24,7 +24,7 @@ pub use around::{
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
 pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
-pub use call::CallArgs;
+pub use call::{Call, CallArgs, CallError, Method, PrintForm};
 pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};
 pub use images::{
     ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,
@@ -86,7 +86,7 @@ The store is the folder that --root names, else $CORACLE_ROOT, else $XDG_DATA_HO
 $HOME/.local/share/coracle.
 
 Exit status: 0 done, 1 the build failed, 2 usage, 3 an input is bad, 4 network, 5 store,
-6 this machine cannot do it, 125 a fault of coracle, 130 interrupted";
+6 this machine cannot do it, 10 a plan misses, 125 a fault of coracle, 130 interrupted";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

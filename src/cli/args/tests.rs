@@ -143,7 +143,7 @@ The store is the folder that --root names, else $CORACLE_ROOT, else $XDG_DATA_HO
 $HOME/.local/share/coracle.
 
 Exit status: 0 done, 1 the build failed, 2 usage, 3 an input is bad, 4 network, 5 store,
-6 this machine cannot do it, 125 a fault of coracle, 130 interrupted
+6 this machine cannot do it, 10 a plan misses, 125 a fault of coracle, 130 interrupted
 "#;
     assert_eq!(help(None), want);
 }
@@ -222,7 +222,11 @@ Registries:
       --retry-delay <TIME>     Wait so long before the first of them: 2s, 500ms, 1m [default: 1s]
 
 Ask before or after:
-      --explain  Say of each step that is not in the cache what changed
+      --check           Check the Dockerfile and build nothing: --call=check
+      --call <METHOD>   build, check, outline or targets; `,format=json` behind it
+      --plan[=<FORM>]   Say what is in the cache and build nothing: text or json
+      --plan-exit-code  With --plan, exit with 10 where a step would have to run
+      --explain         Say of each step that is not in the cache what changed
 
 Everywhere:
       --root <DIR>  The store [default: $CORACLE_ROOT, or coracle in the XDG data folder]

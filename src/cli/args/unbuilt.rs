@@ -13,7 +13,7 @@ const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
         "--all-platforms --allow --annotation --arch --attest --build-context --builder \
-         --call --cgroup-parent --cgroupns --check \
+         --cgroup-parent --cgroupns \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems \
          --cw --debug -D --decryption-key --device --env --force-rm --format --from \
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
-use super::{RegistryRequest, SourcesRequest, UsageError};
+use super::{RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use crate::cli::args::{
     Age, BuildArgs, CacheTo, Compression, FailureAction, Isolation, OutputSpec, PullPolicy, Timestamp,
@@ -55,6 +55,8 @@ pub struct BuildRequest {
     pub progress: Mode,
     /// Whether that has colours.
     pub style: Style,
+    /// Whether what goes to standard output has colours.
+    pub output_style: Style,
     /// Which ways to run a step may be taken.
     pub isolation: Wanted,
     /// How many stages at the same time, at least 1; `None` for as many as there are processors.
@@ -65,6 +67,8 @@ pub struct BuildRequest {
     pub compression: Compression,
     /// What each RUN step may use.
     pub limits: Limits,
+    /// What is to be done.
+    pub task: Task,
     /// Whether it is said of each step that is not in the cache what changed.
     pub explain: bool,
     /// What is around each RUN step.
@@ -164,11 +168,16 @@ impl BuildRequest {
             metadata_file,
             progress,
             style: if environment.colour() { Style::Colour } else { Style::Plain },
+            output_style: match environment.stdout_is_terminal && environment.colour() {
+                true => Style::Colour,
+                false => Style::Plain,
+            },
             isolation,
             jobs: if with_shell { Some(1) } else { args.jobs.map(usize::from) },
             times,
             compression: args.compression,
             limits: super::limits(args.limits)?,
+            task: Task::new(&args.call),
             explain: args.call.explain,
             around: super::around(args.around)?,
             given,

@@ -4,6 +4,7 @@
 mod around;
 mod build;
 mod caches;
+mod call;
 mod error;
 mod images;
 mod limits;
@@ -16,6 +17,7 @@ mod sources;
 pub use around::{GivenRequest, SecretFrom};
 pub use build::BuildRequest;
 pub use caches::CacheRequest;
+pub use call::{PlanStatus, Task};
 pub use error::UsageError;
 pub use images::{
     CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
