@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("progress", &["source", "oci"]),
     ("dockerfile", &["source"]),
-    ("plan", &["source", "oci", "progress", "dockerfile"]),
+    ("plan", &["source", "oci", "address", "progress", "dockerfile"]),
     ("config", &["oci", "net"]),
     ("context", &["oci", "tree", "progress", "runtime"]),
     ("fetch", &["oci", "tree", "address", "net", "progress"]),
@@ -21,7 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layer", &["oci", "tree", "runtime"]),
     ("registry", &["oci", "progress", "net", "config"]),
     ("input", &["oci", "tree", "address", "progress", "context", "fetch", "store", "layer"]),
-    ("build", &["source", "oci", "tree", "progress", "plan", "context", "store", "layer", "runtime"]),
+    (
+        "build",
+        &["source", "oci", "tree", "progress", "plan", "context", "fetch", "address", "store", "layer", "runtime"],
+    ),
     ("output", &["oci", "tree", "progress", "registry", "store", "layer"]),
     (
         "cli",

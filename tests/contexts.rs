@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::environment::{Environment, Visit};
 use support::{Outcome, Project, User};
 
 /// A folder with a bit of everything that a context can hold, and a Dockerfile.
@@ -63,6 +64,8 @@ fn an_archive_is_as_good_as_the_folder_in_any_compression() {
         ("context.tar", &[][..]),
         ("context.tar.gz", &["--gzip"]),
         ("not.named.so", &["--use-compress-program=zstd", "--sort=name"]),
+        ("context.tar.bz2", &["--bzip2"]),
+        ("context.tar.xz", &["--xz", "--format=pax"]),
         ("old", &["--format=v7"]),
     ] {
         let file = archive(&project, name, args);
@@ -249,4 +252,27 @@ fn files_that_nobody_may_read_are_read_all_the_same_in_an_archive() {
     build(project.user(), "-", &["-t", "x"], Some(&file)).succeeds();
     let image = support::Image::named(&project.user().layout(), "x:latest", Some(project.user().clone()));
     image.has_owner("c/closed", "0:0", 0).has_owner("c/closed/a", "0:0", 0).has_file("c/closed/a", "a");
+}
+
+#[test]
+fn an_archive_is_a_context_where_nothing_can_be_run() {
+    let user = User::new();
+    let (dir, out) = (user.new_dir(), user.new_dir());
+    fs::write(dir.join("Dockerfile"), "FROM scratch\nCOPY . /c/\n").expect("a file");
+    fs::write(dir.join("a"), "text").expect("a file");
+    let file = out.join("context.tar");
+    let tar =
+        Command::new("tar").arg("--create").arg("--file").arg(&file).arg("--directory").arg(&dir).arg(".").status();
+    assert!(tar.expect("tar").success());
+    let place = Environment::named("k8s-restricted");
+    let visit = Visit::with_busybox(&out);
+    let calls = visit
+        .call("piped", "sh -c 'coracle build --progress plain --timestamp 0 - </context/context.tar'")
+        .call("named", "coracle build --progress plain --timestamp 0 /context/context.tar")
+        .call("listed", "coracle context ls --all /context/context.tar");
+    let found = place.visit(&calls);
+    for name in ["piped", "named", "listed"] {
+        assert_eq!(found[name].status, 0, "{name}: {}", found[name]);
+    }
+    assert_eq!(found["piped"].stdout, found["named"].stdout);
 }

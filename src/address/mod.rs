@@ -83,7 +83,7 @@ pub fn file_name(url: &str) -> Option<Vec<u8>> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
     let (_, path) = path.split_once('/')?;
-    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let name: Vec<u8> = percent_decoded(name);
     let name = name.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
     let usable = !matches!(&name[..], b"" | b"." | b"..") && !name.contains(&0) && name.len() <= 255;

@@ -24,6 +24,15 @@ pub enum BuildError {
         /// What it asks for.
         what: &'static str,
     },
+    /// What ADD names elsewhere cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
+    /// What ADD names elsewhere is no address.
+    #[error(transparent)]
+    Address(#[from] crate::address::AddressError),
+    /// What was fetched cannot be opened.
+    #[error(transparent)]
+    Context(#[from] crate::context::ContextError),
     /// A secret is required, and was not given.
     #[error("the secret {id:?} is required, and was not given")]
     NoSecret {

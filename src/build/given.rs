@@ -33,7 +33,8 @@ impl Secret {
         Secret(bytes)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Returns the bytes: not to be shown.
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -1,6 +1,6 @@
 //! What a plan may say and a build cannot do yet: refused before anything is done, at its place.
 
-use crate::plan::{Copy, CopyFrom, CopySource, Op, Plan};
+use crate::plan::{Copy, CopyFrom, Op, Plan};
 
 use super::BuildError;
 use super::work::at_step;
@@ -23,11 +23,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
 }
 
 fn of_copy(copy: &Copy) -> Option<&'static str> {
-    let elsewhere = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
-    [
-        (copy.sources.iter().any(elsewhere), "ADD of what is elsewhere"),
-        (matches!(copy.from, CopyFrom::Named(_)), "a named context"),
-    ]
-    .into_iter()
-    .find_map(|(there, what)| there.then_some(what))
+    [(matches!(copy.from, CopyFrom::Named(_)), "a named context")]
+        .into_iter()
+        .find_map(|(there, what)| there.then_some(what))
 }

@@ -11,6 +11,7 @@ use coracle_runtime::container::Control;
 
 use super::classify::{FileLost, not_created};
 use super::findings::{self, Around, Told};
+use super::elsewhere::Elsewhere;
 use super::progress::Progress;
 use super::registry::{self, LazyClient, Puller};
 use super::remote_cache::{self, CachePlaces};
@@ -21,7 +22,7 @@ use super::{given, names, print, work};
 use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Given, Inputs, Isolation, Times};
 use crate::context::Context;
 use crate::dockerfile;
-use crate::fetch::{Credentials, GitDir};
+use crate::fetch::GitDir;
 use crate::net::Cancel;
 use crate::oci::Reference;
 use crate::output::content::Selection;
@@ -87,7 +88,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         let control = Arc::clone(&control);
         move || control.cancelled()
     });
-    let fetcher = sources::fetcher(&request.sources, &store, Credentials::default(), cancel.clone());
+    let fetcher = sources::fetcher(&request.sources, &store, &given, cancel.clone());
     let sources = Sources {
         request: &request.sources,
         store: &store,
@@ -157,7 +158,9 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
     };
     let options = BuildOptions { times: times(request.times, graph.source_date_epoch())?, ..options(request, given) };
-    let result = builder.build(&plan, &bases, &Inputs { context: context.as_ref(), ..Inputs::default() }, &options);
+    let elsewhere = Elsewhere::new(&fetcher, &store, progress.as_ref());
+    let inputs = Inputs { context: context.as_ref(), remote: Some(&elsewhere), ..Inputs::default() };
+    let result = builder.build(&plan, &bases, &inputs, &options);
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
         // What was done before a failure need not be done again.

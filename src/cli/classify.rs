@@ -90,6 +90,9 @@ impl Classify for BuildError {
             BuildError::BadCache { .. } => ExitStatus::Input,
             BuildError::DiskFull { .. } => ExitStatus::Store,
             BuildError::Unbuilt { .. } => ExitStatus::Input,
+            BuildError::Fetch(error) => error.exit_status(),
+            BuildError::Address(_) => ExitStatus::Input,
+            BuildError::Context(error) => error.exit_status(),
             BuildError::Store(error) => error.exit_status(),
             BuildError::Layer(error) => error.exit_status(),
             BuildError::Copy(CopyError::Archive { source, .. }) => source.exit_status(),
@@ -117,6 +120,7 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
     match error {
         BuildError::Step { source, .. } => build_hint(source, context),
         BuildError::Store(error) => error.hint(),
+        BuildError::Fetch(error) => Classify::hint(error),
         BuildError::Layer(error) => error.hint(),
         BuildError::Runtime(error) | BuildError::CannotRun { source: error } => Classify::hint(error),
         BuildError::Io { source, .. } => store_hint(source),

@@ -11,8 +11,9 @@ use super::request::{ContextLsRequest, DockerfileFrom, Listing, SourcesRequest};
 use super::sources::{self, Sources};
 use super::table::Table;
 use super::{print, text};
+use crate::build::Given;
 use crate::context::{Context, ContextOptions, LeftOut, Survey, Surveyed};
-use crate::fetch::{Credentials, GitDir};
+use crate::fetch::GitDir;
 use crate::input::ContextLocation;
 use crate::net::Cancel;
 use crate::progress::Silent;
@@ -51,7 +52,7 @@ fn with_context(request: &ContextLsRequest, then: &dyn Fn(&Context) -> Result<()
         return then(&ruled(context, sources)?);
     }
     let store = Store::open(request.root.as_ref().map_err(Clone::clone)?)?;
-    let fetcher = sources::fetcher(sources, &store, Credentials::default(), Cancel::default());
+    let fetcher = sources::fetcher(sources, &store, &Given::default(), Cancel::default());
     let opener =
         Sources { request: sources, store: &store, fetcher: &fetcher, git_dir: GitDir::Dropped, sink: &Silent };
     let (context, _keeper) = opener.open()?.into_parts();

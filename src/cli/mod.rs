@@ -21,6 +21,7 @@ mod context_ls;
 mod copy;
 mod doctor;
 mod findings;
+mod elsewhere;
 mod given;
 mod images;
 mod inspect;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::classify::{BuildProblem, FileLost};
 use super::report::Failure;
 use super::request::{DockerfileFrom, SourcesRequest};
+use crate::build::{Given, Secret};
 use crate::context::{Context, ContextOptions};
-use crate::fetch::{Credentials, FetchOptions, Fetcher, GitDir, MAX_BYTES};
+use crate::fetch::{Credentials, FetchOptions, Fetcher, GitDir, GitEnvironment, MAX_BYTES};
 use crate::input::{ContextLocation, Inputs, Opened};
 use crate::net::Cancel;
 use crate::progress::Sink;
@@ -34,12 +35,14 @@ pub(super) struct Main {
 }
 
 /// Returns what fetches for a build.
-pub(super) fn fetcher(request: &SourcesRequest, store: &Store, credentials: Credentials, cancel: Cancel) -> Fetcher {
+pub(super) fn fetcher(request: &SourcesRequest, store: &Store, given: &Given, cancel: Cancel) -> Fetcher {
+    let text = |secret: &Secret| String::from_utf8(secret.bytes().to_vec()).ok();
+    let secrets = given.secrets.iter().filter(|(name, _)| Credentials::is_one(name));
     let options = FetchOptions {
         cache: store.fetch_cache(),
         tmp: store.tmp(),
-        credentials,
-        git: request.git.clone(),
+        credentials: Credentials::new(secrets.filter_map(|(name, secret)| Some((name.clone(), text(secret)?)))),
+        git: GitEnvironment { build_agent: given.agents.get("default").cloned(), ..request.git.clone() },
         max_bytes: MAX_BYTES,
     };
     Fetcher::new(request.network.agent(cancel), options)

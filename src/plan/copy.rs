@@ -4,6 +4,7 @@ use super::graph::Origin;
 use super::lower::Context;
 use super::stage::{Said, StageState};
 use super::{Add, Chmod, Copy, CopyFrom, CopySource, Op, SymbolicMode, path};
+use crate::address;
 use crate::dockerfile::{self, AddFlags, Heredoc, Word, expand_heredoc};
 use crate::source::{Diagnostic, Span};
 
@@ -33,7 +34,8 @@ impl StageState {
             match source {
                 dockerfile::CopySource::Path(word) => {
                     let text = self.expand(word, context)?;
-                    rest.push_str(&format!(" {text}"));
+                    // What is shown and what is kept in the history tells no password.
+                    rest.push_str(&format!(" {}", address::shown(&text)));
                     sources.push(source_of(text, word, copy.add.is_some(), context)?);
                 }
                 dockerfile::CopySource::Heredoc(heredoc) => {

@@ -14,6 +14,7 @@ pub mod registry;
 pub mod schema;
 mod tree;
 mod user;
+pub mod web;
 
 pub use image::Image;
 pub use outcome::{Outcome, Running};

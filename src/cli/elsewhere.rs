@@ -1,0 +1,116 @@
+//! What ADD names elsewhere: URLs and Git repositories, as the build wants them.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::address::{self, GitAddress};
+use crate::build::{BuildError, Fetched, OtherTree, Remote};
+use crate::context::{Context, Gathered};
+use crate::fetch::{FetchError, Fetcher, GitDir, Trust};
+use crate::net::NetError;
+use crate::plan::{Add, CopySource};
+use crate::progress::Sink;
+use crate::store::{Store, Workplace};
+use crate::tree::{self, Entry, FileDigest, Kind, Meta, Mtime, Node, Tree, TreePath};
+
+/// The name of a file whose URL gives it none, as with BuildKit.
+const UNNAMED: &[u8] = b"__unnamed__";
+
+/// The mode of a file that was fetched.
+const MODE: u32 = 0o600;
+
+/// Gets what is elsewhere, each thing once.
+pub(super) struct Elsewhere<'a> {
+    fetcher: &'a Fetcher,
+    store: &'a Store,
+    sink: &'a dyn Sink,
+    known: Mutex<Vec<((CopySource, Add), Fetched)>>,
+}
+
+impl<'a> Elsewhere<'a> {
+    pub fn new(fetcher: &'a Fetcher, store: &'a Store, sink: &'a dyn Sink) -> Self {
+        Elsewhere { fetcher, store, sink, known: Mutex::default() }
+    }
+
+    fn url(&self, url: &str, add: &Add) -> Result<Fetched, BuildError> {
+        let bad = |_| FetchError::WrongDigest {
+            what: address::shown(url),
+            expected: add.checksum.clone().unwrap_or_default(),
+            found: "of another kind".into(),
+        };
+        let checksum = add.checksum.as_deref().map(str::parse).transpose().map_err(bad)?;
+        let file = self.fetcher.download(url, checksum.as_ref(), self.sink)?;
+        let name = file.path.file_name().unwrap_or_default().as_encoded_bytes();
+        let at = TreePath::root().child(name);
+        let kind = Kind::File { size: file.size, digest: Some(FileDigest(*file.digest.raw())) };
+        // BuildKit has it so: where the server tells no time, it is 1970.
+        let meta = Meta { mode: MODE, mtime: Mtime::from_secs(file.modified.unwrap_or_default()), ..Meta::default() };
+        let entries = vec![Entry { path: at.clone(), kind, meta, implied: false }];
+        let root = file.path.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let context = Context::of_gathered(Gathered { root, entries }, address::shown(url))?;
+        let name = address::file_name(url).unwrap_or_else(|| UNNAMED.to_vec());
+        Ok(Fetched { tree: OtherTree::new(Held { context, _place: None }), at, name })
+    }
+
+    fn git(&self, text: &str, add: &Add) -> Result<Fetched, BuildError> {
+        let mut address = GitAddress::parse(text)?;
+        if let Some(checksum) = &add.checksum {
+            address = address.with_checksum(checksum)?;
+        }
+        let keep = address.keep_git_dir.unwrap_or(add.keep_git_dir);
+        let git_dir = if keep { GitDir::Kept } else { GitDir::Dropped };
+        let commit = self.fetcher.resolve(&address, Trust::Dockerfile)?;
+        let place = self.store.workplace()?;
+        let files = self.fetcher.check_out(&address, &commit, git_dir, Trust::Dockerfile, &place.root())?;
+        let gathered = Gathered { root: files.root, entries: files.entries };
+        let context = Context::of_gathered(gathered, address.to_string())?;
+        let name = address.name().as_bytes().to_vec();
+        Ok(Fetched { tree: OtherTree::new(Held { context, _place: Some(place) }), at: TreePath::root(), name })
+    }
+}
+
+impl Remote for Elsewhere<'_> {
+    fn fetch(&self, source: &CopySource, add: &Add) -> Result<Fetched, BuildError> {
+        // Held while it is fetched: who wants the same thing waits for it.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, fetched)) = known.iter().find(|((what, how), _)| what == source && how == add) {
+            return Ok(fetched.clone());
+        }
+        let fetched = match source {
+            CopySource::Url(url) => self.url(url, add),
+            CopySource::Git(text) => self.git(text, add),
+            CopySource::Path(_) | CopySource::Inline { .. } => Err(BuildError::Unbuilt { what: "this source" }),
+        };
+        let fetched = fetched.map_err(|error| match error {
+            BuildError::Fetch(FetchError::Net(NetError::Cancelled)) => BuildError::Interrupted,
+            other => other,
+        })?;
+        known.push(((source.clone(), add.clone()), fetched.clone()));
+        Ok(fetched)
+    }
+}
+
+/// Gathered files, with what removes them from the disk.
+struct Held {
+    context: Context,
+    _place: Option<Workplace>,
+}
+
+impl Tree for Held {
+    fn lookup(&self, path: &TreePath) -> Result<Option<Node>, tree::Error> {
+        self.context.lookup(path)
+    }
+
+    fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Node)>, tree::Error> {
+        self.context.read_dir(path)
+    }
+
+    fn open(&self, path: &TreePath) -> Result<File, tree::Error> {
+        self.context.open(path)
+    }
+
+    fn digests(&self, paths: &[TreePath]) -> Result<Vec<FileDigest>, tree::Error> {
+        self.context.digests(paths)
+    }
+}

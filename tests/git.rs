@@ -1,0 +1,301 @@
+//! Git repositories: as contexts, and as sources of ADD.
+
+mod support;
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::web::{Answer, Web};
+use support::{Image, Outcome, Project, User};
+
+/// Repositories, and a server for them, as long as the value lives.
+struct Server {
+    dir: tempfile::TempDir,
+    port: u16,
+    daemon: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).env("HOME", "/dev/null");
+    for (name, value) in [("AUTHOR", "1700000000 +0000"), ("COMMITTER", "1700000000 +0000")] {
+        command.env(format!("GIT_{name}_NAME"), "ann").env(format!("GIT_{name}_EMAIL"), "ann@example.org");
+        command.env(format!("GIT_{name}_DATE"), value);
+    }
+    command.args(["-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main"]).args(args).current_dir(dir);
+    let output = command.output().expect("git");
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+impl Server {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        support::set_mode(dir.path(), 0o755);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+        // Not by way of git, which would start another process that outlives it.
+        let program = PathBuf::from(git(dir.path(), &["--exec-path"])).join("git-daemon");
+        let daemon = Command::new(program)
+            .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
+            .arg(format!("--base-path={}", dir.path().display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("git daemon");
+        let since = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(since.elapsed() < Duration::from_secs(60), "git daemon does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Server { dir, port, daemon }
+    }
+
+    fn url(&self, repository: &str) -> String {
+        format!("git://127.0.0.1:{}/{repository}", self.port)
+    }
+
+    /// Makes a repository of these files, and returns its folder.
+    fn repository(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir(&path).expect("a folder");
+        git(&path, &["init", "--quiet"]);
+        commit(&path, files);
+        path
+    }
+}
+
+/// Commits files; what ends in `.sh` can be run.
+fn commit(repository: &Path, files: &[(&str, &str)]) -> String {
+    for (name, text) in files {
+        let file = repository.join(name);
+        fs::create_dir_all(file.parent().expect("in the folder")).expect("a folder");
+        fs::write(&file, text).expect("a file");
+        support::set_mode(&file, if name.ends_with(".sh") { 0o775 } else { 0o664 });
+    }
+    git(repository, &["add", "--all"]);
+    git(repository, &["commit", "--quiet", "--allow-empty", "-m", "more"]);
+    git(repository, &["rev-parse", "HEAD"])
+}
+
+fn adding(flags: &str, address: &str) -> Project {
+    Project::of(&User::new()).dockerfile(&format!("FROM scratch\nADD {flags} {address} /c/\n"))
+}
+
+fn build(user: &User, context: &str) -> Outcome {
+    user.coracle(["build", "--progress", "plain", "--timestamp", "0", "-t", "web", context]).run()
+}
+
+#[test]
+fn a_repository_is_a_context_at_a_branch_a_tag_or_a_commit() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let files = [
+        ("Dockerfile", "FROM scratch\nCOPY . /c/\n"),
+        ("a", "one"),
+        ("run.sh", "#!/bin/sh"),
+        ("dir/Dockerfile", "FROM scratch\nCOPY x /x\n"),
+        ("dir/x", "inner"),
+        (".dockerignore", "*.log\n"),
+        ("b.log", ""),
+    ];
+    let repository = server.repository("web", &files);
+    let first = git(&repository, &["rev-parse", "HEAD"]);
+    git(&repository, &["tag", "-a", "v1", "-m", "first"]);
+    git(&repository, &["branch", "old"]);
+    commit(&repository, &[("a", "two")]);
+    // The same files in a folder: with the modes that git gives them.
+    let user = User::new();
+    let project = files.iter().fold(Project::of(&user), |project, (name, text)| project.file(name, text));
+    let project = project.mode("run.sh", 0o755).mode("dir", 0o755);
+    let folder = build(&user, project.dir().to_str().expect("UTF-8")).succeeds().stdout;
+    let url = server.url("web");
+    for reference in ["old", "v1", "refs/heads/old", "refs/tags/v1", first.as_str()] {
+        assert_eq!(build(&user, &format!("{url}#{reference}")).succeeds().stdout, folder, "{reference}");
+    }
+    let image = |context: &str| {
+        build(&user, context).succeeds();
+        Image::named(&user.layout(), "web:latest", Some(user.clone()))
+    };
+    image(&url).has_file("c/a", "two").has_no("c/.git").has_no("c/b.log");
+    image(&format!("{url}#old:dir")).has_file("x", "inner").has_no("c");
+    image(&format!("{url}?branch=old&subdir=dir")).has_file("x", "inner");
+    build(&user, &format!("{url}#nothing")).fails(4).stderr_has("has no branch and no tag \"nothing\"");
+    build(&user, &format!("{url}#old:nothing")).fails(4).stderr_has("no directory \"nothing\"");
+    build(&user, &server.url("nothing")).fails(4).stderr_has("git cannot list the branches of");
+    build(&user, &format!("{url}#{}", "0".repeat(40))).fails(4).stderr_has("has no commit");
+}
+
+#[test]
+fn add_puts_the_files_of_a_commit_into_the_image() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let repository = server.repository("lib", &[("a", "one"), ("run.sh", "x"), ("sub/b", "two")]);
+    std::os::unix::fs::symlink("a", repository.join("link")).expect("a link");
+    let first = commit(&repository, &[]);
+    let url = server.url("lib");
+    let project = adding("", &format!("{url}#main"));
+    let image = project.build().cached(0).succeeds();
+    image.has_file("c/a", "one").has_owner("c/a", "0:0", 0o644).has_owner("c/run.sh", "0:0", 0o755);
+    image.has_link("c/link", "a").has_no("c/.git");
+    assert_eq!(image.node("c/a").mtime, 1_700_000_000);
+    project.build().cached(1).succeeds();
+    adding("", &format!("{url}#main:sub")).build().succeeds().has_file("c/b", "two").has_no("c/a");
+    adding(&format!("--checksum={first}"), &format!("{url}#main")).build().succeeds();
+    adding(&format!("--checksum={}", &first[..12]), &format!("{url}#main")).build().succeeds();
+    let second = commit(&repository, &[("a", "three")]);
+    project.build().cached(0).succeeds().has_file("c/a", "three");
+    let wrong = adding(&format!("--checksum={first}"), &format!("{url}#main")).build();
+    wrong.fails(3).stderr_has(&first).stderr_has(&second).stderr_has("--> Dockerfile:2");
+}
+
+#[test]
+fn the_folder_of_git_is_kept_where_it_is_asked_for_and_is_the_same_each_time() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let repository = server.repository("lib", &[("a", "one")]);
+    git(&repository, &["tag", "v1"]);
+    let url = format!("{}#v1", server.url("lib"));
+    let digests: Vec<String> = (0..2)
+        .map(|_| {
+            let built = adding("--keep-git-dir=true", &url).arg("--timestamp=0").build().succeeds();
+            built
+                .has_file("c/a", "one")
+                .has_file("c/.git/HEAD", &format!("{}\n", git(&repository, &["rev-parse", "v1"])));
+            assert!(built.text("c/.git/config").contains(&server.url("lib")));
+            built.digest().to_owned()
+        })
+        .collect();
+    assert_eq!(digests[0], digests[1]);
+    adding("", &format!("{}?keep-git-dir=1&tag=v1", server.url("lib"))).build().succeeds().has_dir("c/.git");
+}
+
+#[test]
+fn submodules_come_along() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    server.repository("inner", &[("deep", "deep")]);
+    let middle = server.repository("middle", &[("m", "m")]);
+    git(&middle, &["submodule", "--quiet", "add", "--", &server.url("inner"), "in"]);
+    commit(&middle, &[]);
+    let outer = server.repository("outer", &[("o", "o")]);
+    git(&outer, &["submodule", "--quiet", "add", "--name", "mid", "--", &server.url("middle"), "lib/mid"]);
+    git(&outer, &["config", "--file", ".gitmodules", "submodule.mid.url", "../middle"]);
+    commit(&outer, &[]);
+    let image = adding("", &server.url("outer")).build().succeeds();
+    image.has_file("c/o", "o").has_file("c/lib/mid/m", "m").has_file("c/lib/mid/in/deep", "deep");
+    image.has_no("c/lib/mid/.git");
+    let without = adding("", &format!("{}?submodules=false", server.url("outer"))).build().succeeds();
+    without.has_dir("c/lib/mid").has_no("c/lib/mid/m");
+}
+
+#[test]
+fn nothing_that_an_address_or_a_repository_says_is_run_or_read() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let canary = server.dir.path().join("canary");
+    support::set_mode(server.dir.path(), 0o777);
+    let touch = format!("touch {}", canary.display());
+    let repository = server.repository("evil", &[("a", "one"), (".gitattributes", "* filter=evil\n")]);
+    // Options in the place of a reference, a host, a path.
+    for address in [
+        format!("{}#--upload-pack={touch}", server.url("evil")),
+        format!("{}#-x", server.url("evil")),
+        "ssh://-oProxyCommand=touch/evil".to_owned(),
+        "git@-oProxyCommand=touch:evil".to_owned(),
+    ] {
+        let user = User::new();
+        assert!(matches!(build(&user, &address).code(), Some(2..=4)), "{address}");
+        let built = adding("", &address.replace(' ', "${IFS}")).build();
+        assert!(matches!(built.code(), Some(1..=4)), "{address}");
+    }
+    // What .gitmodules would have git's own command do.
+    let modules =
+        format!("[submodule \"x\"]\n\tpath = x\n\turl = {}\n\tupdate = !{touch}\n\tignore = all\n", server.url("evil"));
+    let head = git(&repository, &["rev-parse", "HEAD"]);
+    let other = server.repository("other", &[("b", "b"), (".gitmodules", &modules)]);
+    git(&other, &["update-index", "--add", "--cacheinfo", &format!("160000,{head},x")]);
+    git(&other, &["commit", "--quiet", "-m", "link"]);
+    adding("", &server.url("other")).build().succeeds().has_file("c/x/a", "one");
+    for url in ["file:///etc", "ext::sh -c touch%20x", "/etc", "--upload-pack=touch"] {
+        let modules = format!("[submodule \"x\"]\n\tpath = x\n\turl = {url}\n");
+        fs::write(other.join(".gitmodules"), modules).expect("a file");
+        git(&other, &["add", ".gitmodules"]);
+        git(&other, &["commit", "--quiet", "-m", "url"]);
+        adding("", &server.url("other")).build().fails(3).stderr_has("the submodule \"x\"");
+    }
+    assert!(!canary.exists());
+}
+
+#[test]
+fn the_configuration_and_the_variables_of_the_user_do_not_count() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    server.repository("lib", &[("a", "one\n")]);
+    let project = adding("", &server.url("lib"));
+    let home = project.user().home().to_path_buf();
+    fs::write(
+        home.join(".gitconfig"),
+        "[core]\n\tautocrlf = true\n\thooksPath = /evil\n[url \"git://nowhere/\"]\n\tinsteadOf = git://127.0.0.1\n",
+    )
+    .expect("a file");
+    let call = project.call().env("GIT_DIR", "/evil").env("GIT_CONFIG_COUNT", "1").env("GIT_SSH_COMMAND", "false");
+    project.built(call.run()).succeeds().has_file("c/a", "one\n");
+}
+
+#[test]
+fn without_git_the_error_says_so() {
+    let project = adding("", "https://127.0.0.1:1/lib.git");
+    let empty = project.user().new_dir();
+    let line = format!(
+        "env PATH={} {} build --progress plain {}",
+        empty.display(),
+        env!("CARGO_BIN_EXE_coracle"),
+        project.dir().display()
+    );
+    project
+        .user()
+        .tool(&line)
+        .run()
+        .fails(6)
+        .stderr_has("the program git is not installed")
+        .stderr_has("--> Dockerfile:2");
+}
+
+#[test]
+fn a_token_goes_to_its_host_and_is_not_shown() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let web = Web::new(|_| Answer::status(404));
+    let project = adding("", &format!("{}#main", web.url("/lib.git")));
+    let token = project.user().new_dir().join("token");
+    fs::write(&token, "s3cret-token-of-the-test").expect("a file");
+    let project = project.arg(&format!("--secret=id=GIT_AUTH_TOKEN,src={}", token.display()));
+    project.build().fails(4).stderr_has_no("s3cret");
+    // x-access-token and the token, as BuildKit gives it.
+    let basic = "Basic eC1hY2Nlc3MtdG9rZW46czNjcmV0LXRva2VuLW9mLXRoZS10ZXN0";
+    assert_eq!(web.log()[0].header("authorization"), Some(basic), "{:?}", web.log());
+}
