@@ -276,3 +276,53 @@ fn an_archive_is_a_context_where_nothing_can_be_run() {
     }
     assert_eq!(found["piped"].stdout, found["named"].stdout);
 }
+
+#[test]
+fn a_folder_with_a_name_is_copied_from_with_its_own_ignore_file() {
+    let project = Project::new()
+        .file("a", "of the context")
+        .file(".dockerignore", "b\n")
+        .dockerfile("FROM scratch\nCOPY --from=docs . /d/\nCOPY a /a\n");
+    let docs = project.user().new_dir();
+    for (name, text) in [("b", "of docs"), ("a", "left out"), (".dockerignore", "a\n")] {
+        fs::write(docs.join(name), text).expect("a file");
+    }
+    let given = project.clone().arg(&format!("--build-context=docs={}", docs.display()));
+    let image = given.build().cached(0).succeeds();
+    image.has_file("d/b", "of docs").has_no("d/a").has_file("a", "of the context");
+    given.build().cached(2).succeeds();
+    fs::write(docs.join("a"), "still left out").expect("a file");
+    given.build().cached(2).succeeds();
+    fs::write(docs.join("b"), "changed").expect("a file");
+    given.build().cached(0).succeeds().has_file("d/b", "changed");
+    project.build().fails(3).stderr_has("docs");
+    let missing = project.clone().arg("--build-context=docs=no/such/folder").build();
+    missing.fails(2).stderr_has("no/such/folder");
+}
+
+#[test]
+fn an_archive_with_a_name_and_an_image_with_a_name() {
+    let project = Project::new()
+        .file("x", "x")
+        .dockerfile("FROM base AS first\nCOPY --from=files /x /y\nFROM scratch\nCOPY --from=first /y /y\n");
+    let file = archive(&project, "a.tar", &[]);
+    let layout = support::base::busybox();
+    for base in ["docker-image://busybox".to_owned(), format!("oci-layout://{}", layout.display())] {
+        let given = project.clone().arg(&format!("--build-context=base={base}"));
+        given.arg(&format!("--build-context=files={}", file.display())).build().succeeds().has_file("y", "x");
+    }
+    for (context, words) in
+        [("base", "NAME=PLACE"), ("base=target:x", "no contexts of the kind \"target\""), ("=x", "NAME=LOCATION")]
+    {
+        project.clone().arg("--build-context").arg(context).build().fails(2).stderr_has(words);
+    }
+}
+
+#[test]
+fn a_name_beats_a_stage_and_an_image_of_that_name() {
+    let project = Project::new()
+        .dockerfile("FROM busybox AS files\nRUN echo stage >/which\nFROM scratch\nCOPY --from=files /which /which\n");
+    let dir = project.user().new_dir();
+    fs::write(dir.join("which"), "context").expect("a file");
+    project.arg(&format!("--build-context=files={}", dir.display())).build().succeeds().has_file("which", "context");
+}

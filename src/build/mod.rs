@@ -31,7 +31,6 @@ mod run_step;
 mod running;
 mod schedule;
 mod stubs;
-mod unbuilt;
 mod unpack;
 mod users;
 mod utf8;

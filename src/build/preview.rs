@@ -9,7 +9,7 @@ use crate::store::Image;
 use super::chain::Chain;
 use super::schedule::Begin;
 use super::work::{Depth, Lookup, Progress, StageState, Work, at_step};
-use super::{BuildError, BuildOptions, Builder, Explain, Inputs, mounts, unbuilt};
+use super::{BuildError, BuildOptions, Builder, Explain, Inputs, mounts};
 
 /// Whether a step is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,6 @@ impl Builder<'_> {
         inputs: &Inputs<'_>,
         options: &BuildOptions,
     ) -> Result<Vec<StagePreview>, BuildError> {
-        unbuilt::check(plan)?;
         let begun = Begin { store: self.store, sink: self.sink, control: self.control };
         let work = begun.work((self.on_disk(), self.place()), plan, bases, inputs, options);
         (0..plan.stages.len()).map(|at| stage(&work, at)).collect()
@@ -127,7 +126,9 @@ fn can_look_up(work: &Work<'_>, step: &Step) -> bool {
         CopyFrom::Context | CopyFrom::Named(_) => matches!(work.inputs.folder(from), Ok(Some(_))),
         from => work.known_source(from).is_some(),
     };
+    let is_elsewhere = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
     match &step.op {
+        Op::Copy(copy) if work.inputs.remote.is_none() && copy.sources.iter().any(is_elsewhere) => false,
         Op::Copy(copy) => match &copy.from {
             CopyFrom::Context | CopyFrom::Named(_) => {
                 let has_paths = copy.sources.iter().any(|source| matches!(source, CopySource::Path(_)));

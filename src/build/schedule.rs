@@ -25,7 +25,7 @@ use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, StageReplay, StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, foreign, in_place, run, unbuilt};
+use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, foreign, in_place, run};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -159,7 +159,6 @@ impl Builder<'_> {
         inputs: &Inputs<'_>,
         options: &BuildOptions,
     ) -> Result<Built, BuildError> {
-        unbuilt::check(plan)?;
         let begun = Begin { store: self.store, sink: self.sink, control: self.control };
         let mut work = begun.work((self.on_disk(), self.place()), plan, bases, inputs, options);
         work.remote = self.remote;

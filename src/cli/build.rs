@@ -10,8 +10,8 @@ use std::sync::Arc;
 use coracle_runtime::container::Control;
 
 use super::classify::{FileLost, not_created};
-use super::findings::{self, Around, Told};
 use super::elsewhere::Elsewhere;
+use super::findings::{self, Around, Told};
 use super::progress::Progress;
 use super::registry::{self, LazyClient, Puller};
 use super::remote_cache::{self, CachePlaces};
@@ -56,6 +56,7 @@ pub(super) fn graph_options(request: &BuildRequest) -> GraphOptions {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
         platform: request.platform.clone(),
+        contexts: sources::kinds(&request.sources),
         ..GraphOptions::default()
     }
 }
@@ -159,7 +160,12 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     };
     let options = BuildOptions { times: times(request.times, graph.source_date_epoch())?, ..options(request, given) };
     let elsewhere = Elsewhere::new(&fetcher, &store, progress.as_ref());
-    let inputs = Inputs { context: context.as_ref(), remote: Some(&elsewhere), ..Inputs::default() };
+    let named = sources.named(&plan)?;
+    let inputs = Inputs {
+        context: context.as_ref(),
+        named: named.iter().map(|(name, named)| (name.clone(), &named.context)).collect(),
+        remote: Some(&elsewhere),
+    };
     let result = builder.build(&plan, &bases, &inputs, &options);
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
@@ -260,14 +266,9 @@ fn base(request: &BuildRequest, used: &ImageUse, puller: &Puller<'_>, source: &S
     Ok(puller.store.image_for(&descriptor, &used.platform)?)
 }
 
-/// Returns whether the plan reads files of the context, or of one with a name.
+/// Returns whether the plan reads files of the context.
 pub(super) fn reads_context(plan: &Plan) -> bool {
-    let reads = |op: &Op| match op {
-        Op::Copy(copy) => copy.from == CopyFrom::Context,
-        Op::Run(run) => run.mounts.iter().any(|mount| mount.kind.from() == Some(&CopyFrom::Context)),
-        _ => false,
-    };
-    plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op))
+    sources::reads(plan, &CopyFrom::Context)
 }
 
 /// Returns which times the image gets: `epoch` is what the Dockerfile or a build argument says, and a flag counts more.

@@ -13,9 +13,9 @@ use super::sources::{self, Sources};
 use super::table::Table;
 use super::text::visible;
 use super::{build, names, plan, print};
+use crate::build::Given;
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile};
-use crate::fetch::Credentials;
 use crate::input::ContextLocation;
 use crate::net::Cancel;
 use crate::plan::check::{self, Outline, Stages, Target};
@@ -27,7 +27,7 @@ use crate::store::{Image, Store};
 /// Does what is asked.
 pub(super) fn call(request: &BuildRequest) -> Result<ExitCode, Failure> {
     let store = open_store(request)?;
-    let fetcher = sources::fetcher(&request.sources, &store, Credentials::default(), Cancel::default());
+    let fetcher = sources::fetcher(&request.sources, &store, &Given::default(), Cancel::default());
     let git_dir = build::keeps_git_dir(request);
     let opener = Sources { request: &request.sources, store: &store, fetcher: &fetcher, git_dir, sink: &Silent };
     let (main, source) = opener.main()?;
@@ -49,7 +49,7 @@ pub(super) fn call(request: &BuildRequest) -> Result<ExitCode, Failure> {
             let config = |name: &str| bases.get(name).map(|base| base.config.clone());
             print_outline(&source, &check::outline(&source, &graph, &config), form)
         }
-        Task::Build | Task::Plan { .. } => plan::plan(request, &store, main, (&source, &file)),
+        Task::Build | Task::Plan { .. } => plan::plan(request, &opener, main, (&source, &file)),
     }
 }
 

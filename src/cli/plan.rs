@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::args::PrintForm;
 use super::report::{ExitStatus, Failure};
 use super::request::{BuildRequest, PlanStatus, Task};
-use super::sources::Main;
+use super::sources::{Main, Sources};
 use super::text::{cut, size, visible};
 use super::{build, call, print};
 use crate::build::{Builder, Given, Inputs, Isolation, OnFailure, StagePreview, StepPreview, StepState};
@@ -19,7 +19,7 @@ use crate::oci::ImageConfig;
 use crate::plan::{Base, BaseImage, CopyFrom, Graph, MountKind, Op, Plan, Step};
 use crate::progress::Silent;
 use crate::source::{Diagnostic, Source};
-use crate::store::{Image, Store};
+use crate::store::Image;
 
 /// The version of the document's form.
 const FORMAT: u32 = 1;
@@ -29,10 +29,11 @@ const COLUMNS: usize = 60;
 
 pub(super) fn plan(
     request: &BuildRequest,
-    store: &Store,
+    sources: &Sources<'_>,
     main: Main,
     (source, file): (&Source, &Dockerfile),
 ) -> Result<ExitCode, Failure> {
+    let store = sources.store;
     let failed = |errors: Vec<Diagnostic>| build::rendered(&errors, source, request.style);
     let mut graph = Graph::new(file, build::graph_options(request)).map_err(failed)?;
     let mut bases = BTreeMap::new();
@@ -76,7 +77,13 @@ pub(super) fn plan(
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
     };
-    let inputs = Inputs { context: context.as_ref(), ..Inputs::default() };
+    let named = sources.named(&plan)?;
+    // Nobody is asked for what ADD names elsewhere.
+    let inputs = Inputs {
+        context: context.as_ref(),
+        named: named.iter().map(|(name, named)| (name.clone(), &named.context)).collect(),
+        remote: None,
+    };
     // No secret is read: none is part of a key.
     let stages = builder
         .preview(&plan, &bases, &inputs, &build::options(request, Given::default()))

@@ -1,5 +1,6 @@
 //! What a build reads: the Dockerfile, the context, and what has a name.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -9,11 +10,13 @@ use super::request::{DockerfileFrom, SourcesRequest};
 use crate::build::{Given, Secret};
 use crate::context::{Context, ContextOptions};
 use crate::fetch::{Credentials, FetchOptions, Fetcher, GitDir, GitEnvironment, MAX_BYTES};
-use crate::input::{ContextLocation, Inputs, Opened};
+use crate::input::{ContextLocation, Inputs, NamedLocation, Opened};
 use crate::net::Cancel;
+use crate::plan::{ContextKind, CopyFrom, Op, Plan};
 use crate::progress::Sink;
 use crate::source::Source;
-use crate::store::Store;
+use crate::store::{Store, Workplace};
+use crate::tree::TreePath;
 
 /// Bytes of a Dockerfile on standard input at the most.
 const MAX_DOCKERFILE: u64 = 16 << 20;
@@ -82,6 +85,55 @@ impl Sources<'_> {
         };
         Ok((Main { opened, dockerfile: path }, source))
     }
+
+    /// Opens the contexts of files whose names the plan uses, with their rules.
+    pub fn named(&self, plan: &Plan) -> Result<BTreeMap<String, Named>, Failure> {
+        let mut named = BTreeMap::new();
+        for context in &self.request.named {
+            let NamedLocation::Files(location) = &context.location else { continue };
+            if !reads(plan, &CopyFrom::Named(context.name.clone())) {
+                continue;
+            }
+            let opened = self.inputs().open(location, &TreePath::root(), &mut std::io::empty())?;
+            if opened.text.is_some() {
+                return Err(BuildProblem::NoFiles { name: context.name.clone(), place: location.to_string() }.into());
+            }
+            // Only an ignore file of its own counts, which is that of its root.
+            let (context_there, keeper) = Main { opened, dockerfile: None }.with_rules(self.store, None)?;
+            named.insert(context.name.clone(), Named { context: context_there, _keeper: keeper });
+        }
+        Ok(named)
+    }
+}
+
+/// Returns what the names of `--build-context` stand for, as the plan wants it.
+pub(super) fn kinds(request: &SourcesRequest) -> Vec<(String, ContextKind)> {
+    let kind = |location: &NamedLocation| match location {
+        NamedLocation::Files(_) => ContextKind::Folder,
+        NamedLocation::Image(name) => ContextKind::Image(name.clone()),
+        NamedLocation::Layout { path, tag, digest } => {
+            // The digest is the more exact one.
+            let reference = digest.as_ref().or(tag.as_ref()).map(|name| format!(":{name}")).unwrap_or_default();
+            ContextKind::Image(format!("oci:{}{reference}", path.display()))
+        }
+    };
+    request.named.iter().map(|context| (context.name.clone(), kind(&context.location))).collect()
+}
+
+/// A context with a name.
+pub(super) struct Named {
+    pub context: Context,
+    _keeper: Option<Workplace>,
+}
+
+/// Returns whether the plan reads files of `from`.
+pub(super) fn reads(plan: &Plan, from: &CopyFrom) -> bool {
+    let reads = |op: &Op| match op {
+        Op::Copy(copy) => copy.from == *from,
+        Op::Run(run) => run.mounts.iter().any(|mount| mount.kind.from() == Some(from)),
+        _ => false,
+    };
+    plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| reads(&step.op))
 }
 
 impl Main {
@@ -90,7 +142,7 @@ impl Main {
         self,
         store: &Store,
         ignore_file: Option<PathBuf>,
-    ) -> Result<(Context, impl Sized + use<>), Failure> {
+    ) -> Result<(Context, Option<Workplace>), Failure> {
         let options = ContextOptions { cache_dir: Some(store.context_cache()), ignore_file };
         let (context, keeper) = self.opened.into_parts();
         Ok((context.with_rules(self.dockerfile.as_deref(), &options)?, keeper))

@@ -4,8 +4,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::{
-    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, OutputSpec, PlatformArgs,
-    RegistryArgs, SourceArgs, Timestamp,
+    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, NamedArgs, OutputSpec,
+    PlatformArgs, RegistryArgs, SourceArgs, Timestamp,
 };
 use crate::cli::progress::Mode;
 
@@ -55,6 +55,7 @@ Contexts:
   -                             such an archive, or a Dockerfile alone, on standard input
   https://HOST/FILE             the same behind a URL
   https://HOST/REPO.git#REF:DIR a directory at a branch, tag or commit; also ssh://, git@HOST:PATH
+--build-context takes NAME=DIR, FILE, a URL, docker-image://IMAGE or oci-layout://DIR[:TAG].
 
 Outputs:
   type=oci,dest=FILE            an OCI archive; dest=- is standard output
@@ -77,6 +78,9 @@ pub struct BuildArgs {
     /// What is read.
     #[command(flatten)]
     pub sources: SourceArgs,
+    /// What has a name.
+    #[command(flatten)]
+    pub named: NamedArgs,
     /// Build this stage [default: the last]
     #[arg(long, value_name = "STAGE", value_parser = NonEmptyStringValueParser::new())]
     pub target: Option<String>,

@@ -162,6 +162,7 @@ Options:
   -f, --file <FILE>                 Instructions [default: Containerfile or Dockerfile of CONTEXT]
       --ignorefile <FILE>           Leave out what FILE says, in place of .dockerignore
       --context-sub-path <DIR>      Take only this folder of CONTEXT
+      --build-context <NAME=PLACE>  Give files or an image a name for FROM and --from; can be repeated
       --target <STAGE>              Build this stage [default: the last]
       --build-arg <NAME[=VALUE]>    Set an ARG, or hand on a variable of here; can be repeated
       --label <NAME[=VALUE]>        Add a label to the image; can be repeated
@@ -245,6 +246,7 @@ Contexts:
   -                             such an archive, or a Dockerfile alone, on standard input
   https://HOST/FILE             the same behind a URL
   https://HOST/REPO.git#REF:DIR a directory at a branch, tag or commit; also ssh://, git@HOST:PATH
+--build-context takes NAME=DIR, FILE, a URL, docker-image://IMAGE or oci-layout://DIR[:TAG].
 
 Outputs:
   type=oci,dest=FILE            an OCI archive; dest=- is standard output

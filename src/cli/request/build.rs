@@ -143,7 +143,7 @@ impl BuildRequest {
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         let registry = RegistryRequest::new(args.registry, environment)?;
         let mut sources =
-            SourcesRequest::new(args.sources, &context, environment)?.with_named(Vec::new(), environment)?;
+            SourcesRequest::new(args.sources, &context, environment)?.with_named(args.named.contexts, environment)?;
         sources.network.retry = registry.network.retry.clone();
         Ok(BuildRequest {
             root,
