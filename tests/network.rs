@@ -138,3 +138,45 @@ fn a_container_has_the_same_flags() {
     assert!(run(&["--add-host=db:192.0.2.7"], "cat /etc/hosts").contains("192.0.2.7\tdb\n"));
     assert!(run(&["--cap-drop=ALL"], "grep CapEff /proc/self/status").contains("0000000000000000"));
 }
+
+#[test]
+fn a_container_sees_folders_of_the_host_and_its_ports_are_the_hosts() {
+    for (mode, user) in users() {
+        let dir = user.new_dir();
+        std::fs::write(dir.join("f"), "of the host\n").unwrap();
+        let run = |flags: &[&str], script: &str| {
+            let call = flags.iter().fold(user.coracle(["run"]), |call, flag| call.arg(flag));
+            call.arg("busybox").arg("sh").arg("-c").arg(script).run()
+        };
+        let read_only = format!("{}:/deep/in/here:ro", dir.display());
+        let read = run(&["-v", &read_only], "cat /deep/in/here/f; touch /deep/in/here/g 2>/dev/null || echo refused");
+        assert_eq!(read.succeeds().stdout, "of the host\nrefused\n", "{mode}");
+        let writable = format!("{}:/here", dir.display());
+        run(&["--volume", &writable], "echo new >/here/made").succeeds();
+        assert_eq!(std::fs::read_to_string(dir.join("made")).unwrap(), "new\n");
+        let file = format!("{}:/etc/one:ro", dir.join("f").display());
+        assert_eq!(run(&["-v", &file], "cat /etc/one").succeeds().stdout, "of the host\n");
+        run(&["-v", "/not/there:/here"], "true").fails_cleanly().stderr_has("cannot find the volume /not/there");
+        run(&["-v", "data:/here"], "true").fails(2).stderr_has("./data");
+        let published = run(&["-p", "18080:18080"], "echo run").succeeds();
+        assert_eq!(published.stdout, "run\n");
+        published.stderr_has("the container uses the host's network: port 18080 is the host's");
+        run(&["--publish", "8080:80"], "true").fails(2).stderr_has("cannot be 8080");
+        run(&["--network=none", "-p", "80:80"], "true").fails(2).stderr_has("no network to publish it on");
+    }
+}
+
+#[test]
+fn what_is_bound_and_changed_is_named_as_the_reason_of_a_miss() {
+    let user = User::with_busybox();
+    let project = |text: &str| {
+        Project::of(&user).file("src/a", text).file("src/b", "b").arg("--explain").dockerfile(
+            "
+            FROM busybox
+            RUN --mount=source=src,target=/src cat /src/a
+            ",
+        )
+    };
+    project("1").build().succeeds();
+    project("2").build().stderr_has("src/a").stderr_has_no("src/b").succeeds();
+}

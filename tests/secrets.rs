@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use support::environment::{Environment, Visit, can_be_made};
+use support::environment::{Environment, Mode, Visit, can_be_made};
 use support::{Project, User, base, set_mode};
 
 const SECRET: &str = "correct-horse-battery";
@@ -182,17 +182,28 @@ fn secrets_and_mounts_work_in_a_chroot_and_make_the_same_image() {
     )
     .unwrap();
     let mut first: Option<String> = None;
-    for name in ["host-subuid", "k8s-root-unconfined", "docker-default", "k8s-hostusers-false"] {
+    // With namespaces and layers, with namespaces and working trees, and without namespaces.
+    let without_volume = |name| Environment { no_volume: true, ..Environment::named(name) };
+    let places = [
+        Environment::named("host-subuid"),
+        Environment::named("host-nosubuid"),
+        without_volume("k8s-root-unconfined"),
+        without_volume("k8s-nonroot-unconfined"),
+        Environment::named("docker-default"),
+        Environment::named("k8s-hostusers-false"),
+    ];
+    for place in places {
+        let name = place.title();
         let visit = Visit::with_busybox(context.path())
             .call("pull", "coracle pull oci:/base")
             .call("build", "env T=canary-value coracle build --secret id=t,env=T --progress plain /context")
             .call("network", "sh -c 'mkdir n; printf \"FROM busybox\\nRUN --network=none true\\n\" >n/Dockerfile; coracle build --progress plain n'")
             .call("left", "grep -r canary-value /work/store");
-        let found = Environment::named(name).visit(&visit);
+        let found = place.visit(&visit);
         let digest = found["build"].digest().unwrap_or_else(|error| panic!("{name}: {error}")).to_owned();
         assert_eq!(digest, *first.get_or_insert(digest.clone()), "{name}");
         assert!(found["left"].status != 0, "{name}: {}", found["left"]);
-        if matches!(name, "docker-default" | "k8s-hostusers-false") {
+        if place.mode == Mode::Chroot {
             assert_eq!(found["network"].status, 6, "{name}: {}", found["network"]);
             assert!(found["network"].stderr.contains("unshare(CLONE_NEWNET)"), "{}", found["network"]);
         } else {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Base, Component, CopyFrom, KeyBuilder, Op, Step, components};
+use crate::plan::{Base, Component, CopyFrom, KeyBuilder, Op, Run, Step, components};
 
 use super::CacheUse;
 use super::chain::Chain;
 use super::copy::Selection;
+use super::mounts;
 use super::work::Work;
 
 /// Paths of one step that are kept; of more, their directories.
@@ -62,7 +63,10 @@ impl Work<'_> {
             }
             _ => None,
         };
-        let selected = self.selected(step).map(|selection| contents(&selection));
+        let selected = match &step.op {
+            Op::Run(run) => Some(self.mounted(run)),
+            _ => self.selected(step).map(|selection| contents(&selection)),
+        };
         let (content, folded) = selected.map(folded).unwrap_or_default();
         Record {
             keys: keys.to_vec(),
@@ -74,6 +78,22 @@ impl Work<'_> {
             content,
             folded,
         }
+    }
+
+    /// Returns what the mounts of `run` show of folders, as far as it was looked at; and the names of the layers of others.
+    fn mounted(&self, run: &Run) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for (from, source) in mounts::sources(run) {
+            match self.known_source(from) {
+                Some(chain) => drop(all.insert(format!("the files for {source}"), chain.identity().to_string())),
+                None => {
+                    if let Ok(found) = self.gathered(from, source) {
+                        all.extend(found.contents());
+                    }
+                }
+            }
+        }
+        all
     }
 
     /// Returns the image on which the stage of `step` stands, also below other stages.

@@ -68,30 +68,20 @@ impl Gathered {
         &self.at
     }
 
+    /// Returns each path, from the root of its tree, with a digest of what counts of it.
+    pub fn contents(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.files.iter().filter(|(_, node)| !node.kind.is_dir()).map(|(path, node)| {
+            let mut hash = Sha256::new();
+            count(path, node, &mut |bytes| hash.update(bytes));
+            (self.at.join(path).to_string(), crate::plan::short_digest(&hash.finalize()))
+        })
+    }
+
     /// Returns the digest of names, modes, owners, bytes and link texts: never of times.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
         for (path, node) in &self.files {
-            part(path.as_bytes());
-            part(node.kind.word().as_bytes());
-            let Meta { mode, uid, gid, .. } = &node.meta;
-            part(&[mode.to_le_bytes(), uid.to_le_bytes(), gid.to_le_bytes()].concat());
-            match &node.kind {
-                Kind::File { digest: Some(FileDigest(digest)), .. } => part(digest),
-                Kind::Symlink { target } => part(target),
-                Kind::Char { device } | Kind::Block { device } => {
-                    part(&[device.0.to_le_bytes(), device.1.to_le_bytes()].concat());
-                }
-                _ => part(&[]),
-            }
-            for (name, value) in &node.meta.xattrs {
-                part(name);
-                part(value);
-            }
+            count(path, node, &mut |bytes| hash.update(bytes));
         }
         hash.finalize().into()
     }
@@ -152,6 +142,30 @@ impl Gathered {
             }
         }
         Ok(disk.finish()?)
+    }
+}
+
+/// Gives what counts of a file to `hash`: each part with its length in front.
+fn count(path: &TreePath, node: &Node, hash: &mut dyn FnMut(&[u8])) {
+    let mut part = |bytes: &[u8]| {
+        hash(&(bytes.len() as u64).to_le_bytes());
+        hash(bytes);
+    };
+    part(path.as_bytes());
+    part(node.kind.word().as_bytes());
+    let Meta { mode, uid, gid, .. } = &node.meta;
+    part(&[mode.to_le_bytes(), uid.to_le_bytes(), gid.to_le_bytes()].concat());
+    match &node.kind {
+        Kind::File { digest: Some(FileDigest(digest)), .. } => part(digest),
+        Kind::Symlink { target } => part(target),
+        Kind::Char { device } | Kind::Block { device } => {
+            part(&[device.0.to_le_bytes(), device.1.to_le_bytes()].concat());
+        }
+        _ => part(&[]),
+    }
+    for (name, value) in &node.meta.xattrs {
+        part(name);
+        part(value);
     }
 }
 
