@@ -1,6 +1,7 @@
 //! Hands an agent's socket to a step: a socket of our own, with the owner and the mode that the step asks for, and threads
 //! that pass bytes on. What an agent and a client say to each other is their affair.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -13,12 +14,15 @@ use std::thread::JoinHandle;
 /// Connections of one step at the same time, at the most: each takes two threads.
 const MOST: usize = 64;
 
+/// Both ends of the connections that are open, by number.
+type Open = Arc<Mutex<HashMap<u64, [UnixStream; 2]>>>;
+
 /// A socket that leads to an agent, until it is dropped.
 #[derive(Debug)]
 pub(in crate::build) struct Forwarder {
     path: PathBuf,
     stop: Arc<AtomicBool>,
-    open: Arc<Mutex<Vec<UnixStream>>>,
+    open: Open,
     accepts: Option<JoinHandle<()>>,
     own: UnixStreamAddress,
 }
@@ -46,16 +50,16 @@ impl Forwarder {
         // So that it is known now that there is one.
         UnixStream::connect(agent)?;
         let listener = UnixListener::bind(own.path())?;
-        let (stop, open) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (stop, open) = (Arc::new(AtomicBool::new(false)), Open::default());
         let (agent, stopped, streams) = (agent.to_path_buf(), Arc::clone(&stop), Arc::clone(&open));
         let accepts = std::thread::Builder::new().name("agent".into()).spawn(move || {
-            for client in listener.incoming() {
+            for (number, client) in (0..).zip(listener.incoming()) {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
                 // A client that cannot be served is hung up on.
                 let Ok(client) = client else { continue };
-                let _ = serve(client, &agent, &streams);
+                let _ = serve(number, client, &agent, &streams);
             }
         })?;
         Ok(Forwarder { path: dir.join(name), stop, open, accepts: Some(accepts), own })
@@ -68,23 +72,32 @@ impl Forwarder {
 }
 
 /// Connects `client` with the agent.
-fn serve(client: UnixStream, agent: &Path, streams: &Arc<Mutex<Vec<UnixStream>>>) -> io::Result<()> {
-    let mut open = streams.lock().unwrap_or_else(PoisonError::into_inner);
-    open.retain(|stream| stream.peer_addr().is_ok() && stream.take_error().is_ok());
-    if open.len() >= 2 * MOST {
+fn serve(number: u64, client: UnixStream, agent: &Path, open: &Open) -> io::Result<()> {
+    let mut known = open.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= MOST {
         return Ok(());
     }
     let agent = UnixStream::connect(agent)?;
-    open.push(client.try_clone()?);
-    open.push(agent.try_clone()?);
-    drop(open);
-    for (from, to) in [(client.try_clone()?, agent.try_clone()?), (agent, client)] {
-        std::thread::Builder::new().name("agent".into()).spawn(move || pass_on(from, to))?;
+    known.insert(number, [client.try_clone()?, agent.try_clone()?]);
+    drop(known);
+    let all = Arc::clone(open);
+    let passes = move || {
+        std::thread::scope(|scope| {
+            let there = std::thread::Builder::new().spawn_scoped(scope, || pass_on(&client, &agent));
+            if there.is_ok() {
+                pass_on(&agent, &client);
+            }
+        });
+        all.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    };
+    let started = std::thread::Builder::new().name("agent".into()).spawn(passes);
+    if started.is_err() {
+        open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
-    Ok(())
+    started.map(drop)
 }
 
-fn pass_on(mut from: UnixStream, mut to: UnixStream) {
+fn pass_on(mut from: &UnixStream, mut to: &UnixStream) {
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
     let _ = from.shutdown(Shutdown::Read);
@@ -98,7 +111,7 @@ impl Drop for Forwarder {
         if let Some(accepts) = self.accepts.take().filter(|_| woken) {
             let _ = accepts.join();
         }
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).values().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
         let _ = std::fs::remove_file(&self.path);
@@ -126,7 +139,8 @@ mod tests {
         let long = dir.path().join("x".repeat(150));
         std::fs::create_dir(&long).unwrap();
         let forwarder = Forwarder::start(&agent, &long, "s").unwrap();
-        for text in ["one", "two"] {
+        // More, one after the other, than there may be at the same time.
+        for text in (0..3 * MOST).map(|number| number.to_string()) {
             let mut client = UnixStream::connect(forwarder.own.path()).unwrap();
             client.write_all(text.as_bytes()).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
