@@ -26,4 +26,6 @@ pub use parse::{parse, parse_trigger};
 pub use word::{ExpandError, LONGEST_HEREDOC, LONGEST_WORD, expand, expand_heredoc, expand_words};
 
 #[cfg(test)]
+mod round_trip_tests;
+#[cfg(test)]
 mod tests;

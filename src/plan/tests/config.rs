@@ -19,7 +19,7 @@ fn list(words: &[&str]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn entrypoint_clears_an_inherited_cmd_but_not_one_of_this_stage() {
+fn rule_27_entrypoint_clears_an_inherited_cmd_but_not_one_of_this_stage() {
     assert_eq!(commands("FROM base\nENTRYPOINT [\"e\"]\n"), (list(&["e"]), None));
     assert_eq!(commands("FROM base\nENTRYPOINT e\n"), (list(&["/bin/sh", "-c", "e"]), None));
     assert_eq!(commands("FROM base\nCMD [\"c\"]\nENTRYPOINT [\"e\"]\n"), (list(&["e"]), list(&["c"])));
@@ -30,13 +30,13 @@ fn entrypoint_clears_an_inherited_cmd_but_not_one_of_this_stage() {
 }
 
 #[test]
-fn an_empty_entrypoint_is_none_and_an_empty_cmd_is_an_empty_list() {
+fn rule_27_an_empty_entrypoint_is_none_and_an_empty_cmd_is_an_empty_list() {
     assert_eq!(commands("FROM base\nENTRYPOINT []\n"), (None, None));
     assert_eq!(commands("FROM base\nCMD []\n"), (list(&["entry"]), list(&[])));
 }
 
 #[test]
-fn the_shell_form_is_stored_with_the_shell_of_its_place() {
+fn rule_27_the_shell_form_is_stored_with_the_shell_of_its_place() {
     let text = "FROM base\nCMD a\nSHELL [\"/bin/bash\", \"-ec\"]\nRUN b\nENTRYPOINT c\n";
     assert_eq!(commands(text), (list(&["/bin/bash", "-ec", "c"]), list(&["/bin/sh", "-c", "a"])));
     let plan = plan(text);
@@ -45,7 +45,7 @@ fn the_shell_form_is_stored_with_the_shell_of_its_place() {
 }
 
 #[test]
-fn sets_grow_and_labels_merge_over_the_base() {
+fn rule_28_sets_grow_and_labels_merge_over_the_base() {
     let made = case("FROM base\nLABEL a=2 b=$a\nEXPOSE 80 53/UDP\nVOLUME /b /c\n")
         .image("base", |config| {
             config.config.labels.insert("a".into(), "1".into());
@@ -62,7 +62,7 @@ fn sets_grow_and_labels_merge_over_the_base() {
 }
 
 #[test]
-fn expose_takes_ranges_and_variables_that_hold_several_ports() {
+fn rule_33_expose_takes_ranges_and_variables_that_hold_several_ports() {
     let plan = plan("FROM base\nENV P=\"9 7-8/sctp\"\nEXPOSE 8001-8002 $P\n");
     let ports: Vec<&str> = plan.exec_config().exposed_ports.keys().map(String::as_str).collect();
     assert_eq!(ports, ["7/sctp", "8/sctp", "8001/tcp", "8002/tcp", "9/tcp"]);
@@ -70,7 +70,7 @@ fn expose_takes_ranges_and_variables_that_hold_several_ports() {
 }
 
 #[test]
-fn workdir_is_relative_to_the_one_before_and_keeps_a_slash_at_its_end() {
+fn rule_29_workdir_is_relative_to_the_one_before_and_keeps_a_slash_at_its_end() {
     for (before, lines, expected) in [
         ("", "WORKDIR a\n", "/a"),
         ("/base", "WORKDIR a\n", "/base/a"),
@@ -91,7 +91,7 @@ fn workdir_is_relative_to_the_one_before_and_keeps_a_slash_at_its_end() {
 }
 
 #[test]
-fn workdir_makes_a_layer_unless_it_is_the_root() {
+fn rule_29_workdir_makes_a_layer_unless_it_is_the_root() {
     let plan = plan("FROM base\nWORKDIR /\nUSER u\nWORKDIR /a/\nWORKDIR /a\n");
     let ops: Vec<&Op> = plan.last().steps.iter().map(|step| &step.op).collect();
     let workdir = Op::Workdir { path: "/a".into(), user: "u".into() };
@@ -100,7 +100,7 @@ fn workdir_makes_a_layer_unless_it_is_the_root() {
 }
 
 #[test]
-fn run_has_the_user_and_directory_of_its_place() {
+fn rule_30_run_has_the_user_and_directory_of_its_place() {
     let plan = plan("FROM scratch\nRUN a\nUSER u:g\nWORKDIR /w\nRUN [\"b\", \"c d\"]\nUSER 0\n");
     let runs = plan.runs();
     assert_eq!((runs[0].cwd.as_str(), runs[0].user.as_str()), ("/", ""));
@@ -110,7 +110,7 @@ fn run_has_the_user_and_directory_of_its_place() {
 }
 
 #[test]
-fn scratch_has_the_root_as_its_workdir_and_the_targets_platform() {
+fn rule_26_scratch_has_the_root_as_its_workdir_and_the_targets_platform() {
     let plan = plan("FROM scratch\n");
     assert_eq!(plan.last().base, Base::Scratch);
     let json = serde_json::to_value(&plan.last().config).unwrap();
@@ -125,7 +125,7 @@ fn scratch_has_the_root_as_its_workdir_and_the_targets_platform() {
 }
 
 #[test]
-fn every_instruction_has_an_entry_in_the_history_as_buildkit_writes_it() {
+fn rule_34_every_instruction_has_an_entry_in_the_history_as_buildkit_writes_it() {
     let made = case(
         "\
 FROM base

@@ -18,7 +18,7 @@ fn stages(plan: &Plan) -> Vec<&str> {
 }
 
 #[test]
-fn only_stages_that_the_target_needs_are_in_the_plan() {
+fn rule_35_only_stages_that_the_target_needs_are_in_the_plan() {
     let c = case(CHAIN).target("c").made().plan;
     assert_eq!(stages(&c), ["a", "b", "c"]);
     assert_eq!(c.last().base, Base::Stage(0));
@@ -77,7 +77,7 @@ fn a_stage_may_have_the_name_of_the_image_that_it_stands_on() {
 }
 
 #[test]
-fn copy_takes_a_stage_by_its_number() {
+fn rule_35_copy_takes_a_stage_by_its_number() {
     let plan = plan("FROM base\nFROM base AS x\nFROM base\nCOPY --from=0 a b\nCOPY --from=1 a b\n");
     assert_eq!((&plan.copies()[0].from, &plan.copies()[1].from), (&CopyFrom::Stage(0), &CopyFrom::Stage(1)));
     assert_eq!(case("FROM base\nCOPY --from=1 a b\n").errors(), ["2: there is no stage 1"]);
@@ -85,7 +85,7 @@ fn copy_takes_a_stage_by_its_number() {
 }
 
 #[test]
-fn a_stage_cannot_copy_from_itself_or_from_one_behind_it() {
+fn rule_35_a_stage_cannot_copy_from_itself_or_from_one_behind_it() {
     assert_eq!(case("FROM base AS x\nCOPY --from=x a b\n").errors(), ["2: the stage `x` copies from itself"]);
     assert_eq!(case("FROM base\nCOPY --from=0 a b\n").errors(), ["2: the stage `0` copies from itself"]);
     let forward = "FROM base AS x\nCOPY --from=y a b\nFROM base AS y\nFROM x\n";
@@ -103,7 +103,7 @@ fn copy_from_takes_no_variables() {
 }
 
 #[test]
-fn a_name_that_is_no_stage_is_an_image_each_named_once() {
+fn rule_35_a_name_that_is_no_stage_is_an_image_each_named_once() {
     let case = case(
         "FROM base AS construct\nFROM base\nCOPY --from=constuct a b\nCOPY --from=constuct c d\nCOPY --from=tools a b\n",
     );
@@ -152,14 +152,14 @@ fn there_is_nothing_in_scratch_to_copy() {
 }
 
 #[test]
-fn the_image_is_for_the_target_platform_and_a_base_for_another_is_a_warning() {
+fn rule_53_the_image_is_for_the_target_platform_and_a_base_for_another_is_a_warning() {
     let made = case("FROM base\n").platform("linux/arm64").made();
     assert_eq!(made.plan.last().config.platform.to_string(), "linux/arm64");
     assert_eq!(made.warnings, ["1: base image `base` is for linux/amd64, the build is for linux/arm64"]);
 }
 
 #[test]
-fn what_only_the_base_knows_of_its_platform_is_kept_where_it_fits() {
+fn rule_53_what_only_the_base_knows_of_its_platform_is_kept_where_it_fits() {
     let version = |config: &mut ImageConfig| {
         config.platform = "linux/arm64/v8".parse().unwrap();
         config.other.insert("os.version".into(), "1".into());

@@ -15,7 +15,7 @@ fn base(case: Case) -> Base {
 }
 
 #[test]
-fn an_arg_before_from_is_for_from_lines_and_a_stage_must_ask_for_it() {
+fn rule_21_an_arg_before_from_is_for_from_lines_and_a_stage_must_ask_for_it() {
     let text = "ARG V=1\nARG W=a$V\nFROM base\nARG W\nRUN x $V\n";
     assert_eq!(env(case(text)), ["W=a1"]);
     let from = "ARG TAG=1\nFROM img:$TAG\nRUN x\n";
@@ -24,7 +24,7 @@ fn an_arg_before_from_is_for_from_lines_and_a_stage_must_ask_for_it() {
 }
 
 #[test]
-fn a_build_arg_beats_both_defaults() {
+fn rule_21_a_build_arg_beats_both_defaults() {
     let text = "ARG V=1\nFROM base\nARG V=2\nRUN x\n";
     assert_eq!(env(case(text)), ["V=2"]);
     assert_eq!(env(case(text).arg("V", "3")), ["V=3"]);
@@ -46,7 +46,7 @@ fn a_base_that_is_empty_or_cannot_be_expanded_is_an_error_once() {
 }
 
 #[test]
-fn a_build_arg_that_nothing_declares_is_a_warning() {
+fn rule_21_a_build_arg_that_nothing_declares_is_a_warning() {
     let made = case("ARG VERSION\nFROM base\n").arg("VERSOIN", "1").arg("x", "").made();
     assert_eq!(
         made.warnings,
@@ -58,7 +58,7 @@ fn a_build_arg_that_nothing_declares_is_a_warning() {
 }
 
 #[test]
-fn a_stage_on_a_stage_inherits_args_env_workdir_user_and_shell() {
+fn rule_22_a_stage_on_a_stage_inherits_args_env_workdir_user_and_shell() {
     let plan = plan(
         "FROM base AS a\nARG A=1\nENV E=2\nWORKDIR /w\nUSER u\nSHELL [\"/bin/bash\", \"-c\"]\nFROM a\nENV F=$A$E\nRUN x\n",
     );
@@ -71,14 +71,14 @@ fn a_stage_on_a_stage_inherits_args_env_workdir_user_and_shell() {
 }
 
 #[test]
-fn of_env_and_arg_the_later_one_wins() {
+fn rule_23_of_env_and_arg_the_later_one_wins() {
     assert_eq!(env(case("FROM base\nENV X=env\nARG X=arg\nRUN x\n")), ["X=arg"]);
     assert_eq!(env(case("FROM base\nARG X=arg\nENV X=env\nRUN x\n")), ["X=env"]);
     assert_eq!(env(case("FROM base\nARG X=arg\nENV X=env\nRUN x\n").arg("X", "given")), ["X=env"]);
 }
 
 #[test]
-fn the_env_of_a_base_image_is_earlier_than_an_arg_which_is_not_persisted() {
+fn rule_23_the_env_of_a_base_image_is_earlier_than_an_arg_which_is_not_persisted() {
     let made = case("FROM base\nARG X\nRUN x\n")
         .arg("X", "given")
         .image("base", |config| config.config.env = vec![PATH.into(), "X=base".into()])
@@ -94,7 +94,7 @@ fn from_sets_the_env_of_a_stage_anew() {
 }
 
 #[test]
-fn an_instruction_sees_the_values_from_before_it() {
+fn rule_24_an_instruction_sees_the_values_from_before_it() {
     let plan = plan("FROM base\nENV a=1\nENV a=2 b=$a\nENV c=$a$b\n");
     assert_eq!(plan.exec_config().env, [PATH, "a=2", "b=1", "c=21"]);
     // ARG is several instructions on one line.
@@ -102,13 +102,13 @@ fn an_instruction_sees_the_values_from_before_it() {
 }
 
 #[test]
-fn the_old_form_of_env_keeps_its_spaces() {
+fn rule_24_the_old_form_of_env_keeps_its_spaces() {
     let plan = plan("FROM base\nENV a  x   y \"z\"\n");
     assert_eq!(plan.exec_config().env_value("a"), Some("x   y z"));
 }
 
 #[test]
-fn variables_are_expanded_where_buildkit_does_and_nowhere_else() {
+fn rule_24_variables_are_expanded_where_buildkit_does_and_nowhere_else() {
     let made = case(
         "\
 FROM base
@@ -142,7 +142,7 @@ SHELL [\"$v\"]
 }
 
 #[test]
-fn args_are_in_the_environment_and_history_of_run_and_not_in_the_config() {
+fn rule_25_args_are_in_the_environment_and_history_of_run_and_not_in_the_config() {
     let plan = plan("FROM base\nARG A=1\nARG B=2 C\nENV C=3\nRUN make\n");
     assert_eq!(plan.runs()[0].env, [PATH, "C=3", "A=1", "B=2"]);
     assert_eq!(plan.history().last().unwrap().0, "RUN |3 A=1 B=2 C=3 /bin/sh -c make # buildkit");
@@ -152,7 +152,7 @@ fn args_are_in_the_environment_and_history_of_run_and_not_in_the_config() {
 }
 
 #[test]
-fn a_proxy_is_given_to_run_but_counts_nowhere_unless_it_is_declared() {
+fn rule_25_a_proxy_is_given_to_run_but_counts_nowhere_unless_it_is_declared() {
     let with = |text: &str| case(text).arg("HTTP_PROXY", "http://p").made().plan;
     let plan = with("FROM base\nRUN x\n");
     assert_eq!(plan.runs()[0].uncached_env, ["HTTP_PROXY=http://p", "http_proxy=http://p"]);
@@ -175,7 +175,7 @@ fn platform_args_are_known_to_from_and_to_a_stage_that_asks() {
 }
 
 #[test]
-fn path_is_added_to_every_stage_whose_base_has_none() {
+fn rule_26_path_is_added_to_every_stage_whose_base_has_none() {
     assert_eq!(plan("FROM scratch\n").exec_config().env, [PATH]);
     assert_eq!(plan("FROM base\n").exec_config().env, [PATH]);
     let made = case("FROM base\n").image("base", |config| config.config.env.push("PATH=/bin".into())).made();
