@@ -69,8 +69,8 @@ fn rule_32_the_triggers_of_an_image_are_done_in_the_one_that_stands_on_it() {
 fn rule_32_a_trigger_that_fails_points_at_the_from() {
     let user = User::with_busybox();
     Project::of(&user).dockerfile("FROM busybox\nONBUILD RUN false\n").named("maker:1").build().succeeds();
-    let outcome = Project::of(&user).dockerfile("\nFROM maker:1\n").build().fails(1);
-    outcome.stderr_has("Dockerfile:2").stderr_has("ONBUILD RUN false");
+    let outcome = Project::of(&user).dockerfile("FROM maker:1\n").build().fails(1);
+    outcome.stderr_has("Dockerfile:1").stderr_has("ONBUILD RUN false");
 }
 
 #[test]
