@@ -13,18 +13,18 @@ use super::classify::{FileLost, not_created};
 use super::elsewhere::Elsewhere;
 use super::findings::{self, Around, Told};
 use super::progress::Progress;
-use super::registry::{self, LazyClient, Puller};
+use super::registry::{LazyClient, Puller};
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, Task, UsageError};
+use super::result::{self, ImageNames};
 use super::sources::{self, Sources};
-use super::{given, names, print, work};
-use crate::build::{BuildError, BuildOptions, Builder, Built, Explain, Given, Inputs, Isolation, Times};
+use super::{given, names, work};
+use crate::build::{BuildError, BuildOptions, Builder, Explain, Given, Inputs, Isolation, Times};
 use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::GitDir;
 use crate::net::Cancel;
-use crate::oci::Reference;
 use crate::output::content::Selection;
 use crate::output::{self, Location};
 use crate::plan::check::Stages;
@@ -102,9 +102,9 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let file = dockerfile::parse(&source).map_err(&failed)?;
     let mut graph = Graph::new(&file, graph_options(request)).map_err(&failed)?;
     let client = LazyClient::new(&request.registry, cancel);
-    if request.push {
-        // Now, while nothing is done yet: a helper may open a window, and a mistake in a file is better known early.
-        tags.iter().try_for_each(|tag| Ok::<_, Failure>(client.get()?.prepare_target(&Reference::parse(tag)?)?))?;
+    // Now, while nothing is done yet: a helper may open a window, and a mistake in a file is better known early.
+    for target in ImageNames::of(request, &tags)?.pushed() {
+        client.get()?.prepare_target(target)?;
     }
     let mut bases = BTreeMap::new();
     let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
@@ -143,7 +143,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     announce(&plan, &source, progress.as_ref());
 
     let places = CachePlaces::new(&request.cache_from);
-    let remote = places.sources(&store, progress.as_ref());
+    let cache_client = if remote_cache::needs_client(request) { Some(client.get()?) } else { None };
+    let remote = places.sources(&store, cache_client, progress.as_ref());
     let on_enter = work::on_enter(&control, progress);
     let actions =
         given::Actions { actions: &request.given.on_failure, sink: progress.as_ref(), control: control.as_ref() };
@@ -170,7 +171,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
         // What was done before a failure need not be done again.
-        _ => remote_cache::write(&request.cache_to, &mut builder, &plan, request, remote.as_ref()),
+        _ => remote_cache::write(&request.cache_to, &mut builder, &plan, request, remote.as_ref(), cache_client),
     };
     let built = result.map_err(|error| failure(error, &source, context.as_ref(), progress, request.style))?;
     written?;
@@ -178,7 +179,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         outputs::write(output, &mut builder, &built, &tags, progress.as_ref())?;
     }
     told.tell(progress.as_ref());
-    finish(request, &store, &client, &built, &tags, progress)
+    result::finish(request, &store, &client, &built.image, &tags, progress)
 }
 
 /// Returns whether a context from a Git repository has its folder `.git`: BuildKit's argument says so.
@@ -188,41 +189,6 @@ pub(super) fn keeps_git_dir(request: &BuildRequest) -> GitDir {
         Some("1" | "true") => GitDir::Kept,
         _ => GitDir::Dropped,
     }
-}
-
-/// Names the image, and says what it is.
-fn finish(
-    request: &BuildRequest,
-    store: &Store,
-    client: &LazyClient<'_>,
-    built: &Built,
-    tags: &[String],
-    progress: &Arc<Progress>,
-) -> Result<(), Failure> {
-    let digest = built.image.digest.to_string();
-    if let Some(path) = &request.iidfile {
-        write_file(path, digest.as_bytes())?;
-    }
-    if let Some(path) = &request.metadata_file {
-        let metadata = serde_json::json!({
-            "containerimage.config.digest": built.image.config_digest(),
-            "containerimage.descriptor": built.image.descriptor(),
-            "containerimage.digest": digest,
-            "image.name": tags.join(","),
-        });
-        let text = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
-        write_file(path, text.as_bytes())?;
-    }
-    // Last: a build that fails tags nothing. A push that fails leaves the image here, to be pushed again.
-    store.tag(tags, &built.image.descriptor())?;
-    if request.push {
-        let names: Result<Vec<Reference>, _> = tags.iter().map(|tag| Reference::parse(tag)).collect();
-        registry::push(&built.image, store, client.get()?, &names?, progress.as_ref())?;
-    }
-    let what = if tags.is_empty() { "image".to_owned() } else { tags.join(", ") };
-    progress.emit(Event::Exported { what, digest: Some(digest.clone()) });
-    progress.finish();
-    if request.stdout_is_taken() { Ok(()) } else { print(&format!("{digest}\n")) }
 }
 
 /// Finds an image that the Dockerfile names.
@@ -347,9 +313,10 @@ pub(super) fn unshown_failure(error: BuildError, source: &Source, context: Optio
 /// Writes a small file: a reader sees the old bytes or the new ones.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
-    let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+    // What lies in /dev is somebody else's, as a pod's /dev/termination-log, which is mounted there.
+    let special = path.starts_with("/dev") || fs::metadata(path).is_ok_and(|meta| !meta.is_file());
     if special {
-        let mut file = File::options().write(true).open(path).map_err(lost)?;
+        let mut file = File::options().write(true).create(true).truncate(true).open(path).map_err(lost)?;
         return Ok(file.write_all(bytes).map_err(lost)?);
     }
     let dir = path.parent().unwrap_or(Path::new("/"));

@@ -35,6 +35,7 @@ mod pull;
 mod push;
 mod registry;
 mod remote_cache;
+mod result;
 mod run;
 mod sources;
 mod version;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::args::{Destination, OutputSpec};
+use super::args::{Destination, DigestFiles, OutputSpec};
 use super::classify::{BuildProblem, FileLost, not_created};
 use super::report::Failure;
 use super::request::BuildRequest;
@@ -17,13 +17,15 @@ use crate::store::{Image, Store};
 pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
     let outputs = request.outputs.iter().filter_map(|output| match output {
         // These make their folder.
-        OutputSpec::OciDir(_) | OutputSpec::Local(_) => None,
+        OutputSpec::OciDir(_) | OutputSpec::Local(_) | OutputSpec::Image(_) => None,
         OutputSpec::OciArchive(to) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
             Destination::File(file) => Some(file),
             Destination::Stdout => None,
         },
     });
-    for file in outputs.chain(&request.iidfile).chain(&request.metadata_file) {
+    let DigestFiles { digest, name, name_and_tag } = &request.digest_files;
+    let small = [&request.iidfile, &request.metadata_file, digest, name, name_and_tag];
+    for file in outputs.chain(small.into_iter().flatten()) {
         let dir = file.parent().unwrap_or(Path::new("/"));
         if !dir.is_dir() {
             return Err(BuildProblem::NoFolder { file: file.clone(), dir: dir.to_path_buf() }.into());
@@ -42,6 +44,8 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     let image = &built.image;
     let what = match spec {
+        // Written with the names, when all else is there.
+        OutputSpec::Image(_) => return Ok(()),
         OutputSpec::OciDir(dir) => {
             return export(image, builder.store, Location::OciDir { path: dir.clone(), reference: None }, tags, sink);
         }

@@ -7,15 +7,23 @@ use super::report::Failure;
 use super::request::BuildRequest;
 use crate::build::Builder;
 use crate::layer::Compression;
-use crate::output::cache::{CacheSource, CacheSources, CacheStep, export_cache};
-use crate::output::{Location, Place};
+use crate::output::cache::{CacheSource, CacheSources, CacheStep, gather_cache};
+use crate::output::content::{self, Destination, Origin, StoreOrigin};
+use crate::output::remote::{self, RemoteOrigin};
+use crate::output::{Location, OutputError, Place};
 use crate::plan::{FORMAT_VERSION, Plan};
 use crate::progress::{Event, Sink};
+use crate::registry::{Client, PushOptions, Remote};
 use crate::store::Store;
 
 /// The places of caches, opened when they are looked into.
 pub(super) struct CachePlaces<'a> {
-    places: Vec<(&'a Location, OnceLock<Place>)>,
+    places: Vec<(&'a Location, OnceLock<Opened>)>,
+}
+
+enum Opened {
+    Files(Place),
+    Registry(Remote),
 }
 
 impl<'a> CachePlaces<'a> {
@@ -23,18 +31,45 @@ impl<'a> CachePlaces<'a> {
         CachePlaces { places: locations.iter().map(|location| (location, OnceLock::new())).collect() }
     }
 
-    /// Returns what a build looks into; `None` where there is nothing.
-    pub(super) fn sources<'b>(&'b self, store: &'b Store, sink: &'b dyn Sink) -> Option<CacheSources<'b>> {
-        let source = |(location, place): &'b (&'a Location, OnceLock<Place>)| CacheSource {
+    /// Returns what a build looks into; `None` where there is nothing. `client` is needed where a place is a registry.
+    pub(super) fn sources<'b>(
+        &'b self,
+        store: &'b Store,
+        client: Option<&'b Client>,
+        sink: &'b dyn Sink,
+    ) -> Option<CacheSources<'b>> {
+        let source = |(location, opened): &'b (&'a Location, OnceLock<Opened>)| CacheSource {
             name: location.to_string(),
-            open: Box::new(move || {
-                let opened = Place::open(location, &store.tmp())?;
-                place.get_or_init(|| opened).origin(None)
-            }),
+            open: Box::new(move || open(location, opened, store, client)),
         };
         let sources: Vec<_> = self.places.iter().map(source).collect();
         (!sources.is_empty()).then(|| CacheSources::new(sources, FORMAT_VERSION, store, sink))
     }
+}
+
+fn open<'b>(
+    location: &Location,
+    opened: &'b OnceLock<Opened>,
+    store: &Store,
+    client: Option<&Client>,
+) -> Result<Box<dyn Origin + 'b>, OutputError> {
+    let new = match (location, client) {
+        (Location::Registry(name), Some(client)) => Opened::Registry(client.open(name)?),
+        _ => Opened::Files(Place::open(location, &store.tmp())?),
+    };
+    match (opened.get_or_init(|| new), location) {
+        (Opened::Files(place), _) => place.origin(None),
+        (Opened::Registry(remote), Location::Registry(name)) => {
+            Ok(Box::new(RemoteOrigin { remote, name: name.clone() }))
+        }
+        (Opened::Registry(_), _) => unreachable!("only a registry is opened as one"),
+    }
+}
+
+/// Returns whether a cache of the build lies in a registry.
+pub(super) fn needs_client(request: &BuildRequest) -> bool {
+    let to = request.cache_to.iter().map(|to| &to.location);
+    request.cache_from.iter().chain(to).any(|location| matches!(location, Location::Registry(_)))
 }
 
 /// Writes the results of a build, whether it came to its end or not, to the caches `to`. What cannot be written is a warning, unless the
@@ -45,13 +80,14 @@ pub(super) fn write(
     plan: &Plan,
     request: &BuildRequest,
     from: Option<&CacheSources<'_>>,
+    client: Option<&Client>,
 ) -> Result<(), Failure> {
     for to in to {
         // What is there already need not be here.
         let is_source = request.cache_from.contains(&to.location);
         let from = from.filter(|_| is_source);
         let compression = to.compression.unwrap_or(request.compression);
-        match (one(to, builder, plan, compression, from), to.failure) {
+        match (one(to, builder, plan, compression, from, client), to.failure) {
             (Ok(()), _) => {}
             (Err(failure), CacheFailure::Fails) => return Err(failure),
             (Err(failure), CacheFailure::Warns) => {
@@ -70,6 +106,7 @@ fn one(
     plan: &Plan,
     compression: Compression,
     from: Option<&CacheSources<'_>>,
+    client: Option<&Client>,
 ) -> Result<(), Failure> {
     let mut steps = Vec::new();
     for made in Arc::clone(&builder.journal).made(plan, to.reach) {
@@ -83,8 +120,20 @@ fn one(
             steps.push(CacheStep { keys, layer, created: made.step.created, packed, variant });
         }
     }
-    if !steps.is_empty() {
-        export_cache(&steps, builder.journal.image(), FORMAT_VERSION, builder.store, &to.location, builder.sink)?;
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let (store, sink) = (builder.store, builder.sink);
+    let content = gather_cache(&steps, builder.journal.image(), FORMAT_VERSION, store)?;
+    match (&to.location, client) {
+        (Location::Registry(name), Some(client)) => {
+            let names = std::slice::from_ref(name);
+            remote::push(&content, &StoreOrigin(store), client, names, PushOptions::default(), sink)?;
+        }
+        (location, _) => {
+            let destination = Destination::Place { location, scratch: &store.tmp() };
+            content::write(&content, &StoreOrigin(store), destination, &[], sink)?;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::meter::Meter;
 use super::repository::{Fetched, MANIFESTS, Repository};
 use super::{Client, Destination, RegistryError};
 use crate::net::NetError;
-use crate::oci::{Digest, Document, Platform, Reference, Selected, digest_of, select};
+use crate::oci::{Digest, Parts, Platform, Reference, Selected, digest_of, select};
 use crate::progress::Sink;
 
 /// Transfers at the same time, where nothing else is said.
@@ -125,11 +125,12 @@ impl Repository {
     /// Returns what a tag or a digest leads to.
     ///
     /// # Errors
-    /// As [`Repository::manifest`]; [`RegistryError::Image`] where it is no image.
+    /// As [`Repository::manifest`]; [`RegistryError::Image`] where it is no manifest.
     pub fn open(self, wanted: &str) -> Result<Remote, RegistryError> {
         let root = self.manifest(wanted)?;
         let declared = MANIFESTS.contains(&root.media_type.as_str()).then_some(root.media_type.as_str());
-        let (_, kind) = Document::parse(&root.bytes, declared, &format!("{} in {}", root.digest, self.name()))?;
+        // Whether it is an image shows when one is looked for in it: it may be an artifact, too.
+        let kind = Parts::parse(&root.bytes, declared, &format!("{} in {}", root.digest, self.name()))?.media_type;
         let digest: Sha256Digest = root.digest.hex().parse().expect("64 hexadecimal digits");
         let descriptor = DescriptorBuilder::default()
             .media_type(MediaType::from(kind.as_str()))

@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::{
-    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, LimitArgs, NamedArgs, OutputSpec,
+    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, KanikoArgs, LimitArgs, NamedArgs, OutputSpec,
     PlatformArgs, RegistryArgs, SourceArgs, Timestamp,
 };
 use crate::cli::progress::Mode;
@@ -63,6 +63,8 @@ Outputs:
   type=docker,dest=FILE         what `docker load` reads
   type=local,dest=DIR           the files of the image; DIR alone is the same
   type=tar,dest=FILE            the files of the image in a tar file
+  type=registry[,name=NAME]     a registry, as --push; push-by-digest=true gives it no tag there
+  type=image,name=NAME          one more name in the store
 A part with a comma stands in quotes: 'type=local,\"dest=a,b\"'
 
 --file - reads the instructions from standard input.
@@ -97,6 +99,9 @@ pub struct BuildArgs {
     /// Write the result here too: see below; can be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub output: Vec<OutputSpec>,
+    /// Keep the image in the store: so it is in any case
+    #[arg(long)]
+    pub load: bool,
     /// Push the image too, to the registry of each of its names
     #[arg(long)]
     pub push: bool,
@@ -129,7 +134,7 @@ pub struct BuildArgs {
     pub platform: PlatformArgs,
     // Before the limits, which begin a part of the help of their own.
     /// What COPY copies from: a folder, or see below
-    #[arg(required_unless_present = "pull")]
+    #[arg(required_unless_present_any = ["pull", "kaniko_context", "destination"])]
     pub context: Option<PathBuf>,
     /// Results of earlier builds.
     #[command(flatten)]
@@ -143,6 +148,9 @@ pub struct BuildArgs {
     /// What RUN steps are given.
     #[command(flatten)]
     pub given: GivenArgs,
+    /// What kaniko calls them.
+    #[command(flatten)]
+    pub kaniko: KanikoArgs,
     /// How registries are talked to.
     #[command(flatten)]
     pub registry: RegistryArgs,

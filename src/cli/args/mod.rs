@@ -8,6 +8,7 @@ mod caches;
 mod call;
 mod container;
 mod images;
+mod kaniko;
 mod limits;
 mod output;
 mod platform;
@@ -30,11 +31,12 @@ pub use images::{
     ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,
     SaveArgs, TagArgs, UntagArgs,
 };
+pub use kaniko::{DigestFiles, KanikoArgs, KanikoError, fold};
 pub use limits::{LimitArgs, LimitError, SwapSize};
-pub use output::{Destination, OutputError, OutputSpec};
+pub use output::{Destination, ImageOutput, OutputError, OutputSpec};
 pub use platform::PlatformArgs;
 pub use prune::PruneArgs;
-pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, Source};
+pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, Source, Time};
 pub use sources::{ContextArgs, ContextLsArgs, ContextVerb, NamedArgs, SourceArgs};
 pub use value::{Assignment, Timestamp, ValueError};
 

@@ -23,6 +23,21 @@ pub enum OutputSpec {
     Local(PathBuf),
     /// The files of the image in a tar file.
     Tar(Destination),
+    /// The image under names, in the store or in registries.
+    Image(ImageOutput),
+}
+
+/// `type=image` and `type=registry`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageOutput {
+    /// The names; where there are none, those of `--tag`.
+    pub names: Vec<String>,
+    /// Whether it goes to registries.
+    pub push: bool,
+    /// Whether it gets no tag there, so that jobs that build for several platforms can be joined later.
+    pub by_digest: bool,
+    /// Whether its name with the digest is one of those in the metadata.
+    pub canonical: bool,
 }
 
 /// `--output` asks for something that is not there.
@@ -81,11 +96,13 @@ pub enum OutputError {
     Nul,
 }
 
-const TYPES: &str = "the types are oci, docker, local and tar";
+const TYPES: &str = "the types are registry, image, oci, docker, local and tar";
+
+const IMAGE_KEYS: &str = "type, name, push, push-by-digest, name-canonical";
 
 /// What docker and buildah have besides.
-const UNBUILT_TYPES: [&str; 4] = ["image", "registry", "cacheonly", "moby"];
-const UNBUILT_KEYS: [&str; 14] = [
+const UNBUILT_TYPES: [&str; 2] = ["cacheonly", "moby"];
+const UNBUILT_KEYS: [&str; 11] = [
     "attestation-prefix",
     "buildinfo",
     "compression",
@@ -93,11 +110,8 @@ const UNBUILT_KEYS: [&str; 14] = [
     "dangling-name-prefix",
     "force-compression",
     "mode",
-    "name",
-    "name-canonical",
     "oci-mediatypes",
     "platform-split",
-    "push",
     "rewrite-timestamp",
     "unpack",
 ];
@@ -137,6 +151,8 @@ impl FromStr for OutputSpec {
             "docker" => ("docker", "type, dest"),
             "local" => ("local", "type, dest"),
             "tar" => ("tar", "type, dest"),
+            "image" => ("image", IMAGE_KEYS),
+            "registry" => ("registry", IMAGE_KEYS),
             other => {
                 return Err(match UNBUILT_TYPES.iter().find(|kind| **kind == other) {
                     Some(kind) => OutputError::UnbuiltType(kind),
@@ -144,6 +160,20 @@ impl FromStr for OutputSpec {
                 });
             }
         };
+        let mut image = ImageOutput { push: kind == "registry", ..ImageOutput::default() };
+        if matches!(kind, "image" | "registry") {
+            let names = take("name").unwrap_or_default();
+            image.names = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            for (key, flag) in [
+                ("push", &mut image.push),
+                ("push-by-digest", &mut image.by_digest),
+                ("name-canonical", &mut image.canonical),
+            ] {
+                if let Some(value) = take(key) {
+                    *flag = bool(value)?;
+                }
+            }
+        }
         let dest = take("dest");
         let archive = match if kind == "oci" { take("tar") } else { None } {
             Some(value) => bool(value)?,
@@ -158,6 +188,12 @@ impl FromStr for OutputSpec {
             } else {
                 OutputError::UnknownKey { kind, key, known }
             });
+        }
+        if matches!(kind, "image" | "registry") {
+            return match dest {
+                Some(_) => Err(OutputError::UnknownKey { kind, key: "dest".into(), known }),
+                None => Ok(OutputSpec::Image(image)),
+            };
         }
         let dest = dest.filter(|dest| !dest.is_empty()).ok_or(OutputError::NoDest(kind))?;
         let file = || if dest == "-" { Destination::Stdout } else { Destination::File(dest.clone().into()) };
@@ -182,6 +218,7 @@ impl OutputSpec {
                 Destination::File(path) => Some(path),
                 Destination::Stdout => None,
             },
+            OutputSpec::Image(_) => None,
         }
     }
 
@@ -267,6 +304,16 @@ mod tests {
             ("type=local,\"dest=a,b\"", OutputSpec::Local("a,b".into())),
             ("\"type=local\",\"dest=a\"\"b\"", OutputSpec::Local("a\"b".into())),
             ("type=local,dest=a=b", OutputSpec::Local("a=b".into())),
+            ("type=registry", OutputSpec::Image(ImageOutput { push: true, ..ImageOutput::default() })),
+            (
+                "type=image,\"name=a,b\",push=true,push-by-digest=true,name-canonical=true",
+                OutputSpec::Image(ImageOutput {
+                    names: vec!["a".into(), "b".into()],
+                    push: true,
+                    by_digest: true,
+                    canonical: true,
+                }),
+            ),
         ] {
             assert_eq!(text.parse(), Ok(spec), "{text}");
         }
@@ -275,15 +322,20 @@ mod tests {
     #[test]
     fn what_is_refused_and_how() {
         for (text, words) in [
-            ("", "there is no type= in it (the types are oci, docker, local and tar)"),
-            ("dest=a,tar=false", "there is no type= in it (the types are oci, docker, local and tar)"),
-            ("type=zip,dest=a", "there is no type \"zip\" (the types are oci, docker, local and tar)"),
-            ("type=registry", "type=registry is not supported yet (the types are oci, docker, local and tar)"),
-            ("type=image,push=true", "type=image is not supported yet (the types are oci, docker, local and tar)"),
+            ("", "there is no type= in it (the types are registry, image, oci, docker, local and tar)"),
+            ("dest=a,tar=false", "there is no type= in it (the types are registry, image, oci, docker, local and tar)"),
+            ("type=zip,dest=a", "there is no type \"zip\" (the types are registry, image, oci, docker, local and tar)"),
+            (
+                "type=cacheonly",
+                "type=cacheonly is not supported yet (the types are registry, image, oci, docker, local and tar)",
+            ),
             ("type=oci", "type=oci needs dest=PATH"),
             ("type=tar,dest=", "type=tar needs dest=PATH"),
             ("type=oci,dest=a,colour=red", "type=oci has no key \"colour\" (its keys are type, dest, tar)"),
-            ("type=oci,dest=a,name=b", "name= is not supported yet for type=oci (its keys are type, dest, tar)"),
+            (
+                "type=oci,dest=a,compression=b",
+                "compression= is not supported yet for type=oci (its keys are type, dest, tar)",
+            ),
             ("type=docker,dest=a,tar=false", "tar= is not supported yet for type=docker (its keys are type, dest)"),
             ("type=oci,dest=a,tar=maybe", "tar= is true or false, not \"maybe\""),
             ("type=oci,dest=a,dest=b", "\"dest\" is given twice"),

@@ -11,7 +11,7 @@ use super::NamedContext;
 #[derive(Debug, Clone, Default, Args)]
 pub struct SourceArgs {
     /// Instructions [default: Containerfile or Dockerfile of CONTEXT]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, visible_alias = "dockerfile", value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Leave out what FILE says, in place of .dockerignore
     #[arg(long = "ignorefile", value_name = "FILE")]

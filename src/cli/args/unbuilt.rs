@@ -14,16 +14,16 @@ const UNBUILT: &[(&str, &str)] = &[
         "build",
         "--all-platforms --allow --annotation --arch --attest --builder \
          --cgroup-parent --cgroupns \
-         --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems \
+         --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems \
          --cw --debug -D --decryption-key --device --env --force-rm --format --from \
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
-         --inherit-labels --ipc --layer-label --layers --load --logfile --logsplit --log-rusage --manifest \
+         --inherit-labels --ipc --layer-label --layers --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \
          --os-version --pid --policy --provenance --rewrite-timestamp --rm \
          --runtime --runtime-flag --sbom --security-opt --sign-by --signature-policy \
-         --skip-unused-stages --source-date-epoch --source-policy-file --squash --squash-all --stdin \
+         --source-date-epoch --source-policy-file --squash --squash-all --stdin \
          --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
-         --uts --variant --volume -v",
+         --uts --variant --volume",
     ),
     (
         "run",
@@ -59,9 +59,6 @@ const UNBUILT: &[(&str, &str)] = &[
 /// What to do in place of a flag, where that can be said.
 fn instead(verb: &str, flag: &str) -> Option<&'static str> {
     Some(match (verb, flag) {
-        ("build", "--load") => {
-            "the image is in coracle's store, and --output type=docker,dest=FILE writes what `docker load` reads"
-        }
         ("build", "--layers") => "steps are always cached; --no-cache runs them all",
         ("build", "--rm" | "--force-rm") => "nothing is left of the steps, whether they work or not",
         ("build", "--skip-unused-stages") => "stages that the target does not need are never built",
@@ -134,7 +131,6 @@ mod tests {
             ("coracle build --uts=host .", "--uts"),
             ("coracle build --sbom=true .", "--sbom"),
             ("coracle --root /x build --squash .", "--squash"),
-            ("coracle build . -v /a:/b", "-v"),
             ("coracle run -it web", "-i"),
             ("coracle run --name=x web", "--name"),
             ("coracle rmi --prune web", "--prune"),
@@ -142,8 +138,6 @@ mod tests {
             let text = explained(line);
             assert!(text.starts_with(&format!("error: {flag} is not supported yet by `coracle ")), "{line}: {text}");
         }
-        let text = explained("coracle build --load .");
-        assert!(text.contains("= hint: the image is in coracle's store"), "{text}");
         let text = explained("coracle build --targte x .");
         assert!(text.contains("unexpected argument '--targte'") && text.contains("'--target'"), "{text}");
     }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
@@ -7,7 +7,8 @@ use super::around::GivenRequest;
 use super::{RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use crate::cli::args::{
-    Age, BuildArgs, CacheTo, Compression, FailureAction, Isolation, OutputSpec, PullPolicy, Timestamp,
+    self, Age, BuildArgs, CacheTo, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, OutputSpec,
+    PullPolicy, Timestamp,
 };
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
@@ -43,14 +44,14 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// Where the result goes besides the store; paths are absolute, at most one is standard output.
     pub outputs: Vec<OutputSpec>,
-    /// Whether it is pushed under each of its names, of which there is one then.
-    pub push: bool,
     /// How registries are talked to.
     pub registry: RegistryRequest,
     /// The file for the image's id, absolute.
     pub iidfile: Option<PathBuf>,
     /// The file for what is known about the result, absolute.
     pub metadata_file: Option<PathBuf>,
+    /// Further files about the result, absolute.
+    pub digest_files: DigestFiles,
     /// How progress is shown; never [`Mode::Auto`].
     pub progress: Mode,
     /// Whether that has colours.
@@ -80,7 +81,12 @@ pub struct BuildRequest {
 }
 
 impl BuildRequest {
-    pub(super) fn new(args: BuildArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+    pub(super) fn new(mut args: BuildArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let exists = |path: &Path| environment.absolute(path).is_ok_and(|path| path.exists());
+        let (mut digest_files, of_kaniko) = args::fold(&mut args, exists)?;
+        for file in [&mut digest_files.digest, &mut digest_files.name, &mut digest_files.name_and_tag] {
+            *file = file.as_deref().map(|file| environment.absolute(file)).transpose()?;
+        }
         let (pull, context) = pull_and_context(args.pull, args.context)?;
         let mut outputs = args.output;
         for path in outputs.iter_mut().filter_map(OutputSpec::path_mut) {
@@ -118,7 +124,12 @@ impl BuildRequest {
                 tags.push(tag);
             }
         }
-        if args.push && tags.is_empty() {
+        // --push is an output of its own: the image under its names.
+        if args.push && !outputs.iter().any(|output| matches!(output, OutputSpec::Image(image) if image.push)) {
+            outputs.push(OutputSpec::Image(ImageOutput { push: true, ..ImageOutput::default() }));
+        }
+        let pushes_tags = |output: &OutputSpec| matches!(output, OutputSpec::Image(image) if image.names.is_empty());
+        if outputs.iter().any(pushes_tags) && tags.is_empty() {
             return Err(UsageError::PushWithoutTag);
         }
         // --timestamp wins, but a bad variable is said in any case: it would come up another day.
@@ -162,7 +173,6 @@ impl BuildRequest {
             cache_to,
             pull,
             outputs,
-            push: args.push,
             registry,
             iidfile,
             metadata_file,
@@ -181,7 +191,8 @@ impl BuildRequest {
             explain: args.call.explain,
             around: super::around(args.around)?,
             given,
-            warnings: unknown.into_iter().collect(),
+            digest_files,
+            warnings: unknown.into_iter().chain(of_kaniko).collect(),
         })
     }
 

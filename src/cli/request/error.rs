@@ -16,6 +16,9 @@ pub enum UsageError {
         /// The path.
         path: PathBuf,
     },
+    /// A flag of kaniko's cannot be followed.
+    #[error(transparent)]
+    Kaniko(#[from] crate::cli::args::KanikoError),
     /// SOURCE_DATE_EPOCH is no number of seconds.
     #[error("SOURCE_DATE_EPOCH is {value:?}, not a whole number of seconds since 1970")]
     BadEpoch {

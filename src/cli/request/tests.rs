@@ -4,6 +4,7 @@ use super::*;
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use coracle_runtime::probe::Wanted;
 
+use crate::cli::args::ImageOutput;
 use crate::cli::args::{
     self, Compression, ContextLocation, Destination, Document, Named, OutputSpec, PullPolicy, SourceArgs,
 };
@@ -90,8 +91,8 @@ fn a_build_of_this_folder_has_the_defaults() {
         cache_to: vec![],
         pull: PullPolicy::Missing,
         outputs: vec![],
-        push: false,
         registry: registry(),
+        digest_files: Default::default(),
         iidfile: None,
         metadata_file: None,
         progress: Mode::Plain,
@@ -145,8 +146,8 @@ fn a_build_with_every_flag() {
         outputs: vec![
             OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into())),
             OutputSpec::Local("/home/ann/web/out".into()),
+            OutputSpec::Image(ImageOutput { push: true, ..ImageOutput::default() }),
         ],
-        push: true,
         registry: RegistryRequest {
             places: Places {
                 auth_file: Some("/home/ann/web/auth.json".into()),
@@ -157,6 +158,7 @@ fn a_build_with_every_flag() {
             tls: TlsCheck::Never,
             network: network(RetryPolicy { retries: 7, delay: Duration::from_millis(500), ..RetryPolicy::default() }),
         },
+        digest_files: Default::default(),
         iidfile: Some("/home/ann/web/id".into()),
         metadata_file: Some("/m.json".into()),
         progress: Mode::Json,

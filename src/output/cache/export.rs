@@ -5,9 +5,8 @@ use serde_json::json;
 
 use super::document::{ARTIFACT, BlobRecord, CONFIG, Document, INDEX, LayerRecord, StepRecord, VERSION};
 use crate::oci::{Digest, media_type};
-use crate::output::content::{self, Content, Destination, StoreOrigin};
-use crate::output::{Location, OutputError};
-use crate::progress::Sink;
+use crate::output::OutputError;
+use crate::output::content::Content;
 use crate::store::{LayerId, Packed, Store, StoreError, describe};
 
 /// A step whose result goes into a cache.
@@ -25,19 +24,17 @@ pub struct CacheStep {
     pub variant: String,
 }
 
-/// Writes a cache of `steps`, and of the time of the making of `image`, a key, to `location`, in place of the one that is there. Blobs that are there already do not move again; one of
-/// `steps` need not be in the store if it is there. `key_format` is the version of cache keys.
+/// Returns a cache of `steps`, and of the time of the making of `image`, a key; its documents are in the store then. `key_format` is the
+/// version of cache keys.
 ///
 /// # Errors
-/// [`OutputError`]; then the location has the cache that it had before.
-pub fn export_cache(
+/// [`OutputError`] where the store cannot be read or written.
+pub fn gather_cache(
     steps: &[CacheStep],
     image: Option<(String, i64)>,
     key_format: u32,
     store: &Store,
-    location: &Location,
-    sink: &dyn Sink,
-) -> Result<(), OutputError> {
+) -> Result<Content, OutputError> {
     let mut document = Document {
         version: VERSION,
         key_format,
@@ -85,7 +82,5 @@ pub fn export_cache(
     .expect("JSON values always serialise");
     let top = describe(media_type::MANIFEST, &store.put_blob(&manifest)?, manifest.len() as u64);
     blobs.insert(crate::oci::digest_of(&config)?, config);
-    let content = Content { top: top.clone(), documents: vec![(top, manifest)], configs: BTreeMap::new(), blobs };
-    let scratch = store.tmp();
-    content::write(&content, &StoreOrigin(store), Destination::Place { location, scratch: &scratch }, &[], sink)
+    Ok(Content { top: top.clone(), documents: vec![(top, manifest)], configs: BTreeMap::new(), blobs })
 }

@@ -8,5 +8,5 @@ mod document;
 mod export;
 mod import;
 
-pub use export::{CacheStep, export_cache};
+pub use export::{CacheStep, gather_cache};
 pub use import::{CacheSource, CacheSources};
