@@ -4,7 +4,7 @@ mod support;
 
 use std::io::Write;
 
-use support::{Image, Kind, Project};
+use support::{Image, Kind, Project, User};
 use tar::{EntryType, Header};
 
 /// An archive, written without the checks of the crate tar.
@@ -247,4 +247,16 @@ fn the_files_of_an_archive_are_the_same_bytes_where_nothing_can_be_run() {
         project.built(call.run()).succeeds().digest().to_owned()
     };
     assert_eq!(digest("auto"), digest("chroot"));
+}
+
+#[test]
+fn a_command_sees_the_owners_of_an_archive_with_and_without_subordinate_ids() {
+    for user in [User::with_busybox(), User::without_subids()] {
+        user.pull(&support::base::busybox());
+        let lines =
+            "FROM busybox\nADD a.tar /x\nADD --chown=7:8 a.tar /y\nRUN stat -c '%n %u:%g %a' /x/f /x/d /y/f >/owners";
+        let image = Project::of(&user).file("a.tar", simple()).dockerfile(lines).build().succeeds();
+        image.has_file("owners", "/x/f 11:22 640\n/x/d 33:44 750\n/y/f 7:8 640\n");
+        image.has_owner("y/d", "7:8", 0o750);
+    }
 }
