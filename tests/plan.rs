@@ -133,6 +133,13 @@ fn a_base_image_that_is_not_there_leaves_its_stage_unknown() {
 }
 
 #[test]
+fn what_would_have_to_be_fetched_is_unknown() {
+    let project = Project::new().dockerfile("FROM busybox\nADD http://127.0.0.1:9/x /x\nRUN true");
+    let outcome = plan(&project, &["--plan=json"]).succeeds();
+    assert_eq!(states(&outcome), words(&[("ADD", "unknown"), ("RUN", "unknown")]));
+}
+
+#[test]
 fn a_plan_makes_no_store() {
     let project = project();
     let user = User::new();

@@ -11,7 +11,7 @@ use super::CacheUse;
 use super::chain::Chain;
 use super::copy::Selection;
 use super::mounts;
-use super::work::Work;
+use super::work::{Work, is_independent};
 
 /// Paths of one step that are kept; of more, their directories.
 const MOST_PATHS: usize = 2000;
@@ -57,6 +57,9 @@ impl Work<'_> {
 
     /// Returns what the key of `step` on the layers `below` is made of.
     pub fn record(&self, step: &Step, below: &Chain, keys: &[String]) -> Record {
+        // What --link makes is the same on all layers.
+        let alone = Chain::scratch();
+        let parent = if matches!(&step.op, Op::Copy(copy) if is_independent(copy)) { &alone } else { below };
         let layers = match &step.op {
             Op::Copy(copy) if !matches!(copy.from, CopyFrom::Context) => {
                 self.known_source(&copy.from).map(|chain| chain.identity().to_string())
@@ -72,7 +75,7 @@ impl Work<'_> {
             keys: keys.to_vec(),
             made: super::now(),
             base: self.base_image(step),
-            parent: below.identity().to_string(),
+            parent: parent.identity().to_string(),
             layers,
             definition: components(&step.op),
             content,

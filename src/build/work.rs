@@ -461,7 +461,7 @@ impl Work<'_> {
 }
 
 /// Returns whether a COPY or ADD makes a layer that knows no other: with `--link`, but not with `--chmod` too, as in BuildKit.
-fn is_independent(copy: &plan::Copy) -> bool {
+pub(super) fn is_independent(copy: &plan::Copy) -> bool {
     copy.link && copy.chmod.is_none()
 }
 

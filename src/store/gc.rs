@@ -159,6 +159,13 @@ impl Store {
                 _ => done.remove(&file, Kind::CacheEntry),
             }
         }
+        // What explains a step goes with its record.
+        for file in files(&self.why_dir(), 2) {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !self.root().join("cache/steps").join(name.get(..2).unwrap_or("xx")).join(name).exists() {
+                done.remove(&file, Kind::Record);
+            }
+        }
         for what in gone {
             if let What::Path(path) = what {
                 done.remove(path, Kind::CacheEntry);
