@@ -87,11 +87,14 @@ impl Puller<'_> {
                 Ok(descriptor) => return Ok(Some(Found { name, descriptor })),
                 // Another registry of the search list may have it.
                 Err(Problem::Registry(error)) if error.is_not_found() => missing = missing.or(Some(error)),
-                Err(Problem::Registry(error)) => return Err(remote_error(error)),
+                Err(Problem::Registry(error)) => return Err(remote_error(*error)),
                 Err(Problem::Store(error)) => return Err(error.into()),
             }
         }
-        Err(missing.map_or_else(|| Failure::from(super::classify::NoImage { name: written.into() }), remote_error))
+        Err(missing.map_or_else(
+            || Failure::from(super::classify::NoImage { name: written.into() }),
+            |error| remote_error(*error),
+        ))
     }
 
     fn in_store(&self, name: &Reference) -> Result<Option<Found>, Failure> {
@@ -136,13 +139,13 @@ impl Puller<'_> {
 }
 
 enum Problem {
-    Registry(RegistryError),
+    Registry(Box<RegistryError>),
     Store(StoreError),
 }
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
-        Problem::Registry(error)
+        Problem::Registry(Box::new(error))
     }
 }
 

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -61,33 +62,33 @@ pub(super) fn get(name: &str, server: &str) -> Result<Option<Credentials>, Confi
 fn converse(mut child: Child, line: &str, patience: Duration) -> Result<(bool, String), String> {
     let start = Instant::now();
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let said = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut said = String::new();
-            if let Some(stdout) = stdout {
-                // What is no text is no answer.
-                let _ = stdout.take(MAX_ANSWER).read_to_string(&mut said);
-            }
-            said
-        });
-        if let Some(mut stdin) = stdin {
-            // A helper that does not listen says so by its answer.
-            let _ = stdin.write_all(line.as_bytes());
+    let (said, heard) = mpsc::channel();
+    // Not a scoped one: a process that the helper left behind could keep its output open for ever.
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        if let Some(stdout) = stdout {
+            // What is no text is no answer.
+            let _ = stdout.take(MAX_ANSWER).read_to_string(&mut text);
         }
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) if start.elapsed() < patience => std::thread::sleep(Duration::from_millis(5)),
-                Ok(None) => {
-                    let _ = child.kill().and_then(|()| child.wait());
-                    break Err(format!("it took longer than {} seconds", patience.as_secs()));
-                }
-                Err(error) => break Err(error.to_string()),
-            }
-        };
-        status.map(|status| (status.success(), reader.join().unwrap_or_default()))
+        let _ = said.send(text);
     });
-    said
+    if let Some(mut stdin) = stdin {
+        // A helper that does not listen says so by its answer.
+        let _ = stdin.write_all(line.as_bytes());
+    }
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if start.elapsed() < patience => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) => {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(format!("it took longer than {} seconds", patience.as_secs()));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    let text = heard.recv_timeout(Duration::from_secs(2)).map_err(|_| "it leaves its output open".to_owned())?;
+    Ok((status.success(), text))
 }
 
 #[cfg(test)]

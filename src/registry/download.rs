@@ -1,3 +1,6 @@
+// A failure is made seldom, and never kept: its size does not matter.
+#![allow(clippy::result_large_err)]
+
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
