@@ -4,6 +4,7 @@ use std::str::FromStr;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
+use super::registry::RegistryArgs;
 use super::value::ValueError;
 use crate::oci::{Platform, Reference};
 use crate::output::content::Form as ManifestForm;
@@ -106,6 +107,9 @@ pub struct CopyArgs {
     /// Write the digest to FILE too
     #[arg(long, value_name = "FILE")]
     pub digestfile: Option<PathBuf>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// The form of an archive.
@@ -215,6 +219,9 @@ pub struct InspectArgs {
     /// Look at the image for this platform [default: that of this machine]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Flags of `coracle history`.
@@ -271,4 +278,27 @@ pub struct RmiArgs {
     /// Do not fail where there is no such image
     #[arg(short, long, alias = "force", short_alias = 'f')]
     pub ignore: bool,
+}
+
+/// Flags of `coracle diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
++ is a file that only B has, - one that only A has, ~ one that both have, but not the same.
+A and B are images in the store, or at a place: docker://NAME, oci:DIR, oci-archive:FILE and so on.")]
+pub struct DiffArgs {
+    /// An image
+    #[arg(value_name = "A")]
+    pub first: Named,
+    /// Another one
+    #[arg(value_name = "B")]
+    pub second: Named,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Look at the images for this platform [default: that of this machine]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use super::UsageError;
+use super::{RegistryRequest, UsageError};
 use crate::cli::args::{
-    ArchiveName, CopyArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
+    ArchiveName, CopyArgs, DiffArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
 };
 use crate::cli::environment::Environment;
 use crate::cli::template::Template;
@@ -39,6 +39,8 @@ pub struct CopyRequest {
     pub form: Option<ManifestForm>,
     /// Where the digest is written; absolute.
     pub digestfile: Option<PathBuf>,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 impl CopyRequest {
@@ -51,6 +53,7 @@ impl CopyRequest {
             selection: selection(args.platform, args.all),
             form: args.format.map(Into::into),
             digestfile: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
+            registry: RegistryRequest::new(args.registry, environment)?,
         })
     }
 }
@@ -188,6 +191,8 @@ pub struct InspectRequest {
     pub template: Option<Template>,
     /// For which platform.
     pub platform: Platform,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 impl InspectRequest {
@@ -196,7 +201,8 @@ impl InspectRequest {
         let template = args.format.as_deref().filter(|text| *text != "json").map(parse).transpose()?;
         let name = located(args.name, environment)?;
         let platform = args.platform.unwrap_or_default();
-        Ok(InspectRequest { root, temp: environment.temp_dir(), name, document, raw, template, platform })
+        let (temp, registry) = (environment.temp_dir(), RegistryRequest::new(args.registry, environment)?);
+        Ok(InspectRequest { root, temp, name, document, raw, template, platform, registry })
     }
 }
 
@@ -252,4 +258,32 @@ pub struct RmiRequest {
     pub names: Option<Vec<String>>,
     /// Whether a name that is not there is no failure.
     pub ignore: bool,
+}
+
+/// `coracle diff`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// A folder for the time being.
+    pub temp: PathBuf,
+    /// An image; its path is absolute.
+    pub first: Named,
+    /// Another one.
+    pub second: Named,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// For which platform.
+    pub platform: Platform,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
+}
+
+impl DiffRequest {
+    pub(super) fn new(args: DiffArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let (first, second) = (located(args.first, environment)?, located(args.second, environment)?);
+        let platform = args.platform.unwrap_or_default();
+        let (temp, registry) = (environment.temp_dir(), RegistryRequest::new(args.registry, environment)?);
+        Ok(DiffRequest { root, temp, first, second, json: args.json, platform, registry })
+    }
 }

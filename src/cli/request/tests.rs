@@ -364,6 +364,7 @@ fn the_other_verbs() {
                 raw: false,
                 template: None,
                 platform: Platform::host(),
+                registry: registry(),
             }),
         ),
         (
@@ -395,6 +396,7 @@ fn the_other_verbs() {
                 selection: Selection::All,
                 form: Some(ManifestForm::Docker),
                 digestfile: None,
+                registry: registry(),
             }),
         ),
         (
