@@ -13,7 +13,7 @@ use crate::store::{CacheInfo, CacheMounts, Claim, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 use super::schedule::Builder;
-use super::{BuildError, now};
+use super::BuildError;
 
 impl Builder<'_> {
     /// Returns the cache mounts among `caches` that steps would see here: those of the way in which steps are run.
@@ -121,7 +121,7 @@ fn entries(dir: &Path, owners: Owners, warnings: &mut Vec<String>) -> Result<Vec
             mode: stat.st_mode & 0o7777,
             uid: owner.0,
             gid: owner.1,
-            mtime: Mtime::from_secs(i64::try_from(stat.st_mtime).unwrap_or_else(|_| now())),
+            mtime: Mtime::from_secs(stat.st_mtime),
             xattrs: BTreeMap::new(),
         };
         entries.push(Entry { path, kind, meta, implied: false });

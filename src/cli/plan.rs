@@ -242,9 +242,11 @@ fn needs(plan: &Plan, at: usize) -> BTreeSet<usize> {
 
 /// Returns the images that the stage `at` reads, its base not among them.
 fn images(plan: &Plan, at: usize) -> BTreeSet<&str> {
-    let image = |from| match from {
-        &CopyFrom::Image(ref name) => Some(name.as_str()),
-        _ => None,
-    };
+    fn image(from: &CopyFrom) -> Option<&str> {
+        match from {
+            CopyFrom::Image(name) => Some(name.as_str()),
+            _ => None,
+        }
+    }
     sources(plan, at).into_iter().filter_map(image).collect()
 }

@@ -23,7 +23,7 @@ pub(super) struct CachePlaces<'a> {
 
 enum Opened {
     Files(Place),
-    Registry(Remote),
+    Registry(Box<Remote>),
 }
 
 impl<'a> CachePlaces<'a> {
@@ -54,7 +54,7 @@ fn open<'b>(
     client: Option<&Client>,
 ) -> Result<Box<dyn Origin + 'b>, OutputError> {
     let new = match (location, client) {
-        (Location::Registry(name), Some(client)) => Opened::Registry(client.open(name)?),
+        (Location::Registry(name), Some(client)) => Opened::Registry(Box::new(client.open(name)?)),
         _ => Opened::Files(Place::open(location, &store.tmp())?),
     };
     match (opened.get_or_init(|| new), location) {

@@ -45,8 +45,11 @@ pub struct Fetcher {
     agent: Agent,
     options: FetchOptions,
     downloads: Mutex<HashMap<String, Slot<Download>>>,
-    commits: Mutex<HashMap<(String, Option<String>), Slot<Commit>>>,
+    commits: Mutex<HashMap<Revision, Slot<Commit>>>,
 }
+
+/// A repository, and what is asked for in it.
+type Revision = (String, Option<String>);
 
 /// A result that is waited for by all who want it.
 type Slot<T> = Arc<Mutex<Option<T>>>;

@@ -19,11 +19,10 @@ impl CacheRequest {
     pub(super) fn new(args: CachesArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
         let CachesArgs { mut verb, cache_dir } = args;
         match &mut verb {
-            CacheVerb::Export(export) if export.destination == Path::new("-") => {
-                if environment.stdout_is_terminal {
-                    return Err(UsageError::ArchiveToTerminal);
-                }
+            CacheVerb::Export(export) if export.destination == Path::new("-") && environment.stdout_is_terminal => {
+                return Err(UsageError::ArchiveToTerminal);
             }
+            CacheVerb::Export(export) if export.destination == Path::new("-") => {}
             CacheVerb::Export(export) => {
                 let is_folder = export.destination.as_os_str().as_encoded_bytes().ends_with(b"/");
                 export.destination = environment.absolute(&export.destination)?;
