@@ -243,6 +243,44 @@ fn inspect_answers_questions() {
     assert_eq!(run(user, &["history", "-q", "test"]).succeeds().stdout.lines().count(), image.layer_count());
 }
 
+#[test]
+fn diff_says_in_what_images_differ() {
+    let user = User::with_busybox();
+    let build = |name: &str, text: &str| {
+        Project::of(&user).dockerfile(text).named(&format!("{name}:latest")).build().succeeds();
+    };
+    build(
+        "one",
+        "FROM busybox\nENV A=1\nRUN mkdir /d /e && echo x >/d/f && echo x >/gone && echo x >/e/in && touch -d @1 /d/f",
+    );
+    build(
+        "two",
+        "FROM one\nENV A=2\nRUN echo longer >/d/f && rm /gone && echo y >/new && chmod 700 /d && rm -r /e && ln -s d /e",
+    );
+    let found = json(&run(&user, &["diff", "--json", "one", "two"]).succeeds().stdout);
+    let paths = |kind: &str| -> Vec<String> {
+        found[kind].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((paths("added"), paths("removed")), (vec!["/new".into()], vec!["/e/in".into(), "/gone".into()]));
+    let changed = |path: &str| {
+        let files = found["changed"].as_array().unwrap();
+        files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("{path}: {found}")).clone()
+    };
+    assert_eq!((changed("/d/f")["from_size"].clone(), changed("/d/f")["to_size"].clone()), (2.into(), 7.into()));
+    assert!(changed("/d")["what"].as_array().unwrap().contains(&"mode".into()));
+    assert_eq!(changed("/e")["what"][0], "kind");
+    assert!(found["config"].as_array().unwrap().iter().any(|field| field["field"] == "config.Env"), "{found}");
+    let text = run(&user, &["diff", "one", "two"]).succeeds();
+    text.stdout_has("+ /new (2 B)")
+        .stdout_has("- /gone (2 B)")
+        .stdout_has("~ /d/f (2 B → 7 B): content")
+        .stdout_has("config config.Env");
+    assert_eq!(run(&user, &["diff", "one", "one"]).succeeds().stdout, "");
+    let place = format!("oci-archive:{}", user.new_dir().join("a.tar").display());
+    run(&user, &["copy", "one", &place]).succeeds();
+    assert_eq!(run(&user, &["diff", "one", &place]).succeeds().stdout, "");
+}
+
 fn support_digest(text: &str) -> String {
     coracle::oci::Digest::of(text.as_bytes()).to_string()
 }

@@ -18,6 +18,7 @@ use crate::layer::LayerError;
 use crate::net::NetError;
 use crate::oci::ReferenceError;
 use crate::output::OutputError;
+use crate::output::index::IndexError;
 use crate::store::StoreError;
 use crate::tree;
 use coracle_runtime::RuntimeError;
@@ -391,6 +392,12 @@ pub enum ImageProblem {
         /// What it should be.
         why: &'static str,
     },
+    /// A list is to be made, and there is an image or a list of that name.
+    #[error("there is {name} already")]
+    ListExists {
+        /// Its name.
+        name: String,
+    },
     /// There is no index.
     #[error("{image} is one image, not an index of several")]
     NoIndex {
@@ -399,9 +406,38 @@ pub enum ImageProblem {
     },
 }
 
+impl Classify for IndexError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            IndexError::NotAnIndex => ExitStatus::Input,
+            _ => ExitStatus::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            IndexError::NoPlatform { .. } => Some("say it with --os and --arch".into()),
+            IndexError::Doubled { .. } => Some(
+                "`coracle manifest remove` takes one of them out; --variant or --os-version tells them apart".into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
 impl Classify for ImageProblem {
     fn exit_status(&self) -> ExitStatus {
-        ExitStatus::Usage
+        match self {
+            ImageProblem::ListExists { .. } => ExitStatus::Failed,
+            _ => ExitStatus::Usage,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            ImageProblem::ListExists { .. } => Some("--amend changes a list that is there".into()),
+            _ => None,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod caches;
 mod call;
 mod context_ls;
 mod copy;
+mod diff;
 mod doctor;
 mod elsewhere;
 mod findings;
@@ -26,6 +27,7 @@ mod given;
 mod images;
 mod inspect;
 mod login;
+mod manifest;
 mod named;
 mod names;
 mod outputs;
@@ -121,6 +123,8 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::Tag(request) => images::tag(&request),
         Request::Untag(request) => images::untag(&request),
         Request::Rmi(request) => images::rmi(&request),
+        Request::Diff(request) => diff::diff(&request),
+        Request::Manifest(request) => manifest::manifest(&request, mode, style),
         Request::Prune(request) => prune::prune(&request),
         Request::Cache(request) => caches::cache(&request, style),
         Request::Df(request) => prune::df(&request),

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::args::Named;
 use super::names;
 use super::report::Failure;
-use crate::output::content::{InStore, Origin};
+use crate::output::content::{Content, Destination, InStore, Origin, write};
 use crate::output::{Location, OutputError, Place};
+use crate::progress::Sink;
 use crate::store::Store;
 
 /// A named image, found or opened.
@@ -29,6 +30,20 @@ impl<'a> Opened<'a> {
 
     fn place(location: &Location, scratch: &Path) -> Result<Self, Failure> {
         Ok(Opened::Place(Place::open(location, scratch)?))
+    }
+
+    /// Keeps in the store what of `content` a list needs.
+    pub(super) fn keep(
+        &self,
+        content: &Content,
+        origin: &dyn Origin,
+        store: &Store,
+        sink: &dyn Sink,
+    ) -> Result<(), Failure> {
+        match self {
+            Opened::Store(_) => Ok(()),
+            Opened::Place(_) => Ok(write(content, origin, Destination::Store(store), &[], sink)?),
+        }
     }
 
     /// Returns where it is read.

@@ -9,6 +9,7 @@
 mod archive;
 pub mod cache;
 pub mod content;
+pub mod difference;
 mod dir;
 mod docker_archive;
 mod error;

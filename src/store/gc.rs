@@ -200,6 +200,13 @@ impl Store {
                 done.remove(&file, Kind::Blob);
             }
         }
+        for file in files(&self.root().join("origins"), 1) {
+            let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let digest = format!("sha256:{name}").parse::<Digest>().ok();
+            if !digest.is_some_and(|digest| marked.blobs.contains(&digest)) {
+                done.remove(&file, Kind::Record);
+            }
+        }
         for file in files(&self.root().join("partial"), 1) {
             if options.keep == Keep::Named || age(&file) > DOWNLOADS {
                 done.remove(&file, Kind::Leftover);

@@ -272,3 +272,23 @@ pub struct RmiArgs {
     #[arg(short, long, alias = "force", short_alias = 'f')]
     pub ignore: bool,
 }
+
+/// Flags of `coracle diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
++ is a file that only B has, - one that only A has, ~ one that both have, but not the same.
+A and B are images in the store, or at a place: docker://NAME, oci:DIR, oci-archive:FILE and so on.")]
+pub struct DiffArgs {
+    /// An image
+    #[arg(value_name = "A")]
+    pub first: Named,
+    /// Another one
+    #[arg(value_name = "B")]
+    pub second: Named,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Look at the images for this platform [default: that of this machine]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+}

@@ -9,6 +9,7 @@ mod call;
 mod container;
 mod images;
 mod limits;
+mod manifest;
 mod output;
 mod platform;
 mod prune;
@@ -27,10 +28,11 @@ pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, 
 pub use call::{Call, CallArgs, CallError, Method, PrintForm};
 pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};
 pub use images::{
-    ArchiveName, CopyArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, RmiArgs,
-    SaveArgs, TagArgs, UntagArgs,
+    ArchiveName, CopyArgs, DiffArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named,
+    RmiArgs, SaveArgs, TagArgs, UntagArgs,
 };
 pub use limits::{LimitArgs, LimitError, SwapSize};
+pub use manifest::{DetailArgs, ManifestArgs, ManifestVerb};
 pub use output::{Destination, OutputError, OutputSpec};
 pub use platform::PlatformArgs;
 pub use prune::PruneArgs;
@@ -115,12 +117,16 @@ pub enum Verb {
     Inspect(InspectArgs),
     /// Show the steps that made an image
     History(HistoryArgs),
+    /// Show in what two images differ
+    Diff(DiffArgs),
     /// Give an image more names
     Tag(TagArgs),
     /// Take names from images
     Untag(UntagArgs),
     /// Remove images: their names; `prune` takes what has none
     Rmi(RmiArgs),
+    /// Make and change lists of images for several platforms
+    Manifest(ManifestArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
     /// List, remove, export and import cache mounts

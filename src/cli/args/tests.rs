@@ -102,27 +102,29 @@ anything
 Usage: coracle [OPTIONS] <COMMAND>
 
 Commands:
-  build    Build an image from a Dockerfile
-  run      Run a command in a new container of an image
-  pull     Bring an image into the store
-  push     Write an image of the store somewhere else
-  copy     Copy an image from one place to another as it is
-  save     Write images of the store into an archive
-  load     Bring the images of an archive into the store
-  login    Keep credentials for a registry
-  logout   Forget credentials for a registry
-  images   List the images in the store
-  inspect  Show what an image says about itself
-  history  Show the steps that made an image
-  tag      Give an image more names
-  untag    Take names from images
-  rmi      Remove images: their names; `prune` takes what has none
-  prune    Remove what no image needs
-  cache    List, remove, export and import cache mounts
-  df       Show what takes how much of the disk
-  context  Look at what a build can see
-  version  Show the version
-  doctor   Show what this machine allows, and how to get more
+  build     Build an image from a Dockerfile
+  run       Run a command in a new container of an image
+  pull      Bring an image into the store
+  push      Write an image of the store somewhere else
+  login     Keep credentials for a registry
+  logout    Forget credentials for a registry
+  copy      Copy an image from one place to another as it is
+  save      Write images of the store into an archive
+  load      Bring the images of an archive into the store
+  images    List the images in the store
+  inspect   Show what an image says about itself
+  history   Show the steps that made an image
+  diff      Show in what two images differ
+  tag       Give an image more names
+  untag     Take names from images
+  rmi       Remove images: their names; `prune` takes what has none
+  manifest  Make and change lists of images for several platforms
+  prune     Remove what no image needs
+  cache     List, remove, export and import cache mounts
+  df        Show what takes how much of the disk
+  context   Look at what a build can see
+  version   Show the version
+  doctor    Show what this machine allows, and how to get more
 
 Options:
   -V, --version  Print version

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::UsageError;
 use crate::cli::args::{
-    ArchiveName, CopyArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
+    ArchiveName, CopyArgs, DiffArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
 };
 use crate::cli::environment::Environment;
 use crate::cli::template::Template;
@@ -252,4 +252,29 @@ pub struct RmiRequest {
     pub names: Option<Vec<String>>,
     /// Whether a name that is not there is no failure.
     pub ignore: bool,
+}
+
+/// `coracle diff`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// A folder for the time being.
+    pub temp: PathBuf,
+    /// An image; its path is absolute.
+    pub first: Named,
+    /// Another one.
+    pub second: Named,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+impl DiffRequest {
+    pub(super) fn new(args: DiffArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let (first, second) = (located(args.first, environment)?, located(args.second, environment)?);
+        let platform = args.platform.unwrap_or_default();
+        Ok(DiffRequest { root, temp: environment.temp_dir(), first, second, json: args.json, platform })
+    }
 }

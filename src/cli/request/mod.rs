@@ -8,6 +8,7 @@ mod call;
 mod error;
 mod images;
 mod limits;
+mod manifest;
 mod network;
 mod prune;
 mod registry;
@@ -20,9 +21,10 @@ pub use caches::CacheRequest;
 pub use call::{PlanStatus, Task};
 pub use error::UsageError;
 pub use images::{
-    CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
-    UntagRequest,
+    CopyRequest, DiffRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest,
+    SaveRequest, TagRequest, UntagRequest,
 };
+pub use manifest::{ManifestAct, ManifestRequest, platform_of as member_platform};
 pub use network::NetworkRequest;
 pub use prune::{DfRequest, PruneRequest};
 pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, RegistryRequest};
@@ -71,6 +73,10 @@ pub enum Request {
     Untag(UntagRequest),
     /// Remove names, or images by their digests.
     Rmi(RmiRequest),
+    /// Say in what two images differ.
+    Diff(Box<DiffRequest>),
+    /// Make and change lists of images.
+    Manifest(Box<ManifestRequest>),
     /// Remove what no image needs.
     Prune(PruneRequest),
     /// List, remove, export and import cache mounts.
@@ -193,6 +199,8 @@ impl Request {
                 let names = if args.all { None } else { Some(args.names) };
                 Request::Rmi(RmiRequest { root: root?, names, ignore: args.ignore })
             }
+            Verb::Diff(args) => Request::Diff(Box::new(DiffRequest::new(args, root?, environment)?)),
+            Verb::Manifest(args) => Request::Manifest(Box::new(ManifestRequest::new(args, root?, environment)?)),
             Verb::Prune(args) => Request::Prune(PruneRequest::new(args, root?)?),
             Verb::Cache(args) => Request::Cache(CacheRequest::new(args, root?, environment)?),
             Verb::Df(args) => Request::Df(DfRequest { root: root?, json: args.json }),

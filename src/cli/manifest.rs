@@ -1,0 +1,204 @@
+//! `coracle manifest`: lists of images for several platforms.
+//!
+//! A list is an index in the store, with a name as an image has one. Each change makes a new one and moves the name.
+
+use std::process::ExitCode;
+
+use oci_spec::image::Descriptor;
+use serde_json::Value;
+
+use super::args::Named;
+use super::classify::{FileLost, ImageProblem, NoImage};
+use super::named::Opened;
+use super::progress::{Mode, Progress};
+use super::report::{ExitStatus, Failure, Style};
+use super::request::{ManifestAct, ManifestRequest, member_platform};
+use super::{names, print};
+use crate::oci::{MAX_DOCUMENT, digest_of, media_type};
+use crate::output::Location;
+use crate::output::content::{Content, Destination, Form, InStore, Origin, Selection, convert, read_document, write};
+use crate::output::index::{Details, List};
+use crate::progress::Sink;
+use crate::store::Store;
+
+/// Does what is asked for with a list.
+pub(super) fn manifest(request: &ManifestRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+    let progress = Progress::new(mode, style);
+    let result = act(request, &progress);
+    progress.finish();
+    match result? {
+        Said::Text(text) => print(&text).map(|()| ExitCode::SUCCESS),
+        Said::Nothing(status) => Ok(status.into()),
+    }
+}
+
+/// What a verb ends with.
+enum Said {
+    Text(String),
+    Nothing(ExitStatus),
+}
+
+fn act(request: &ManifestRequest, sink: &dyn Sink) -> Result<Said, Failure> {
+    match &request.act {
+        ManifestAct::Inspect { list } => inspect(request, list),
+        ManifestAct::Exists { list } => {
+            let store = Store::open_read(&request.root)?;
+            let is_there = find(&store, list).is_ok();
+            Ok(Said::Nothing(if is_there { ExitStatus::Done } else { ExitStatus::Failed }))
+        }
+        ManifestAct::Push { list, destination, remove, form, digestfile } => {
+            let store = Store::open(&request.root)?;
+            let digest = push(request, &store, (list, destination.as_ref(), *form), sink)?;
+            if let Some(file) = digestfile {
+                let lost = |source| FileLost { call: "write", path: file.display().to_string(), source };
+                std::fs::write(file, &digest).map_err(lost)?;
+            }
+            if *remove {
+                store.untag(&names::normalise(list)?)?;
+            }
+            Ok(Said::Text(format!("{digest}\n")))
+        }
+        ManifestAct::Rm { lists } => {
+            let store = Store::open(&request.root)?;
+            let found: Vec<String> =
+                lists.iter().map(|list| Ok(find(&store, list)?.0)).collect::<Result<_, Failure>>()?;
+            for name in &found {
+                store.untag(name)?;
+            }
+            Ok(Said::Text(found.iter().map(|name| format!("{name}\n")).collect()))
+        }
+        ManifestAct::Create { list, images, amend, all, annotations } => {
+            let store = Store::open(&request.root)?;
+            let name = names::normalise(list)?;
+            let _turn = store.turn_at_lists()?;
+            let mut made = match (store.find(&name)?, amend) {
+                (None, _) => List::new(),
+                (Some(_), true) => find(&store, list)?.1,
+                (Some(_), false) => return Err(ImageProblem::ListExists { name }.into()),
+            };
+            for image in images {
+                add(request, &store, &mut made, image, (*all, &Details::default()), sink)?;
+            }
+            made.annotate_index(annotations);
+            save(&store, &name, &made)
+        }
+        ManifestAct::Add { list, images, all, details } => change(request, list, &mut |store, made| {
+            images.iter().try_for_each(|image| add(request, store, made, image, (*all, details), sink))
+        }),
+        ManifestAct::Annotate { list, image: None, details } => change(request, list, &mut |_, made| {
+            made.annotate_index(&details.annotations);
+            Ok(())
+        }),
+        ManifestAct::Annotate { list, image: Some(image), details } => change(request, list, &mut |store, made| {
+            // A name of the store means the digest that it leads to.
+            let digest = match names::descriptor(store, image) {
+                Ok(descriptor) => descriptor.digest().to_string(),
+                Err(_) => image.clone(),
+            };
+            Ok(made.annotate(&digest, details)?)
+        }),
+        ManifestAct::Remove { list, digests } => {
+            change(request, list, &mut |_, made| digests.iter().try_for_each(|digest| Ok(made.remove(digest)?)))
+        }
+    }
+}
+
+/// Changes a list while nobody else does.
+fn change(
+    request: &ManifestRequest,
+    list: &str,
+    change: &mut dyn FnMut(&Store, &mut List) -> Result<(), Failure>,
+) -> Result<Said, Failure> {
+    let store = Store::open(&request.root)?;
+    let _turn = store.turn_at_lists()?;
+    let (name, mut made) = find(&store, list)?;
+    change(&store, &mut made)?;
+    save(&store, &name, &made)
+}
+
+fn save(store: &Store, name: &str, list: &List) -> Result<Said, Failure> {
+    let (top, bytes) = list.finish();
+    store.put_blob(&bytes)?;
+    store.tag(&[name.to_owned()], &top)?;
+    Ok(Said::Text(format!("{}\n", top.digest())))
+}
+
+/// Returns the name in full and the list that it leads to.
+fn find(store: &Store, list: &str) -> Result<(String, List), Failure> {
+    let name = names::normalise(list)?;
+    let Some(descriptor) = store.find(&name)? else { return Err(NoImage { name: list.into() }.into()) };
+    if !is_index(&descriptor) {
+        return Err(ImageProblem::NoIndex { image: name }.into());
+    }
+    let bytes = store.read_blob(&digest_of(&descriptor).map_err(crate::output::OutputError::from)?, MAX_DOCUMENT)?;
+    Ok((name, List::parse(&bytes)?))
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    matches!(descriptor.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX)
+}
+
+/// Brings an image into the store, where it is not there yet, and adds it; of an index, the image for the platform that the
+/// details say, or all.
+fn add(
+    request: &ManifestRequest,
+    store: &Store,
+    list: &mut List,
+    image: &Named,
+    (all, details): (bool, &Details),
+    sink: &dyn Sink,
+) -> Result<(), Failure> {
+    let opened = Opened::new(image, store, &store.tmp())?;
+    let origin = opened.origin()?;
+    let selection = if all { Selection::All } else { Selection::Platform(member_platform(details)) };
+    let top = origin.top()?;
+    let content = Content::gather(origin.as_ref(), &top, &selection)?;
+    let _ = request;
+    opened.keep(&content, origin.as_ref(), store, sink)?;
+    if !content.is_index() {
+        return Ok(list.add(&content.top, details)?);
+    }
+    let (_, bytes) = content.documents.last().expect("there is always one");
+    for entry in List::parse(bytes)?.entries() {
+        let member: Descriptor = serde_json::from_value(entry.clone()).expect("checked when it was read");
+        list.add(&member, details)?;
+    }
+    Ok(())
+}
+
+fn inspect(request: &ManifestRequest, list: &Named) -> Result<Said, Failure> {
+    let store = Store::open_read(&request.root)?;
+    let opened = Opened::new(list, &store, &request.temp)?;
+    let origin = opened.origin()?;
+    let top = origin.top()?;
+    let Some(index) = top.starts.iter().find(|start| is_index(start)) else {
+        return Err(ImageProblem::NoIndex { image: origin.place() }.into());
+    };
+    let bytes = read_document(origin.as_ref(), index, &format!("index {}", index.digest()))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|_| ImageProblem::NoIndex { image: origin.place() })?;
+    Ok(Said::Text(serde_json::to_string_pretty(&value).expect("JSON always serialises") + "\n"))
+}
+
+/// Writes the list with all its images to its destination, and returns the digest that it has there.
+fn push(
+    request: &ManifestRequest,
+    store: &Store,
+    (list, destination, form): (&str, Option<&Location>, Option<Form>),
+    sink: &dyn Sink,
+) -> Result<String, Failure> {
+    let (name, made) = find(store, list)?;
+    made.check()?;
+    let top = store.find(&name)?.ok_or_else(|| NoImage { name: list.into() })?;
+    let origin = InStore { store, top, name: Some(name.clone()) };
+    let mut content = Content::gather(&origin, &origin.top()?, &Selection::All)?;
+    if let Some(form) = form {
+        content = convert(content, form)?;
+    }
+    let location = match destination {
+        Some(location) => location.clone(),
+        None => Location::Registry(name.parse()?),
+    };
+    let to = Destination::Place { location: &location, scratch: &request.temp };
+    write(&content, &origin, to, &[name], sink)?;
+    Ok(content.digest().to_string())
+}
