@@ -9,11 +9,13 @@ use super::args::{ArchiveName, Named};
 use super::classify::FileLost;
 use super::named::{Opened, in_store};
 use super::progress::{Mode, Progress};
+use super::registry::{LazyClient, push_content};
 use super::report::{Failure, Style};
 use super::request::{CopyRequest, LoadRequest, SaveRequest};
 use super::{names, print};
+use crate::net::Cancel;
 use crate::output::content::{
-    Content, Destination, InStore, Origin, Selection, StoreOrigin, copy as transfer, write_all,
+    Content, Destination, InStore, Origin, Selection, StoreOrigin, convert, copy as transfer, write_all,
 };
 use crate::output::{ArchiveFormat, Location, Place, write_archives};
 use crate::progress::{Event, Sink};
@@ -40,9 +42,19 @@ fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure>
     // Only to write into it the store must be writable.
     let store = if new.is_some() { Store::open(&request.root)? } else { Store::open_read(&request.root)? };
     let scratch = if new.is_some() { store.tmp() } else { request.temp.clone() };
-    let opened = Opened::new(&request.source, &store, &scratch)?;
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let opened = Opened::new(&request.source, &store, &scratch, &client)?;
     let origin = opened.origin()?;
     let known = origin.top()?.names;
+    if let Named::Place(Location::Registry(name)) = &request.destination {
+        let content = Content::gather(origin.as_ref(), &origin.top()?, &request.selection)?;
+        let content = match request.form {
+            Some(form) => convert(content, form)?,
+            None => content,
+        };
+        push_content(&content, origin.as_ref(), &store, client.get()?, name, sink)?;
+        return Ok(content.digest().to_string());
+    }
     let (to, names) = match &request.destination {
         Named::Store(_) => (Destination::Store(&store), &[][..]),
         Named::Place(location) => (Destination::Place { location, scratch: &scratch }, known.as_slice()),

@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use super::args::Named;
 use super::named::Opened;
+use super::registry::LazyClient;
 use super::report::Failure;
 use super::request::DiffRequest;
 use super::{print, text};
+use crate::net::Cancel;
 use crate::oci::{Platform, select};
 use crate::output::OutputError;
 use crate::output::content::{Origin, read_document};
@@ -23,7 +25,8 @@ const SHORT: usize = 200;
 /// Says in what two images differ.
 pub(super) fn diff(request: &DiffRequest) -> Result<ExitCode, Failure> {
     let store = Store::open_read(&request.root)?;
-    let open = |named: &Named| Opened::new(named, &store, Path::new(&request.temp));
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let open = |named: &Named| Opened::new(named, &store, Path::new(&request.temp), &client);
     let (first, second) = (open(&request.first)?, open(&request.second)?);
     let (first, second) = (first.origin()?, second.origin()?);
     let one = image(first.as_ref(), &request.platform)?;

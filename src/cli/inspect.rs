@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use super::args::{Document, Named};
 use super::classify::ImageProblem;
 use super::named::Opened;
+use super::registry::LazyClient;
 use super::report::Failure;
 use super::request::{Form, HistoryRequest, InspectRequest};
 use super::table::Table;
 use super::{names, print, text};
+use crate::net::Cancel;
 use crate::oci::{Reference, digest_of, media_type, select};
 use crate::output::OutputError;
 use crate::output::content::{Origin, Top, read_document};
@@ -23,7 +25,8 @@ const SHORT: usize = 60;
 /// Prints a document of the image.
 pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
     let store = Store::open_read(&request.root)?;
-    let opened = Opened::new(&request.name, &store, &request.temp)?;
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let opened = Opened::new(&request.name, &store, &request.temp, &client)?;
     let origin = opened.origin()?;
     let top = origin.top()?;
     let names = match &request.name {

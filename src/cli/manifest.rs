@@ -11,9 +11,11 @@ use super::args::Named;
 use super::classify::{FileLost, ImageProblem, NoImage};
 use super::named::Opened;
 use super::progress::{Mode, Progress};
+use super::registry::{Joined, LazyClient, push_content};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{ManifestAct, ManifestRequest, member_platform};
 use super::{names, print};
+use crate::net::Cancel;
 use crate::oci::{MAX_DOCUMENT, digest_of, media_type};
 use crate::output::Location;
 use crate::output::content::{Content, Destination, Form, InStore, Origin, Selection, convert, read_document, write};
@@ -148,12 +150,12 @@ fn add(
     (all, details): (bool, &Details),
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
-    let opened = Opened::new(image, store, &store.tmp())?;
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let opened = Opened::new(image, store, &store.tmp(), &client)?;
     let origin = opened.origin()?;
     let selection = if all { Selection::All } else { Selection::Platform(member_platform(details)) };
     let top = origin.top()?;
     let content = Content::gather(origin.as_ref(), &top, &selection)?;
-    let _ = request;
     opened.keep(&content, origin.as_ref(), store, sink)?;
     if !content.is_index() {
         return Ok(list.add(&content.top, details)?);
@@ -168,7 +170,8 @@ fn add(
 
 fn inspect(request: &ManifestRequest, list: &Named) -> Result<Said, Failure> {
     let store = Store::open_read(&request.root)?;
-    let opened = Opened::new(list, &store, &request.temp)?;
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let opened = Opened::new(list, &store, &request.temp, &client)?;
     let origin = opened.origin()?;
     let top = origin.top()?;
     let Some(index) = top.starts.iter().find(|start| is_index(start)) else {
@@ -189,7 +192,9 @@ fn push(
     let (name, made) = find(store, list)?;
     made.check()?;
     let top = store.find(&name)?.ok_or_else(|| NoImage { name: list.into() })?;
-    let origin = InStore { store, top, name: Some(name.clone()) };
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let stored = InStore { store, top, name: Some(name.clone()) };
+    let origin = Joined::new(stored, &client)?;
     let mut content = Content::gather(&origin, &origin.top()?, &Selection::All)?;
     if let Some(form) = form {
         content = convert(content, form)?;
@@ -198,6 +203,10 @@ fn push(
         Some(location) => location.clone(),
         None => Location::Registry(name.parse()?),
     };
+    if let Location::Registry(target) = &location {
+        push_content(&content, &origin, store, client.get()?, target, sink)?;
+        return Ok(content.digest().to_string());
+    }
     let to = Destination::Place { location: &location, scratch: &request.temp };
     write(&content, &origin, to, &[name], sink)?;
     Ok(content.digest().to_string())

@@ -4,10 +4,14 @@ use std::path::Path;
 
 use super::args::Named;
 use super::names;
+use super::registry::LazyClient;
 use super::report::Failure;
+use crate::oci::{Reference, digest_of};
 use crate::output::content::{Content, Destination, InStore, Origin, write};
+use crate::output::remote::RemoteOrigin;
 use crate::output::{Location, OutputError, Place};
 use crate::progress::Sink;
+use crate::registry::Remote;
 use crate::store::Store;
 
 /// A named image, found or opened.
@@ -17,19 +21,26 @@ pub(super) enum Opened<'a> {
     Store(Box<InStore<'a>>),
     /// In a folder or a file.
     Place(Place),
+    /// In a registry, with the name by which it was asked for.
+    Remote(Box<Remote>, Reference),
 }
 
 impl<'a> Opened<'a> {
     /// Finds or opens the image. `scratch` is a folder for what a compressed archive is unpacked to.
-    pub(super) fn new(named: &Named, store: &'a Store, scratch: &Path) -> Result<Self, Failure> {
+    pub(super) fn new(
+        named: &Named,
+        store: &'a Store,
+        scratch: &Path,
+        client: &LazyClient<'_>,
+    ) -> Result<Self, Failure> {
         match named {
             Named::Store(name) => Ok(Opened::Store(Box::new(in_store(store, name)?))),
-            Named::Place(location) => Opened::place(location, scratch),
+            Named::Place(Location::Registry(name)) => {
+                let remote = client.get()?.open(name).map_err(OutputError::from)?;
+                Ok(Opened::Remote(Box::new(remote), name.clone()))
+            }
+            Named::Place(location) => Ok(Opened::Place(Place::open(location, scratch)?)),
         }
-    }
-
-    fn place(location: &Location, scratch: &Path) -> Result<Self, Failure> {
-        Ok(Opened::Place(Place::open(location, scratch)?))
     }
 
     /// Keeps in the store what of `content` a list needs.
@@ -43,6 +54,17 @@ impl<'a> Opened<'a> {
         match self {
             Opened::Store(_) => Ok(()),
             Opened::Place(_) => Ok(write(content, origin, Destination::Store(store), &[], sink)?),
+            // Its layers stay where they are until somebody needs them.
+            Opened::Remote(remote, _) => {
+                for bytes in content.configs.values().chain(content.documents.iter().map(|(_, bytes)| bytes)) {
+                    store.put_blob(bytes)?;
+                }
+                for (descriptor, _) in &content.documents {
+                    let digest = digest_of(descriptor).map_err(OutputError::from)?;
+                    store.remember_origin(&digest, &remote.repository.name())?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -51,6 +73,7 @@ impl<'a> Opened<'a> {
         match self {
             Opened::Store(image) => Ok(Box::new(InStore::clone(image))),
             Opened::Place(place) => place.origin(None),
+            Opened::Remote(remote, name) => Ok(Box::new(RemoteOrigin { remote, name: name.clone() })),
         }
     }
 }

@@ -9,11 +9,12 @@ use super::args::PullPolicy;
 use super::report::Failure;
 use super::request::RegistryRequest;
 use crate::net::Cancel;
-use crate::oci::{Digest, Platform, Reference};
-use crate::output::content::{Content, StoreOrigin};
+use crate::oci::{Digest, Parts, Platform, Reference, digest_of};
+use crate::output::OutputError;
+use crate::output::content::{Blob, Content, InStore, Origin, Selection, StoreOrigin, Top};
 use crate::output::remote::{self, IntoStore};
 use crate::progress::{Event, Sink};
-use crate::registry::{Client, ClientOptions, PushOptions, RegistryError};
+use crate::registry::{Client, ClientOptions, PushOptions, RegistryError, Remote};
 use crate::store::{Image, Store, StoreError};
 
 /// The client that was asked for, made when it is needed: a build that finds all in the store reads no file about registries.
@@ -184,6 +185,38 @@ pub(super) fn push(
     Ok(())
 }
 
+/// Pushes an image or an index from anywhere to one name.
+pub(super) fn push_content(
+    content: &Content,
+    from: &dyn Origin,
+    store: &Store,
+    client: &Client,
+    name: &Reference,
+    sink: &dyn Sink,
+) -> Result<(), Failure> {
+    let known = std::sync::OnceLock::new();
+    let elsewhere = |digest: &Digest| {
+        let known = known.get_or_init(|| {
+            let mut found = repositories(store, name);
+            // What a list took from the same registry is there, and need not move.
+            for (descriptor, bytes) in &content.documents {
+                let Some(manifest) = digest_of(descriptor).ok() else { continue };
+                let own = |known: &String| known.strip_prefix(name.registry())?.strip_prefix('/').map(str::to_owned);
+                let there: Vec<String> = store.origins(&manifest).iter().filter_map(own).collect();
+                let Ok(parts) = Parts::parse(bytes, None, "manifest") else { continue };
+                for blob in parts.blobs.iter().filter_map(|blob| digest_of(blob).ok()) {
+                    found.entry(blob).or_default().extend(there.iter().cloned());
+                }
+            }
+            found
+        });
+        known.get(digest).cloned().unwrap_or_default()
+    };
+    let options = PushOptions { elsewhere: &elsewhere, ..PushOptions::default() };
+    remote::push(content, from, client, std::slice::from_ref(name), options, sink)?;
+    Ok(())
+}
+
 /// Returns in which other repositories of the registry of `target` blobs are: those of images that came from there, or went there.
 fn repositories(store: &Store, target: &Reference) -> HashMap<Digest, Vec<String>> {
     let mut found: HashMap<Digest, Vec<String>> = HashMap::new();
@@ -201,4 +234,62 @@ fn repositories(store: &Store, target: &Reference) -> HashMap<Digest, Vec<String
         }
     }
     found
+}
+
+/// A list in the store, some of whose layers are still in registries: from there they are read when they are needed.
+pub(super) struct Joined<'a> {
+    stored: InStore<'a>,
+    /// Where blobs are that the store does not have.
+    elsewhere: HashMap<Digest, Remote>,
+    /// To which of them a blob belongs.
+    owners: HashMap<Digest, Digest>,
+}
+
+impl<'a> Joined<'a> {
+    pub fn new(stored: InStore<'a>, client: &LazyClient<'_>) -> Result<Self, Failure> {
+        let content = Content::gather(&stored, &stored.top()?, &Selection::All)?;
+        let (mut elsewhere, mut owners) = (HashMap::new(), HashMap::new());
+        for (descriptor, bytes) in &content.documents {
+            let manifest = digest_of(descriptor).map_err(OutputError::from)?;
+            let parts = Parts::parse(bytes, None, "manifest").map_err(OutputError::from)?;
+            let missing = |blob: &Digest| !stored.store.has_blob(blob);
+            let missing: Vec<Digest> = parts.blobs.iter().filter_map(|b| digest_of(b).ok()).filter(missing).collect();
+            let Some(place) = stored.store.origins(&manifest).into_iter().next().filter(|_| !missing.is_empty()) else {
+                continue;
+            };
+            let remote = client.get()?.open(&Reference::parse(&format!("{place}@{manifest}"))?);
+            elsewhere.insert(manifest, remote.map_err(OutputError::from)?);
+            owners.extend(missing.into_iter().map(|blob| (blob, manifest)));
+        }
+        Ok(Joined { stored, elsewhere, owners })
+    }
+}
+
+impl Origin for Joined<'_> {
+    fn place(&self) -> String {
+        self.stored.place()
+    }
+
+    fn top(&self) -> Result<Top, OutputError> {
+        self.stored.top()
+    }
+
+    fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
+        self.stored.document(descriptor, what)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
+        match self.owners.get(&digest_of(descriptor)?).and_then(|owner| self.elsewhere.get(owner)) {
+            Some(remote) => Ok((Box::new(remote.repository.blob(descriptor)?), descriptor.size())),
+            None => self.stored.blob(descriptor),
+        }
+    }
+
+    fn wrong(&self, expected: (Digest, u64), found: (Digest, u64)) -> OutputError {
+        self.stored.wrong(expected, found)
+    }
+
+    fn is_remote(&self) -> bool {
+        !self.elsewhere.is_empty()
+    }
 }

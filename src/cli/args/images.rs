@@ -4,6 +4,7 @@ use std::str::FromStr;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
+use super::registry::RegistryArgs;
 use super::value::ValueError;
 use crate::oci::{Platform, Reference};
 use crate::output::content::Form as ManifestForm;
@@ -106,6 +107,9 @@ pub struct CopyArgs {
     /// Write the digest to FILE too
     #[arg(long, value_name = "FILE")]
     pub digestfile: Option<PathBuf>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// The form of an archive.
@@ -215,6 +219,9 @@ pub struct InspectArgs {
     /// Look at the image for this platform [default: that of this machine]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Flags of `coracle history`.
@@ -291,4 +298,7 @@ pub struct DiffArgs {
     /// Look at the images for this platform [default: that of this machine]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }

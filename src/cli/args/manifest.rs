@@ -4,6 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::images::{FormName, Named};
+use super::registry::RegistryArgs;
 use super::value::Assignment;
 use crate::output::Location;
 
@@ -81,6 +82,9 @@ pub struct CreateArgs {
     /// An annotation of the list; can be repeated
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub annotations: Vec<Assignment>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Flags of `coracle manifest add`.
@@ -98,6 +102,9 @@ pub struct AddArgs {
     /// What is said about them.
     #[command(flatten)]
     pub details: DetailArgs,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Flags of `coracle manifest annotate`.
@@ -122,6 +129,9 @@ pub struct AnnotateArgs {
 pub struct ListInspectArgs {
     /// The list, in the store or at a place
     pub list: Named,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Flags of `coracle manifest push`.
@@ -144,6 +154,9 @@ pub struct ListPushArgs {
     /// Write the digest to FILE too
     #[arg(long, value_name = "FILE")]
     pub digestfile: Option<PathBuf>,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// A list.

@@ -47,7 +47,7 @@ const UNBUILT: &[(&str, &str)] = &[
     ("rmi", "--no-prune --platform --prune -p"),
     (
         "copy",
-        "--additional-tag --authfile --dest-compress --dest-creds --encryption-key --multi-arch --preserve-digests \
+        "--additional-tag --dest-compress --dest-creds --encryption-key --multi-arch --preserve-digests \
          --quiet -q --remove-signatures --retry-times --sign-by --src-creds",
     ),
     ("save", "--compress --multi-image-archive -m --platform --quiet -q"),

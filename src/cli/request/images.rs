@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::UsageError;
+use super::{RegistryRequest, UsageError};
 use crate::cli::args::{
     ArchiveName, CopyArgs, DiffArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
 };
@@ -39,6 +39,8 @@ pub struct CopyRequest {
     pub form: Option<ManifestForm>,
     /// Where the digest is written; absolute.
     pub digestfile: Option<PathBuf>,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 impl CopyRequest {
@@ -51,6 +53,7 @@ impl CopyRequest {
             selection: selection(args.platform, args.all),
             form: args.format.map(Into::into),
             digestfile: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
+            registry: RegistryRequest::new(args.registry, environment)?,
         })
     }
 }
@@ -188,6 +191,8 @@ pub struct InspectRequest {
     pub template: Option<Template>,
     /// For which platform.
     pub platform: Platform,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 impl InspectRequest {
@@ -196,7 +201,8 @@ impl InspectRequest {
         let template = args.format.as_deref().filter(|text| *text != "json").map(parse).transpose()?;
         let name = located(args.name, environment)?;
         let platform = args.platform.unwrap_or_default();
-        Ok(InspectRequest { root, temp: environment.temp_dir(), name, document, raw, template, platform })
+        let (temp, registry) = (environment.temp_dir(), RegistryRequest::new(args.registry, environment)?);
+        Ok(InspectRequest { root, temp, name, document, raw, template, platform, registry })
     }
 }
 
@@ -269,12 +275,15 @@ pub struct DiffRequest {
     pub json: bool,
     /// For which platform.
     pub platform: Platform,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 impl DiffRequest {
     pub(super) fn new(args: DiffArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
         let (first, second) = (located(args.first, environment)?, located(args.second, environment)?);
         let platform = args.platform.unwrap_or_default();
-        Ok(DiffRequest { root, temp: environment.temp_dir(), first, second, json: args.json, platform })
+        let (temp, registry) = (environment.temp_dir(), RegistryRequest::new(args.registry, environment)?);
+        Ok(DiffRequest { root, temp, first, second, json: args.json, platform, registry })
     }
 }

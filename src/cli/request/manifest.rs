@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use super::UsageError;
 use super::images::located;
-use crate::cli::args::{Assignment, DetailArgs, ManifestArgs, ManifestVerb, Named};
+use super::{RegistryRequest, UsageError};
+use crate::cli::args::{Assignment, DetailArgs, ManifestArgs, ManifestVerb, Named, RegistryArgs};
 use crate::cli::environment::Environment;
 use crate::oci::Platform;
 use crate::output::Location;
@@ -18,6 +18,8 @@ pub struct ManifestRequest {
     pub temp: PathBuf,
     /// What to do.
     pub act: ManifestAct,
+    /// How registries are talked to.
+    pub registry: RegistryRequest,
 }
 
 /// What to do with a list.
@@ -98,25 +100,32 @@ impl ManifestRequest {
         let images = |images: Vec<Named>| -> Result<Vec<Named>, UsageError> {
             images.into_iter().map(|image| located(image, environment)).collect()
         };
+        let mut registry = RegistryArgs::default();
         let act = match args.verb {
-            ManifestVerb::Create(args) => ManifestAct::Create {
-                list: args.list,
-                images: images(args.images)?,
-                amend: args.amend,
-                all: args.all,
-                annotations: annotations(args.annotations),
-            },
-            ManifestVerb::Add(args) => ManifestAct::Add {
-                list: args.list,
-                images: images(args.images)?,
-                all: args.all,
-                details: details(args.details),
-            },
+            ManifestVerb::Create(args) => {
+                registry = args.registry;
+                ManifestAct::Create {
+                    list: args.list,
+                    images: images(args.images)?,
+                    amend: args.amend,
+                    all: args.all,
+                    annotations: annotations(args.annotations),
+                }
+            }
+            ManifestVerb::Add(args) => {
+                registry = args.registry;
+                let details = details(args.details);
+                ManifestAct::Add { list: args.list, images: images(args.images)?, all: args.all, details }
+            }
             ManifestVerb::Annotate(args) => {
                 ManifestAct::Annotate { list: args.list, image: args.image, details: details(args.details) }
             }
-            ManifestVerb::Inspect(args) => ManifestAct::Inspect { list: located(args.list, environment)? },
+            ManifestVerb::Inspect(args) => {
+                registry = args.registry;
+                ManifestAct::Inspect { list: located(args.list, environment)? }
+            }
             ManifestVerb::Push(args) => {
+                registry = args.registry;
                 let mut destination = args.destination;
                 if let Some(path) = destination.as_mut().and_then(Location::path_mut) {
                     *path = environment.absolute(path)?;
@@ -133,7 +142,8 @@ impl ManifestRequest {
             ManifestVerb::Exists(args) => ManifestAct::Exists { list: args.list },
             ManifestVerb::Remove(args) => ManifestAct::Remove { list: args.list, digests: args.digests },
         };
-        Ok(ManifestRequest { root, temp: environment.temp_dir(), act })
+        let registry = RegistryRequest::new(registry, environment)?;
+        Ok(ManifestRequest { root, temp: environment.temp_dir(), act, registry })
     }
 }
 

@@ -362,6 +362,7 @@ fn the_other_verbs() {
                 raw: false,
                 template: None,
                 platform: Platform::host(),
+                registry: registry(),
             }),
         ),
         (
@@ -393,6 +394,7 @@ fn the_other_verbs() {
                 selection: Selection::All,
                 form: Some(ManifestForm::Docker),
                 digestfile: None,
+                registry: registry(),
             }),
         ),
         (
