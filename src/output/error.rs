@@ -17,7 +17,7 @@ pub enum OutputError {
     Image(#[from] ImageError),
     /// A registry, or the way there.
     #[error(transparent)]
-    Registry(RegistryError),
+    Registry(Box<RegistryError>),
     /// A call on a file outside the store failed.
     #[error("cannot {call} {path}", path = path.display())]
     Io {

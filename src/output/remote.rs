@@ -189,14 +189,14 @@ impl From<RegistryError> for OutputError {
         match error {
             RegistryError::Origin(error) => match error.downcast::<OutputError>() {
                 Ok(error) => error,
-                Err(error) => OutputError::Registry(RegistryError::Origin(error)),
+                Err(error) => OutputError::Registry(Box::new(RegistryError::Origin(error))),
             },
             RegistryError::Destination(error) => match error.downcast() {
                 Ok(error) => OutputError::Store(*error),
-                Err(error) => OutputError::Registry(RegistryError::Destination(error)),
+                Err(error) => OutputError::Registry(Box::new(RegistryError::Destination(error))),
             },
             RegistryError::Image(error) => OutputError::Image(error),
-            other => OutputError::Registry(other),
+            other => OutputError::Registry(Box::new(other)),
         }
     }
 }
