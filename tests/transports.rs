@@ -56,7 +56,7 @@ fn a_list_joins_what_jobs_pushed_by_digest_and_moves_no_layer() {
     let target = format!("docker://{}", registry.name("app:1"));
     let pushed = run(&user, &["manifest", "push", "web:1", &target]).succeeds();
     assert!(registry.seen("POST", "uploads").is_empty(), "no layer moves");
-    assert_eq!(run(&user, &["inspect", "--raw", &target]).succeeds().stdout.len() > 100, true);
+    assert!(run(&user, &["inspect", "--raw", &target]).succeeds().stdout.len() > 100);
     let list: Value = serde_json::from_str(&run(&user, &["manifest", "inspect", &target]).succeeds().stdout).unwrap();
     assert_eq!(list["manifests"].as_array().map(Vec::len), Some(2));
     // To another repository they are mounted or copied; to a folder they are fetched.
