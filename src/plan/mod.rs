@@ -20,6 +20,7 @@ mod magic;
 mod mount;
 mod names;
 mod path;
+mod pins;
 mod print;
 mod run;
 mod signal;
@@ -30,6 +31,7 @@ mod triggers;
 pub use chmod::{Chmod, SymbolicMode};
 pub use graph::{ContextKind, Graph, GraphOptions, ImageUse};
 pub use key::{CacheKey, Component, FORMAT_VERSION, KeyBuilder, components, definition, short_digest};
+pub use pins::{Fetch, Pins, PinsError};
 pub use step::*;
 
 #[cfg(test)]
