@@ -11,7 +11,9 @@ use coracle_runtime::container::Control;
 
 use super::classify::{FileLost, not_created};
 use super::elsewhere::Elsewhere;
+use super::finder::Finder;
 use super::findings::{self, Around, Told};
+use super::locked::Locked;
 use super::progress::Progress;
 use super::registry::{self, LazyClient, Puller};
 use super::remote_cache::{self, CachePlaces};
@@ -98,6 +100,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         sink: progress.as_ref(),
     };
     let (main, source) = sources.main()?;
+    let locked = request.locked.then(|| Locked::load(main.dockerfile_here().as_deref(), &source, request.style));
+    let locked = locked.transpose()?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
     let mut graph = Graph::new(&file, graph_options(request)).map_err(&failed)?;
@@ -114,6 +118,11 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         if more.is_empty() {
             break;
         }
+        let finder = Finder { client: &client, store: &store, sink: progress.as_ref() };
+        let more = match &locked {
+            Some(locked) => locked.images(more, &finder)?,
+            None => more,
+        };
         for used in more {
             let image = {
                 let puller =
@@ -140,6 +149,10 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     if let Some(rules) = &checked.failed {
         return Err(findings::failure(rules));
     }
+    let elsewhere = Elsewhere::new(&fetcher, &store, progress.as_ref(), locked.as_ref().map(|locked| &locked.pins));
+    if let Some(locked) = &locked {
+        locked.fetches(&plan, &elsewhere)?;
+    }
     announce(&plan, &source, progress.as_ref());
 
     let places = CachePlaces::new(&request.cache_from);
@@ -159,7 +172,6 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
     };
     let options = BuildOptions { times: times(request.times, graph.source_date_epoch())?, ..options(request, given) };
-    let elsewhere = Elsewhere::new(&fetcher, &store, progress.as_ref());
     let named = sources.named(&plan)?;
     let inputs = Inputs {
         context: context.as_ref(),

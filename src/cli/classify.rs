@@ -1,6 +1,9 @@
 //! Which exit code and which hint belong to an error of a room: all of it in this file.
 
+mod lock;
 mod net;
+
+pub use lock::LockProblem;
 
 pub use net::LoginProblem;
 

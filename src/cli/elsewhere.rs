@@ -4,12 +4,14 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::finder;
 use crate::address::{self, GitAddress};
 use crate::build::{BuildError, Fetched, OtherTree, Remote};
 use crate::context::{Context, Gathered};
 use crate::fetch::{FetchError, Fetcher, GitDir, Trust};
 use crate::net::NetError;
-use crate::plan::{Add, CopySource};
+use crate::oci::Digest;
+use crate::plan::{Add, CopySource, Pins};
 use crate::progress::Sink;
 use crate::store::{Store, Workplace};
 use crate::tree::{self, Entry, FileDigest, Kind, Meta, Mtime, Node, Tree, TreePath};
@@ -25,12 +27,14 @@ pub(super) struct Elsewhere<'a> {
     fetcher: &'a Fetcher,
     store: &'a Store,
     sink: &'a dyn Sink,
+    /// What URLs and repositories have to be, whatever they are now.
+    pins: Option<&'a Pins>,
     known: Mutex<Vec<((CopySource, Add), Fetched)>>,
 }
 
 impl<'a> Elsewhere<'a> {
-    pub fn new(fetcher: &'a Fetcher, store: &'a Store, sink: &'a dyn Sink) -> Self {
-        Elsewhere { fetcher, store, sink, known: Mutex::default() }
+    pub fn new(fetcher: &'a Fetcher, store: &'a Store, sink: &'a dyn Sink, pins: Option<&'a Pins>) -> Self {
+        Elsewhere { fetcher, store, sink, pins, known: Mutex::default() }
     }
 
     fn url(&self, url: &str, add: &Add) -> Result<Fetched, BuildError> {
@@ -40,6 +44,12 @@ impl<'a> Elsewhere<'a> {
             found: "of another kind".into(),
         };
         let checksum = add.checksum.as_deref().map(str::parse).transpose().map_err(bad)?;
+        let pin = self.pins.and_then(|pins| pins.urls.get(&finder::url_key(url)));
+        if let (Some(pin), Some(said)) = (pin, checksum.as_ref().filter(|said| Some(*said) != pin)) {
+            let (expected, found) = (pin.to_string(), said.to_string());
+            return Err(FetchError::WrongDigest { what: address::shown(url), expected, found }.into());
+        }
+        let checksum: Option<Digest> = checksum.or(pin.copied());
         let file = self.fetcher.download(url, checksum.as_ref(), self.sink)?;
         let name = file.path.file_name().unwrap_or_default().as_encoded_bytes();
         let at = TreePath::root().child(name);
@@ -57,6 +67,9 @@ impl<'a> Elsewhere<'a> {
         let mut address = GitAddress::parse(text)?;
         if let Some(checksum) = &add.checksum {
             address = address.with_checksum(checksum)?;
+        }
+        if let Some(commit) = self.pins.and_then(|pins| pins.git.get(&address.to_string())) {
+            address.reference = Some(commit.clone());
         }
         let keep = address.keep_git_dir.unwrap_or(add.keep_git_dir);
         let git_dir = if keep { GitDir::Kept } else { GitDir::Dropped };

@@ -21,13 +21,17 @@ mod context_ls;
 mod copy;
 mod doctor;
 mod elsewhere;
+mod finder;
 mod findings;
 mod given;
 mod images;
 mod inspect;
+mod lock;
+mod locked;
 mod login;
 mod named;
 mod names;
+mod needs;
 mod outputs;
 mod plan;
 mod prune;
@@ -107,6 +111,7 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
     let mode = Mode::Auto.resolve(environment.terminal());
     match request {
         Request::Build(request) => build::build(&request),
+        Request::Lock(request) => lock::lock(&request, mode, style),
         Request::Run(request) => run::run(&request, style),
         Request::Pull(request) => pull::pull(&request, mode, style),
         Request::Push(request) => push::push(&request, mode, style),

@@ -152,7 +152,8 @@ impl From<StoreError> for Problem {
     }
 }
 
-fn remote_error(error: RegistryError) -> Failure {
+/// Returns the failure that an error of a registry is.
+pub(super) fn remote_error(error: RegistryError) -> Failure {
     crate::output::OutputError::from(error).into()
 }
 

@@ -137,6 +137,11 @@ pub(super) fn reads(plan: &Plan, from: &CopyFrom) -> bool {
 }
 
 impl Main {
+    /// Returns where the Dockerfile is on this machine; `None` where it came from elsewhere.
+    pub fn dockerfile_here(&self) -> Option<PathBuf> {
+        self.dockerfile.clone().filter(|_| self.opened.is_folder())
+    }
+
     /// Returns the context with its rules. What it needs stays as long as the keeper that comes with it.
     pub fn with_rules(
         self,

@@ -127,6 +127,9 @@ pub struct BuildArgs {
     /// What the image is for.
     #[command(flatten)]
     pub platform: PlatformArgs,
+    /// What images, URLs and repositories have to be.
+    #[command(flatten)]
+    pub pinned: super::PinnedArgs,
     // Before the limits, which begin a part of the help of their own.
     /// What COPY copies from: a folder, or see below
     #[arg(required_unless_present = "pull")]

@@ -9,6 +9,7 @@ mod call;
 mod container;
 mod images;
 mod limits;
+mod lock;
 mod output;
 mod platform;
 mod prune;
@@ -41,6 +42,8 @@ pub use value::{Assignment, Timestamp, ValueError};
 pub use crate::input::{ContextLocation, NamedContext, NamedLocation};
 pub use crate::layer::Compression;
 pub use crate::output::Location;
+
+pub use lock::{LockArgs, PinnedArgs};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -93,6 +96,8 @@ Exit status: 0 done, 1 the build failed, 2 usage, 3 an input is bad, 4 network, 
 pub enum Verb {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Write down what a Dockerfile names elsewhere, as it is now
+    Lock(Box<LockArgs>),
     /// Run a command in a new container of an image
     Run(Box<RunArgs>),
     /// Bring an image into the store

@@ -103,6 +103,7 @@ Usage: coracle [OPTIONS] <COMMAND>
 
 Commands:
   build    Build an image from a Dockerfile
+  lock     Write down what a Dockerfile names elsewhere, as it is now
   run      Run a command in a new container of an image
   pull     Bring an image into the store
   push     Write an image of the store somewhere else
@@ -178,6 +179,7 @@ Options:
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
       --platform <PLATFORM>         Build for this platform, as linux/arm64
+      --locked                      Use what the lock beside the Dockerfile says, and nothing else
 
 Cache:
       --no-cache                  Run every step, also those whose result is known

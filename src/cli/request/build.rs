@@ -31,6 +31,8 @@ pub struct BuildRequest {
     pub build_args: Vec<(String, String)>,
     /// What the image is for; `None` for what its base is for.
     pub platform: Option<Platform>,
+    /// Whether all from elsewhere must be what the lock says.
+    pub locked: bool,
     /// Labels to add, in order.
     pub labels: Vec<(String, String)>,
     /// Which results of earlier builds count.
@@ -140,6 +142,9 @@ impl BuildRequest {
             Mode::Tty if with_shell => Mode::Plain,
             mode => mode,
         };
+        if args.pinned.locked && Task::new(&args.call) != Task::Build {
+            return Err(UsageError::LockedOnly);
+        }
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         let registry = RegistryRequest::new(args.registry, environment)?;
         let mut sources =
@@ -152,6 +157,7 @@ impl BuildRequest {
             target: args.target,
             build_args,
             platform: args.platform.platform,
+            locked: args.pinned.locked,
             labels,
             cache: CachePolicy {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },

@@ -28,6 +28,9 @@ pub enum UsageError {
         /// What.
         what: String,
     },
+    /// A lock, and no image is made.
+    #[error("--locked is for builds: what is only looked at is not fetched")]
+    LockedOnly,
     /// `build` without CONTEXT.
     #[error("there is no build context")]
     NoContext,

@@ -8,6 +8,7 @@ mod call;
 mod error;
 mod images;
 mod limits;
+mod lock;
 mod network;
 mod prune;
 mod registry;
@@ -23,6 +24,7 @@ pub use images::{
     CopyRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest, SaveRequest, TagRequest,
     UntagRequest,
 };
+pub use lock::{LockRequest, NeedsRequest};
 pub use network::NetworkRequest;
 pub use prune::{DfRequest, PruneRequest};
 pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, RegistryRequest};
@@ -43,6 +45,8 @@ use crate::oci::Platform;
 pub enum Request {
     /// Build an image.
     Build(Box<BuildRequest>),
+    /// Write a lock.
+    Lock(Box<LockRequest>),
     /// Run a command in a container.
     Run(Box<RunRequest>),
     /// Bring an image into the store.
@@ -176,6 +180,7 @@ impl Request {
         let root = environment.root(cli.root.as_deref());
         Ok(match cli.verb {
             Verb::Build(args) => Request::Build(Box::new(BuildRequest::new(*args, root?, environment)?)),
+            Verb::Lock(args) => Request::Lock(Box::new(LockRequest::new(*args, root?, environment)?)),
             Verb::Run(args) => Request::Run(Box::new(RunRequest::new(*args, root?, environment)?)),
             Verb::Copy(args) => Request::Copy(CopyRequest::new(args, root?, environment)?),
             Verb::Save(args) => Request::Save(SaveRequest::new(args, root?, environment)?),

@@ -84,6 +84,7 @@ fn a_build_of_this_folder_has_the_defaults() {
         target: None,
         build_args: vec![],
         platform: None,
+        locked: false,
         labels: vec![],
         cache: CachePolicy::default(),
         cache_from: vec![],
@@ -117,7 +118,7 @@ fn a_build_with_every_flag() {
     let words = "--root store build -t web:1 --tag web:1 -t web:latest -f ../Dockerfile --target test --build-arg A=1 \
                  --build-arg TOKEN --build-arg UNSET --label org.example=x=y --label flag --no-cache --pull newer \
                  -o type=oci,dest=web.tar --output out --iidfile id --metadata-file /m.json --progress json \
-                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 --ignorefile ignore --push \
+                 --isolation userns --jobs 4 --timestamp 1700000000 --compression zstd:9 --ignorefile ignore --push --locked \
                  --authfile auth.json --creds ann:pass:word --cert-dir /certs --tls-verify=false --retry 7 \
                  --retry-delay 500ms --context-sub-path inner app/./src";
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -137,6 +138,7 @@ fn a_build_with_every_flag() {
         target: Some("test".into()),
         build_args: vec![pair("A", "1"), pair("TOKEN", "secret")],
         platform: None,
+        locked: true,
         labels: vec![pair("org.example", "x=y"), pair("flag", "")],
         cache: CachePolicy { uses: CacheUse::Ignore, ..CachePolicy::default() },
         cache_from: vec![],

@@ -1,0 +1,104 @@
+//! `coracle lock`: what a Dockerfile names elsewhere is written down as it is now.
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::build::write_file;
+use super::classify::{FileLost, LockProblem};
+use super::finder;
+use super::needs::{Needs, Reader};
+use super::progress::{Mode, Progress};
+use super::report::{Failure, Style};
+use super::request::LockRequest;
+use super::{print, text};
+use crate::address::GitAddress;
+use crate::fetch::Trust;
+use crate::oci::Digest;
+use crate::plan::{CopySource, Pins};
+use crate::progress::{Event, Sink};
+
+/// The largest lock, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// Writes the lock, and says what has changed.
+pub(super) fn lock(request: &LockRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+    let progress = Progress::new(mode, style);
+    let result = run(request, style, &progress);
+    progress.finish();
+    print(&result?).map(|()| ExitCode::SUCCESS)
+}
+
+fn run(request: &LockRequest, style: Style, sink: &dyn Sink) -> Result<String, Failure> {
+    let reader = Reader::open(&request.needs, sink)?;
+    let read = reader.read(style)?;
+    let file = read.dockerfile.as_deref().ok_or(LockProblem::NoFile)?;
+    let path = path_of(file);
+    let old = load(&path)?.unwrap_or_default();
+    let kept = if request.update { Pins::default() } else { old.clone() };
+    let mut pins = kept.clone();
+    let finder = reader.finder();
+    let needs = read.needs(request.platform.as_ref(), &mut |used| {
+        let key = finder::image_key(&used.name)?;
+        let found = finder.find(&used.name, kept.images.get(&key))??;
+        pins.images.insert(key, found.digest()?);
+        found.config(&used.platform)
+    })?;
+    fetches(&reader, &needs, &kept, &mut pins, sink)?;
+    let text = pins.render();
+    let is_new = fs::read_to_string(&path).map_or(true, |there| there != text);
+    if is_new {
+        write_file(&path, text.as_bytes())?;
+        sink.emit(Event::Exported { what: path.display().to_string(), digest: None });
+    }
+    Ok(old.changes(&pins).iter().map(|line| text::visible(line) + "\n").collect())
+}
+
+/// Finds what ADD fetches.
+fn fetches(reader: &Reader<'_>, needs: &Needs, kept: &Pins, pins: &mut Pins, sink: &dyn Sink) -> Result<(), Failure> {
+    for fetch in needs.plan.fetches() {
+        let key = finder::fetch_key(&fetch)?;
+        if kept.urls.contains_key(&key) || kept.git.contains_key(&key) {
+            continue;
+        }
+        let at = |failure: Failure| needs.at(fetch.span, failure);
+        match fetch.source {
+            CopySource::Url(url) => {
+                let checksum = fetch.add.checksum.as_deref().and_then(|text| text.parse::<Digest>().ok());
+                let file = reader.fetcher.download(url, checksum.as_ref(), sink).map_err(|error| at(error.into()))?;
+                pins.urls.insert(key, file.digest);
+            }
+            CopySource::Git(text) => {
+                let mut address = GitAddress::parse(text)?;
+                if let Some(checksum) = &fetch.add.checksum {
+                    address = address.with_checksum(checksum)?;
+                }
+                let commit = reader.fetcher.resolve(&address, Trust::Dockerfile).map_err(|error| at(error.into()))?;
+                pins.git.insert(key, commit.id);
+            }
+            CopySource::Path(_) | CopySource::Inline { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns where the lock of a Dockerfile is.
+pub(super) fn path_of(dockerfile: &Path) -> PathBuf {
+    let mut name = dockerfile.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// Reads a lock; `None` where there is none.
+pub(super) fn load(path: &Path) -> Result<Option<Pins>, Failure> {
+    let lost = |source| FileLost { call: "read", path: path.display().to_string(), source };
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(lost)?,
+    };
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text).map_err(lost)?;
+    let bad = |source| LockProblem::Bad { path: path.to_path_buf(), source };
+    Ok(Some(Pins::parse(&text).map_err(bad)?))
+}
