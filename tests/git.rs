@@ -299,3 +299,27 @@ fn a_token_goes_to_its_host_and_is_not_shown() {
     let basic = "Basic eC1hY2Nlc3MtdG9rZW46czNjcmV0LXRva2VuLW9mLXRoZS10ZXN0";
     assert_eq!(web.log()[0].header("authorization"), Some(basic), "{:?}", web.log());
 }
+
+#[test]
+fn a_locked_repository_stays_at_its_commit() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let repository = server.repository("web.git", &[("a", "one")]);
+    let first = git(&repository, &["rev-parse", "HEAD"]);
+    let project = adding("", &server.url("web.git#main"));
+    let lock = |words: &[&str]| project.user().coracle(words).arg(project.dir()).run().succeeds();
+    lock(&["lock"]).stdout_has(&format!("new: {} {first}", server.url("web.git#main")));
+    let second = commit(&repository, &[("a", "two")]);
+    // Also where nothing of it was fetched yet.
+    let text = fs::read_to_string(project.path("Dockerfile.lock")).expect("a lock");
+    let other = adding("", &server.url("web.git#main")).file("Dockerfile.lock", &text);
+    for project in [project.clone(), other.clone()] {
+        project.arg("--locked").build().succeeds().top_layer().has_file("c/a", "one");
+    }
+    lock(&["lock", "--update"]).stdout_has(&format!("{first} -> {second}"));
+    project.clone().arg("--locked").build().succeeds().top_layer().has_file("c/a", "two");
+    let gone = other.file("Dockerfile.lock", text.replace(&first, &"0123456789".repeat(4)));
+    gone.arg("--locked").build().fails(3).stderr_has("is not what the lock says").stderr_has("Dockerfile:2");
+}
