@@ -219,7 +219,9 @@ fn a_hostile_archive_reaches_nothing_outside_of_it() {
     let canary_path = canary.to_str().expect("UTF-8").to_owned();
     let up = format!("{}canary", "../".repeat(20));
     let file = dir.join("hostile.tar");
-    let cases: Vec<Vec<(&str, u8, &str, &[u8])>> = vec![
+    /// Name, type, link text and content.
+    type Member<'a> = (&'a str, u8, &'a str, &'a [u8]);
+    let cases: Vec<Vec<Member<'_>>> = vec![
         vec![("../../../canary", b'0', "", b"overwritten"), (&canary_path, b'0', "", b"overwritten")],
         vec![("out", b'2', dir.to_str().expect("UTF-8"), b""), ("out/canary", b'0', "", b"overwritten")],
         vec![("up", b'2', "../../../../../../..", b""), ("up/etc/x", b'0', "", b"y")],

@@ -12,8 +12,8 @@ use crate::layer::{self, DiskTree, PackOptions, UnpackOptions};
 use crate::store::{CacheInfo, CacheMounts, Claim, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
-use super::schedule::Builder;
 use super::BuildError;
+use super::schedule::Builder;
 
 impl Builder<'_> {
     /// Returns the cache mounts among `caches` that steps would see here: those of the way in which steps are run.
