@@ -1,10 +1,11 @@
 //! Which exit code and which hint belong to an error of a room: all of it in this file.
 
+mod image;
 mod lock;
 mod net;
 
+pub use image::{ImageProblem, NoImage};
 pub use lock::LockProblem;
-
 pub use net::LoginProblem;
 
 use std::io;
@@ -12,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use super::report::{Classify, ExitStatus};
 use super::request::UsageError;
-use super::template::TemplateError;
 use crate::build::{BuildError, CopyError};
 use crate::context::{Context, ContextError};
 use crate::fetch::FetchError;
@@ -21,7 +21,6 @@ use crate::layer::LayerError;
 use crate::net::NetError;
 use crate::oci::ReferenceError;
 use crate::output::OutputError;
-use crate::output::index::IndexError;
 use crate::store::StoreError;
 use crate::tree;
 use coracle_runtime::RuntimeError;
@@ -344,103 +343,6 @@ impl Classify for tree::Error {
 impl Classify for ReferenceError {
     fn exit_status(&self) -> ExitStatus {
         ExitStatus::Usage
-    }
-}
-
-/// No image has the name that the user gave.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no image {name:?} in the store")]
-pub struct NoImage {
-    /// The name.
-    pub name: String,
-}
-
-impl Classify for NoImage {
-    fn exit_status(&self) -> ExitStatus {
-        ExitStatus::Failed
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some("`coracle images` lists those that are".into())
-    }
-}
-
-impl Classify for TemplateError {
-    fn exit_status(&self) -> ExitStatus {
-        ExitStatus::Usage
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some("`--format '{{json .}}'` prints all that there is".into())
-    }
-}
-
-/// Something about an image that was asked for is not there, or not known.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageProblem {
-    /// A filter that nobody knows.
-    #[error("there is no filter {key:?}: there are dangling, label, reference, before, since and until")]
-    Filter {
-        /// Its key.
-        key: String,
-    },
-    /// A filter with a value that makes no sense.
-    #[error("the filter {key}={value:?} makes no sense: {why}")]
-    FilterValue {
-        /// Its key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What it should be.
-        why: &'static str,
-    },
-    /// A list is to be made, and there is an image or a list of that name.
-    #[error("there is {name} already")]
-    ListExists {
-        /// Its name.
-        name: String,
-    },
-    /// There is no index.
-    #[error("{image} is one image, not an index of several")]
-    NoIndex {
-        /// The image.
-        image: String,
-    },
-}
-
-impl Classify for IndexError {
-    fn exit_status(&self) -> ExitStatus {
-        match self {
-            IndexError::NotAnIndex => ExitStatus::Input,
-            _ => ExitStatus::Failed,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            IndexError::NoPlatform { .. } => Some("say it with --os and --arch".into()),
-            IndexError::Doubled { .. } => Some(
-                "`coracle manifest remove` takes one of them out; --variant or --os-version tells them apart".into(),
-            ),
-            _ => None,
-        }
-    }
-}
-
-impl Classify for ImageProblem {
-    fn exit_status(&self) -> ExitStatus {
-        match self {
-            ImageProblem::ListExists { .. } => ExitStatus::Failed,
-            _ => ExitStatus::Usage,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            ImageProblem::ListExists { .. } => Some("--amend changes a list that is there".into()),
-            _ => None,
-        }
     }
 }
 

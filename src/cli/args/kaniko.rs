@@ -82,26 +82,37 @@ pub struct KanikoArgs {
 /// Flags that mean nothing here: what they choose is so in any case, or there is nothing to choose.
 #[derive(Debug, Default, Args)]
 pub struct NothingArgs {
+    /// Nothing: it is ignored
     #[arg(long, value_name = "MODE", hide = true)]
     snapshot_mode: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     use_new_run: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     cleanup: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     force: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     compressed_caching: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     cache_copy_layers: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     cache_run_layers: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     skip_unused_stages: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     log_timestamp: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     ignore_var_run: Option<String>,
+    /// Nothing: it is ignored
     #[arg(long, value_name = "DIR", hide = true)]
     kaniko_dir: Option<String>,
 }

@@ -27,7 +27,7 @@ fn what_is_refused_and_how() {
         ("coracle build --compression xz .", "use none, gzip, gzip:0 to gzip:12, zstd, or zstd:1 to zstd:19"),
         ("coracle build --compression gzip:99 .", "gzip:0 to gzip:12"),
         ("coracle build --timestamp -1 .", "a time is a number of seconds since 1970"),
-        ("coracle build -o type=registry .", "type=registry is not supported yet"),
+        ("coracle build -o type=cacheonly .", "type=cacheonly is not supported yet"),
         ("coracle build -t  .", "a value is required for '--tag <NAME>'"),
         ("coracle run", "<IMAGE>"),
         ("coracle run -e =x web", "there is no name before the equals sign"),
@@ -107,11 +107,11 @@ Commands:
   run       Run a command in a new container of an image
   pull      Bring an image into the store
   push      Write an image of the store somewhere else
-  login     Keep credentials for a registry
-  logout    Forget credentials for a registry
   copy      Copy an image from one place to another as it is
   save      Write images of the store into an archive
   load      Bring the images of an archive into the store
+  login     Keep credentials for a registry
+  logout    Forget credentials for a registry
   images    List the images in the store
   inspect   Show what an image says about itself
   history   Show the steps that made an image
@@ -163,6 +163,7 @@ Arguments:
 Options:
   -t, --tag <NAME>                  Give the image this name; can be repeated
   -f, --file <FILE>                 Instructions [default: Containerfile or Dockerfile of CONTEXT]
+                                    [alias: --dockerfile]
       --ignorefile <FILE>           Leave out what FILE says, in place of .dockerignore
       --context-sub-path <DIR>      Take only this folder of CONTEXT
       --build-context <NAME=PLACE>  Name files or an image for FROM and --from; can be repeated
@@ -171,6 +172,7 @@ Options:
       --label <NAME[=VALUE]>        Add a label to the image; can be repeated
       --pull [<POLICY>]             Look for base images: always, missing, newer or never
   -o, --output <SPEC>               Write the result here too: see below; can be repeated
+      --load                        Keep the image in the store: so it is in any case
       --push                        Push the image too, to the registry of each of its names
       --iidfile <FILE>              Write the image's id to FILE
       --metadata-file <FILE>        Write what is known about the result to FILE, as JSON
@@ -218,6 +220,12 @@ For RUN --mount, and when a RUN fails:
                              store]
       --on-failure <ACTION>  shell, save=DIR or export=PATH:FILE; the last two can be repeated
 
+As kaniko has it (docs/kaniko.md):
+  -c, --context <CONTEXT>   The context: a folder, dir://, tar:// or git://
+  -d, --destination <NAME>  Name the image, and push it there; can be repeated
+      --no-push[=<BOOL>]    Do not push [possible values: true, false]
+      --digest-file <FILE>  Write the digest to FILE
+
 Registries:
       --authfile <FILE>        Take credentials from FILE, and from nowhere else
       --creds <USER:PASSWORD>  Show these credentials to registries
@@ -258,6 +266,8 @@ Outputs:
   type=docker,dest=FILE         what `docker load` reads
   type=local,dest=DIR           the files of the image; DIR alone is the same
   type=tar,dest=FILE            the files of the image in a tar file
+  type=registry[,name=NAME]     a registry, as --push; push-by-digest=true gives it no tag there
+  type=image,name=NAME          one more name in the store
 A part with a comma stands in quotes: 'type=local,"dest=a,b"'
 
 --file - reads the instructions from standard input.
