@@ -9,8 +9,14 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Folders and ports of the host")]
 pub struct HostArgs {
-    /// Show a file or folder of the host: SOURCE:TARGET[:ro]; can be repeated
-    #[arg(short, long = "volume", value_name = "SPEC")]
+    /// Show a file or folder of the host; can be repeated.
+    // Not from the line above: for rustdoc the brackets would be a link.
+    #[arg(
+        short,
+        long = "volume",
+        value_name = "SPEC",
+        help = "Show a file or folder of the host: SOURCE:TARGET[:ro]; can be repeated"
+    )]
     pub volumes: Vec<VolumeSpec>,
     /// A port of the container, which is on the host's network: PORT:PORT; can be repeated
     #[arg(short, long = "publish", value_name = "SPEC")]

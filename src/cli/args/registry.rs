@@ -157,8 +157,13 @@ pub struct PushArgs {
 /// Flags of `coracle login`.
 #[derive(Debug, Args)]
 pub struct LoginArgs {
-    /// The registry, or a part of it: HOST[:PORT][/PATH]
-    #[arg(default_value = "docker.io", value_parser = NonEmptyStringValueParser::new())]
+    /// The registry, or a part of it.
+    // Not from the line above: for rustdoc the brackets would be a link.
+    #[arg(
+        default_value = "docker.io",
+        value_parser = NonEmptyStringValueParser::new(),
+        help = "The registry, or a part of it: HOST[:PORT][/PATH]"
+    )]
     pub registry: String,
     /// The name of the account
     #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]

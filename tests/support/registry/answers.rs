@@ -109,7 +109,13 @@ impl State {
         }
     }
 
-    pub(super) fn put_manifest(&mut self, request: &Request, repository: String, name: String, body: Vec<u8>) -> Answer {
+    pub(super) fn put_manifest(
+        &mut self,
+        request: &Request,
+        repository: String,
+        name: String,
+        body: Vec<u8>,
+    ) -> Answer {
         let digest = Digest::of(&body).to_string();
         let document: Value = serde_json::from_slice(&body).unwrap_or_default();
         let layers = document["layers"].as_array().cloned().unwrap_or_default();
@@ -160,7 +166,14 @@ impl State {
         }
     }
 
-    pub(super) fn go_on(&mut self, method: &str, request: &Request, repository: String, id: String, body: Vec<u8>) -> Answer {
+    pub(super) fn go_on(
+        &mut self,
+        method: &str,
+        request: &Request,
+        repository: String,
+        id: String,
+        body: Vec<u8>,
+    ) -> Answer {
         let location = self.location(&repository, &id);
         if method == "PUT" && self.no_monolithic && !body.is_empty() {
             return Answer::error(413, "SIZE_INVALID");
