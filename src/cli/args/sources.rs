@@ -24,7 +24,7 @@ pub struct SourceArgs {
 /// Flags about what has a name.
 #[derive(Debug, Clone, Default, Args)]
 pub struct NamedArgs {
-    /// Give files or an image a name for FROM and --from; can be repeated
+    /// Name files or an image for FROM and --from; can be repeated
     #[arg(long = "build-context", value_name = "NAME=PLACE")]
     pub contexts: Vec<NamedContext>,
 }

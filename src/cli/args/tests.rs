@@ -162,7 +162,7 @@ Options:
   -f, --file <FILE>                 Instructions [default: Containerfile or Dockerfile of CONTEXT]
       --ignorefile <FILE>           Leave out what FILE says, in place of .dockerignore
       --context-sub-path <DIR>      Take only this folder of CONTEXT
-      --build-context <NAME=PLACE>  Give files or an image a name for FROM and --from; can be repeated
+      --build-context <NAME=PLACE>  Name files or an image for FROM and --from; can be repeated
       --target <STAGE>              Build this stage [default: the last]
       --build-arg <NAME[=VALUE]>    Set an ARG, or hand on a variable of here; can be repeated
       --label <NAME[=VALUE]>        Add a label to the image; can be repeated
