@@ -295,7 +295,7 @@ fn a_folder_with_a_name_is_copied_from_with_its_own_ignore_file() {
     given.build().cached(2).succeeds();
     fs::write(docs.join("b"), "changed").expect("a file");
     given.build().cached(0).succeeds().has_file("d/b", "changed");
-    project.build().fails(3).stderr_has("docs");
+    project.clone().arg("--pull=never").build().fails(3).stderr_has("docs");
     let missing = project.clone().arg("--build-context=docs=no/such/folder").build();
     missing.fails(2).stderr_has("no/such/folder");
 }
