@@ -33,10 +33,13 @@ fn a_stage_that_is_misspelt_is_guessed() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_with_its_line() {
-    for line in ["RUN <<EOF\n#!/bin/sh\nEOF", "RUN --mount=type=cache,target=/c true", "ADD http://127.0.0.1:1/a /b"] {
-        let outcome = Project::new().file("a", "").dockerfile(&format!("FROM busybox\n{line}")).build().fails_cleanly();
-        outcome.stderr_has("Dockerfile:2").stderr_has("not supported yet");
+fn what_a_step_must_not_have_is_refused_with_its_line() {
+    for (line, words) in [
+        ("RUN --security=insecure true", "is not allowed"),
+        ("RUN --device=vendor.example/gpu true", "is not allowed"),
+    ] {
+        let outcome = Project::new().dockerfile(&format!("FROM busybox\n{line}")).build().fails_cleanly();
+        outcome.stderr_has("Dockerfile:2").stderr_has(words);
     }
 }
 

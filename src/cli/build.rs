@@ -1,15 +1,11 @@
 //! `coracle build`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
-use super::classify::{FileLost, not_created};
 use super::elsewhere::Elsewhere;
 use super::finder::Finder;
 use super::findings::{self, Around, Told};
@@ -320,23 +316,4 @@ pub(super) fn unshown_failure(error: BuildError, source: &Source, context: Optio
     }
     let diagnostic = Diagnostic::error(super::text::visible(&message)).at(span).maybe_hint(hint);
     Failure::rendered(status, diagnostic.render(source, style == Style::Colour))
-}
-
-/// Writes a small file: a reader sees the old bytes or the new ones.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
-    // What lies in /dev is somebody else's, as a pod's /dev/termination-log, which is mounted there.
-    let special = path.starts_with("/dev") || fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-    if special {
-        let mut file = File::options().write(true).create(true).truncate(true).open(path).map_err(lost)?;
-        return Ok(file.write_all(bytes).map_err(lost)?);
-    }
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .map_err(|error| lost(not_created(dir, &error)))?;
-    file.write_all(bytes).map_err(lost)?;
-    file.persist(path).map_err(|error| lost(error.error))?;
-    Ok(())
 }

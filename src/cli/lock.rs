@@ -5,13 +5,13 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::build::write_file;
 use super::classify::{FileLost, LockProblem};
 use super::finder;
 use super::needs::{Needs, Reader};
 use super::progress::{Mode, Progress};
 use super::report::{Failure, Style};
 use super::request::LockRequest;
+use super::result::write_file;
 use super::{print, text};
 use crate::address::GitAddress;
 use crate::fetch::Trust;

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::build::write_file;
 use super::progress::{Mode, Progress};
 use super::registry::{LazyClient, push as push_to};
 use super::report::{Failure, Style};
 use super::request::PushRequest;
+use super::result::write_file;
 use super::{names, print};
 use crate::net::Cancel;
 use crate::oci::Reference;

@@ -1,10 +1,15 @@
 //! The end of a build: the names of the image, in the store and in registries, and the small files about it.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tempfile::NamedTempFile;
+
 use super::args::{DigestFiles, OutputSpec};
-use super::build::write_file;
+use super::classify::{FileLost, not_created};
 use super::progress::Progress;
 use super::registry::{self, LazyClient};
 use super::report::Failure;
@@ -83,6 +88,7 @@ pub(super) fn finish(
 ) -> Result<(), Failure> {
     let digest = image.digest.to_string();
     let names = ImageNames::of(request, tags)?;
+    let files = prepare_files(request, image, &names)?;
     // A build that fails tags nothing. A push that fails leaves the image here, to be pushed again.
     store.tag(&names.stored, &image.descriptor())?;
     if !names.tagged.is_empty() {
@@ -94,38 +100,81 @@ pub(super) fn finish(
         registry::push(image, store, client.get()?, &untagged?, progress.as_ref())?;
     }
     // Last of all: who finds these may count on the image being where it should be.
-    write_files(request, image, &names)?;
+    files.into_iter().try_for_each(PreparedFile::place)?;
     let what = if names.stored.is_empty() { "image".to_owned() } else { names.stored.join(", ") };
     progress.emit(Event::Exported { what, digest: Some(digest.clone()) });
     progress.finish();
     if request.stdout_is_taken() { Ok(()) } else { print(&format!("{digest}\n")) }
 }
 
-fn write_files(request: &BuildRequest, image: &Image, names: &ImageNames) -> Result<(), Failure> {
+/// Makes the small files, but for their names.
+fn prepare_files(request: &BuildRequest, image: &Image, names: &ImageNames) -> Result<Vec<PreparedFile>, Failure> {
     let digest = image.digest.to_string();
-    if let Some(path) = &request.iidfile {
-        write_file(path, digest.as_bytes())?;
-    }
-    if let Some(path) = &request.metadata_file {
-        let metadata = serde_json::json!({
-            "containerimage.config.digest": image.config_digest(),
-            "containerimage.descriptor": image.descriptor(),
-            "containerimage.digest": digest,
-            "image.name": names.told(&digest).join(","),
-        });
-        let text = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
-        write_file(path, text.as_bytes())?;
-    }
-    let DigestFiles { digest: alone, name, name_and_tag } = &request.digest_files;
+    let metadata = serde_json::json!({
+        "containerimage.config.digest": image.config_digest(),
+        "containerimage.descriptor": image.descriptor(),
+        "containerimage.digest": digest,
+        "image.name": names.told(&digest).join(","),
+    });
+    let metadata = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
     let references: Vec<Reference> = names.stored.iter().filter_map(|name| Reference::parse(name).ok()).collect();
     let lines = |text: &dyn Fn(&Reference) -> String| -> String {
         references.iter().map(|name| format!("{}@{digest}\n", text(name))).collect()
     };
-    let write = |path: &Option<std::path::PathBuf>, text: String| match path {
-        Some(path) => write_file(path as &Path, text.as_bytes()),
-        None => Ok(()),
-    };
-    write(alone, digest.clone())?;
-    write(name, lines(&|name| name.name()))?;
-    write(name_and_tag, lines(&|name| name.to_string()))
+    let DigestFiles { digest: alone, name, name_and_tag } = &request.digest_files;
+    let wanted = [
+        (&request.iidfile, digest.clone()),
+        (&request.metadata_file, metadata),
+        (alone, digest.clone()),
+        (name, lines(&|name| name.name())),
+        (name_and_tag, lines(&|name| name.to_string())),
+    ];
+    let files = wanted.into_iter().filter_map(|(path, text)| Some((path.as_deref()?, text)));
+    files.map(|(path, text)| PreparedFile::new(path, text.into_bytes())).collect()
+}
+
+/// A small file whose content is known and can be written, but is not at its place yet.
+enum PreparedFile {
+    /// Beside its place: a reader sees the old bytes or the new ones.
+    Beside(NamedTempFile, PathBuf),
+    /// For what cannot be replaced: a device, a pipe, a file that is mounted in /dev.
+    Open(File, PathBuf, Vec<u8>),
+}
+
+impl PreparedFile {
+    fn new(path: &Path, bytes: Vec<u8>) -> Result<Self, Failure> {
+        let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
+        // What lies in /dev is somebody else's, as a pod's /dev/termination-log, which is mounted there.
+        let special = path.starts_with("/dev") || fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+        if special {
+            let file = File::options().write(true).create(true).truncate(true).open(path).map_err(lost)?;
+            return Ok(PreparedFile::Open(file, path.to_path_buf(), bytes));
+        }
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let mut file = tempfile::Builder::new()
+            .permissions(PermissionsExt::from_mode(0o644))
+            .tempfile_in(dir)
+            .map_err(|error| lost(not_created(dir, &error)))?;
+        file.write_all(&bytes).map_err(lost)?;
+        Ok(PreparedFile::Beside(file, path.to_path_buf()))
+    }
+
+    fn place(self) -> Result<(), Failure> {
+        let (path, placed) = match self {
+            PreparedFile::Beside(file, path) => {
+                let placed = file.persist(&path).map(drop).map_err(|error| error.error);
+                (path, placed)
+            }
+            PreparedFile::Open(mut file, path, bytes) => {
+                let written = file.write_all(&bytes);
+                (path, written)
+            }
+        };
+        Ok(placed.map_err(|source| FileLost { call: "write", path: path.display().to_string(), source })?)
+    }
+}
+
+/// Writes a small file: a reader sees the old bytes or the new ones.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    PreparedFile::new(path, bytes.to_vec())?.place()
 }
