@@ -60,17 +60,15 @@ fn an_output_of_type_registry_has_names_of_its_own() {
 fn an_image_can_be_pushed_without_a_tag() {
     let (registry, project) = (Registry::new(), project());
     let metadata = project.user().home().join("metadata.json");
-    let output = format!(
-        "type=image,name={},push-by-digest=true,name-canonical=true,push=true",
-        format!("{}/web", registry.host())
-    );
+    let repository = format!("{}/web", registry.host());
+    let output = format!("type=image,name={repository},push-by-digest=true,name-canonical=true,push=true");
     let file = metadata.display().to_string();
     let digest = build(&project, &["-o", &output, "--metadata-file", &file]).succeeds().stdout.trim().to_owned();
     let known: Vec<_> = registry.state().manifests.keys().cloned().collect();
     assert_eq!(known, [("web".to_owned(), digest.clone())], "the digest alone leads to it");
     let metadata: Value = serde_json::from_slice(&fs::read(metadata).expect("the file")).expect("JSON");
     assert_eq!(metadata["containerimage.digest"], digest);
-    assert_eq!(metadata["image.name"], format!("{}@{digest}", format!("{}/web", registry.host())));
+    assert_eq!(metadata["image.name"], format!("{repository}@{digest}"));
 }
 
 #[test]

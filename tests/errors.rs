@@ -34,10 +34,9 @@ fn a_stage_that_is_misspelt_is_guessed() {
 
 #[test]
 fn what_a_step_must_not_have_is_refused_with_its_line() {
-    for (line, words) in [
-        ("RUN --security=insecure true", "is not allowed"),
-        ("RUN --device=vendor.example/gpu true", "is not allowed"),
-    ] {
+    for (line, words) in
+        [("RUN --security=insecure true", "is not allowed"), ("RUN --device=vendor.example/gpu true", "is not allowed")]
+    {
         let outcome = Project::new().dockerfile(&format!("FROM busybox\n{line}")).build().fails_cleanly();
         outcome.stderr_has("Dockerfile:2").stderr_has(words);
     }

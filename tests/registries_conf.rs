@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use support::registry::{Act, Registry};
 use support::{Image, Outcome, Project, User, base, root};
@@ -14,7 +14,7 @@ fn conf(user: &User, text: &str) -> PathBuf {
     file
 }
 
-fn pull(user: &User, conf: &PathBuf, name: &str) -> Outcome {
+fn pull(user: &User, conf: &Path, name: &str) -> Outcome {
     let call = user.coracle(["pull", "--retry-delay=10ms", "--retry=1", name]);
     call.env("CONTAINERS_REGISTRIES_CONF", conf.to_str().unwrap()).run()
 }

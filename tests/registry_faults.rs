@@ -28,6 +28,7 @@ fn layer() -> String {
 }
 
 /// Pulls in this process, with limits that are small enough for a test.
+#[allow(clippy::result_large_err)] // What it looks at is the error.
 fn pull(registry: &Registry, cancel: Cancel) -> Result<Pulled, RegistryError> {
     let millis = Duration::from_millis;
     let agent = Agent::new(AgentOptions {

@@ -86,7 +86,8 @@ fn a_change_of_what_a_step_mounts_misses() {
     let rows: &[Row] = &[
         ("a file that is mounted", bind, |p| p.file("dir/a", "other")),
         ("where it is mounted", bind, |p| {
-            rewritten(p, "FROM busybox\nRUN --mount=type=bind,source=dir,target=/n cat /n/a >/x")
+            // With the same file in the same second it would be the same layer, and the step upon it a hit.
+            rewritten(p, "FROM busybox\nRUN --mount=type=bind,source=dir,target=/n cat /n/a >/x; date +%N >/y")
         }),
         ("a cache mount", "FROM busybox\nRUN --mount=type=cache,target=/c true >/x", |p| {
             rewritten(p, "FROM busybox\nRUN --mount=type=cache,target=/c,id=other true >/x; date >/y")
