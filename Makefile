@@ -19,6 +19,9 @@ check: ## format, lints, documentation
 bench: ## measure against buildah; make bench ARGS='--write' renews docs/benchmarks.md
 	scripts/bench $(ARGS)
 
+bench-registry: ## measure push and pull against skopeo and buildah
+	scripts/bench-registry $(ARGS)
+
 bench-modes: ## measure what emulated owners cost
 	scripts/bench-modes $(ARGS)
 
@@ -37,4 +40,4 @@ doc: ## the manual of the code
 clean: ## all that is made here
 	cargo clean && rm -rf .fixtures target
 
-.PHONY: help demo test test-environments check bench bench-modes build install fixtures doc clean
+.PHONY: help demo test test-environments check bench bench-registry bench-modes build install fixtures doc clean
