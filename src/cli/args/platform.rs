@@ -6,7 +6,7 @@ use crate::oci::Platform;
 #[derive(Debug, Args)]
 pub struct PlatformArgs {
     /// Build for this platform, as linux/arm64
-    #[arg(long, value_name = "PLATFORM", value_parser = one_platform)]
+    #[arg(long, alias = "custom-platform", value_name = "PLATFORM", value_parser = one_platform)]
     pub platform: Option<Platform>,
 }
 
