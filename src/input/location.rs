@@ -97,33 +97,6 @@ impl FromStr for ContextLocation {
     }
 }
 
-impl ContextLocation {
-    /// Returns the location that kaniko's `--context` means by `text`: `dir://PATH`, `tar://PATH`, `tar://stdin`,
-    /// `git://HOST/PATH#refs/heads/NAME#COMMIT` (over https), or what `coracle build` takes.
-    ///
-    /// # Errors
-    /// [`LocationError`], also for the stores of objects of `s3://`, `gs://` and the like.
-    pub fn of_kaniko(text: &str) -> Result<Self, LocationError> {
-        if let Some(path) = text.strip_prefix("dir://") {
-            return if path.is_empty() { Err(LocationError::Empty) } else { Ok(ContextLocation::Path(path.into())) };
-        }
-        match text.strip_prefix("tar://") {
-            Some("") => return Err(LocationError::Empty),
-            Some("stdin") => return Ok(ContextLocation::Stdin),
-            Some(path) => return Ok(ContextLocation::Path(path.into())),
-            None => {}
-        }
-        let Some(rest) = text.strip_prefix("git://") else { return text.parse() };
-        let mut parts = rest.splitn(3, '#');
-        let url = parts.next().unwrap_or_default();
-        // The last one that is not empty is the most exact.
-        let reference = parts.filter(|part| !part.is_empty()).last();
-        let fragment = reference.map(|reference| format!("#{reference}")).unwrap_or_default();
-        let git = GitAddress::parse(&format!("https://{url}{fragment}"));
-        git.map(ContextLocation::Git).map_err(|source| LocationError::Address { text: address::shown(text), source })
-    }
-}
-
 impl std::fmt::Display for ContextLocation {
     /// Writes it as the user knows it, without a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

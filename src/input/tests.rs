@@ -22,22 +22,6 @@ fn what_a_context_can_be() {
 }
 
 #[test]
-fn what_kaniko_calls_a_context() {
-    let kaniko = |text| ContextLocation::of_kaniko(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    assert_eq!(kaniko("dir:///workspace"), ContextLocation::Path("/workspace".into()));
-    assert_eq!(kaniko("/workspace"), ContextLocation::Path("/workspace".into()));
-    assert_eq!(kaniko("tar://stdin"), ContextLocation::Stdin);
-    assert_eq!(kaniko("tar:///a.tar.gz"), ContextLocation::Path("/a.tar.gz".into()));
-    let commit = "c71a8bca0e4d7a8f9d0b8bd4e9e0dd9d3e3d8a11";
-    let ContextLocation::Git(git) = kaniko(&format!("git://github.com/a/b.git#refs/heads/x#{commit}")) else {
-        panic!("a repository")
-    };
-    assert_eq!((git.url.as_str(), git.reference.as_deref()), ("https://github.com/a/b.git", Some(commit)));
-    assert!(ContextLocation::of_kaniko("gs://bucket/a.tar.gz").is_err());
-    assert!(ContextLocation::of_kaniko("dir://").is_err());
-}
-
-#[test]
 fn what_a_context_with_a_name_can_be() {
     let named = |text: &str| text.parse::<NamedContext>().unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(named("a=docs").location, NamedLocation::Files(ContextLocation::Path("docs".into())));
