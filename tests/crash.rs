@@ -75,7 +75,7 @@ fn sigkill_of_any_process_ends_the_step() {
     for victim in 0.. {
         let mut running = project.start();
         running.wait_for("ready");
-        let ours: Vec<_> = descendants(running.id()).into_iter().filter(|pid| !is_sleep(*pid)).collect();
+        let ours = ours(running.id());
         let Some(&pid) = ours.get(victim) else {
             running.signal(Signal::KILL);
             running.wait();
@@ -121,7 +121,21 @@ fn gone(mark: &str) {
     }
 }
 
-/// Whether a process is the sleep in the step: without it, the step goes on.
+/// The processes below `pid` but for the step's two sleeps, nearest first: without those, the step goes on.
+fn ours(pid: u32) -> Vec<i32> {
+    let begin = Instant::now();
+    loop {
+        // A shell that has said "ready" may not have become its sleep yet.
+        let (sleeps, ours): (Vec<_>, Vec<_>) = descendants(pid).into_iter().partition(|pid| is_sleep(*pid));
+        if sleeps.len() == 2 {
+            return ours;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "sleeps: {sleeps:?}, others: {ours:?}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process is one of the sleeps in the step.
 fn is_sleep(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
 }
