@@ -11,7 +11,7 @@ test: fixtures ## all tests, as an ordinary user also when root
 	scripts/need test && cargo test --workspace --no-fail-fast
 
 test-environments: fixtures ## only those in simulated containers, pods and logins; needs root. PLACES='k8s-restricted ...'
-	scripts/need test && cargo test --no-fail-fast --test environments --test same_bytes_everywhere --test security --test acid
+	scripts/need test && cargo test --no-fail-fast --test environments --test same_bytes_everywhere --test security --test acid --test verbs_anywhere
 
 check: ## format, lints, documentation
 	scripts/check

@@ -54,6 +54,7 @@ const UNBUILT: &[(&str, &str)] = &[
     ("load", "--quiet -q"),
     ("prune", "--build-cache --external --force -f --min-free-space --reserved-space --volumes"),
     ("version", "--format -f"),
+    ("login", "--password -p"),
 ];
 
 /// What to do in place of a flag, where that can be said.
@@ -75,6 +76,10 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
         ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
         ("save", "--multi-image-archive" | "-m") => "name several images: all go into the archive",
+        ("login", "--password" | "-p") => {
+            "others can read the command line; --password-stdin takes it from standard input: \
+             echo \"$PASSWORD\" | coracle login -u NAME --password-stdin HOST"
+        }
         ("prune", "--force" | "-f") => "`coracle prune` never asks",
         _ => return None,
     })
@@ -137,6 +142,11 @@ mod tests {
         ] {
             let text = explained(line);
             assert!(text.starts_with(&format!("error: {flag} is not supported yet by `coracle ")), "{line}: {text}");
+        }
+        // CI logs keep what is printed.
+        for line in ["coracle login --password=hush -u me", "coracle login -u me -phush"] {
+            let text = explained(line);
+            assert!(text.contains("--password-stdin") && !text.contains("hush"), "{line}: {text}");
         }
         let text = explained("coracle build --targte x .");
         assert!(text.contains("unexpected argument '--targte'") && text.contains("'--target'"), "{text}");
