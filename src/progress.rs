@@ -20,6 +20,9 @@ pub enum Event {
     Planned {
         /// The step.
         step: StepId,
+        /// In a build for several platforms: that of the stage, and after an arrow that of the image, where it is another one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        platform: Option<String>,
         /// Its stage: the name, or the number where it has none.
         stage: String,
         /// Its number within its stage, from 1, and how many the stage has.

@@ -10,8 +10,8 @@ use super::chain::{Link, image_key};
 use super::pack::pack;
 use super::work::{Progress, Work};
 
-/// Returns the image if all its layers are in blobs already; touches no layer.
-pub(super) fn from_blobs(work: &Work<'_>, progress: &Progress) -> Result<Option<Image>, BuildError> {
+/// Returns the image of the stage `target` if all its layers are in blobs already; touches no layer.
+pub(super) fn from_blobs(work: &Work<'_>, target: usize, progress: &Progress) -> Result<Option<Image>, BuildError> {
     let mut layers = Vec::new();
     for link in progress.chain.links() {
         match known_blob(work, link)? {
@@ -19,11 +19,11 @@ pub(super) fn from_blobs(work: &Work<'_>, progress: &Progress) -> Result<Option<
             None => return Ok(None),
         }
     }
-    manifest(work, progress, layers).map(Some)
+    manifest(work, (target, progress), layers).map(Some)
 }
 
-/// Returns the image; packs the layers that are not in blobs yet.
-pub(super) fn image(work: &Work<'_>, progress: &Progress) -> Result<Image, BuildError> {
+/// Returns the image of the stage `target`; packs the layers that are not in blobs yet.
+pub(super) fn image(work: &Work<'_>, target: usize, progress: &Progress) -> Result<Image, BuildError> {
     let mut layers = Vec::new();
     for (at, link) in progress.chain.links().iter().enumerate() {
         if let Some(packed) = known_blob(work, link)? {
@@ -36,7 +36,7 @@ pub(super) fn image(work: &Work<'_>, progress: &Progress) -> Result<Image, Build
         };
         layers.push(pack(work.store, &layer, work.options.compression, work.options.times, work.control)?);
     }
-    manifest(work, progress, layers)
+    manifest(work, (target, progress), layers)
 }
 
 /// A layer of a base image stays the blob it is; any other must be packed as this build wants it.
@@ -60,8 +60,8 @@ fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError
     Ok(packed)
 }
 
-fn manifest(work: &Work<'_>, progress: &Progress, layers: Vec<Packed>) -> Result<Image, BuildError> {
-    let config = config(work, progress, &layers)?.to_json();
+fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec<Packed>) -> Result<Image, BuildError> {
+    let config = config(work, (target, progress), &layers)?.to_json();
     let config_digest = work.store.put_blob(&config)?;
     let descriptors = layers.iter().map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size)).collect();
     let manifest = ImageManifestBuilder::default()
@@ -90,8 +90,12 @@ fn remember_chains(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> R
     Ok(())
 }
 
-fn config(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<ImageConfig, BuildError> {
-    let mut config = work.plan.stages[work.plan.target].config.clone();
+fn config(
+    work: &Work<'_>,
+    (target, progress): (usize, &Progress),
+    layers: &[Packed],
+) -> Result<ImageConfig, BuildError> {
+    let mut config = work.plan.stages[target].config.clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     config.created = None;
     let made = match work.options.times.fixed() {

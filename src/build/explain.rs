@@ -52,6 +52,9 @@ impl Work<'_> {
         let name = stage.map_or("", |stage| stage.name.as_str());
         let mut key = KeyBuilder::new("why");
         key.field("stage", name).field("instruction", &wanted).field("number", before.to_le_bytes());
+        if let Some(platform) = stage.and_then(|stage| stage.shown.as_ref()) {
+            key.field("platform", platform);
+        }
         key.finish().to_string()[..32].to_owned()
     }
 

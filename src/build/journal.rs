@@ -9,7 +9,7 @@ use crate::store::CachedStep;
 #[derive(Debug, Default)]
 pub struct Journal {
     steps: Mutex<BTreeMap<StepId, Made>>,
-    image: Mutex<Option<(String, i64)>>,
+    images: Mutex<Vec<(String, i64)>>,
 }
 
 /// A step whose result is known.
@@ -42,12 +42,12 @@ impl Journal {
     }
 
     pub(super) fn note_image(&self, key: &str, made: i64) {
-        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = Some((key.to_owned(), made));
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).push((key.to_owned(), made));
     }
 
-    /// Returns the key of the image, and when it was made first; `None` where there is no image, or its time is given.
-    pub fn image(&self) -> Option<(String, i64)> {
-        self.image.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the key of each image, and when it was made first; nothing where there is no image, or its time is given.
+    pub fn images(&self) -> Vec<(String, i64)> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the steps of `plan` whose results are known, in its order.
@@ -63,11 +63,14 @@ impl Journal {
     }
 }
 
-/// The stages whose layers are part of the image, the target first.
+/// The stages whose layers are part of an image, each target before those below it.
 pub(super) fn stages_of_target(plan: &Plan) -> Vec<usize> {
-    let mut stages = vec![plan.target];
-    while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
-        stages.push(*below);
+    let mut stages = Vec::new();
+    for target in plan.targets() {
+        stages.push(target);
+        while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
+            stages.push(*below);
+        }
     }
     stages
 }

@@ -58,7 +58,7 @@ pub enum Isolation {
     Entered(Mode),
 }
 
-/// What a build made.
+/// What a build made for one platform.
 #[derive(Debug)]
 pub struct Built {
     /// The image in the store; it has no name yet.
@@ -148,7 +148,8 @@ impl Builder<'_> {
         self.mode().and_then(obstacle)
     }
 
-    /// Carries out `plan` and returns the image. `bases` are the images that the plan names, `inputs` all else that it reads.
+    /// Carries out `plan` and returns the image of each target. `bases` are the images that the plan names, `inputs` all else that
+    /// it reads.
     ///
     /// # Errors
     /// [`BuildError`]. What was done by then stays in the cache.
@@ -158,15 +159,15 @@ impl Builder<'_> {
         bases: &BTreeMap<String, Image>,
         inputs: &Inputs<'_>,
         options: &BuildOptions,
-    ) -> Result<Built, BuildError> {
+    ) -> Result<Vec<Built>, BuildError> {
         let begun = Begin { store: self.store, sink: self.sink, control: self.control };
         let mut work = begun.work((self.on_disk(), self.place()), plan, bases, inputs, options);
         work.remote = self.remote;
         work.journal = Arc::clone(&self.journal);
         work.on_failure = self.on_failure;
         let mut replayed = replay(&work)?;
-        if let Some(image) = replayed.image(&work)? {
-            return Ok(image);
+        if let Some(images) = replayed.images(&work)? {
+            return Ok(images);
         }
         self.decide();
         work.place = self.place();
@@ -174,12 +175,12 @@ impl Builder<'_> {
             // Other files are there than it seemed.
             work.on_disk = self.on_disk();
             replayed = replay(&work)?;
-            if let Some(image) = replayed.image(&work)? {
-                return Ok(image);
+            if let Some(images) = replayed.images(&work)? {
+                return Ok(images);
             }
         }
-        if let Replayed::All(progress) = &replayed
-            && !work.bring_layers(progress)
+        if let Replayed::All(targets) = &replayed
+            && !targets.iter().all(|progress| work.bring_layers(progress))
         {
             // A cache elsewhere promised a layer that cannot be had: by now it knows that itself.
             replayed = replay(&work)?;
@@ -191,17 +192,21 @@ impl Builder<'_> {
             }
         }
         self.enter()?;
-        let (progress, cached) = match replayed {
-            Replayed::All(progress) => {
+        let (targets, cached) = match replayed {
+            Replayed::All(targets) => {
                 work.all_cached();
-                (progress, true)
+                (targets, true)
             }
             Replayed::Missing { .. } => (execute(&work)?, false),
         };
-        let image = work.unless_interrupted(assemble::image(&work, &progress))?;
+        let mut built = Vec::with_capacity(targets.len());
+        for (target, progress) in plan.targets().zip(targets) {
+            let image = work.unless_interrupted(assemble::image(&work, target, &progress))?;
+            built.push(Built { image, cached, chain: progress.chain });
+        }
         self.store.sync()?;
         work.unless_interrupted(Ok(()))?;
-        Ok(Built { image, cached, chain: progress.chain })
+        Ok(built)
     }
 
     /// Refuses, before anything is done, what no way to run a step can do here. `runs` are the steps that would be run, in the order of
@@ -400,8 +405,8 @@ pub fn obstacle(mode: &Mode) -> Option<RuntimeError> {
 
 /// What the cache knows of a plan.
 enum Replayed<'a> {
-    /// Each step; this is the target.
-    All(Progress),
+    /// Each step; these are the targets.
+    All(Vec<Progress>),
     /// Not each step.
     Missing {
         /// The RUNs that are not known to be in the cache, in the order of the Dockerfile.
@@ -424,7 +429,7 @@ fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
         }
     }
     Ok(match work.all_done() {
-        Some(progress) => Replayed::All(progress),
+        Some(targets) => Replayed::All(targets),
         None => {
             missing.retain(|(step, _)| matches!(step.op, Op::Run(_)));
             missing.sort_by_key(|(step, _)| step.span.start);
@@ -436,19 +441,21 @@ fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
 }
 
 impl Replayed<'_> {
-    /// Returns the image if it can be put together from blobs.
-    fn image(&self, work: &Work<'_>) -> Result<Option<Built>, BuildError> {
-        let Replayed::All(progress) = self else { return Ok(None) };
-        let image = assemble::from_blobs(work, progress)?;
-        Ok(image.map(|image| {
-            work.all_cached();
-            Built { image, cached: true, chain: progress.chain.clone() }
-        }))
+    /// Returns the images if all can be put together from blobs.
+    fn images(&self, work: &Work<'_>) -> Result<Option<Vec<Built>>, BuildError> {
+        let Replayed::All(targets) = self else { return Ok(None) };
+        let mut built = Vec::with_capacity(targets.len());
+        for (target, progress) in work.plan.targets().zip(targets) {
+            let Some(image) = assemble::from_blobs(work, target, progress)? else { return Ok(None) };
+            built.push(Built { image, cached: true, chain: progress.chain.clone() });
+        }
+        work.all_cached();
+        Ok(Some(built))
     }
 }
 
-/// Runs all stages, several at the same time, and packs the layers of the target as they come.
-fn execute(work: &Work<'_>) -> Result<Progress, BuildError> {
+/// Runs all stages, several at the same time, and packs the layers of the targets as they come.
+fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
     let in_target = super::journal::stages_of_target(work.plan);
     let (packer, sender, receiver) =
         Packer::new(work.store, work.options.compression, work.options.times, work.control);

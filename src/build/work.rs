@@ -153,13 +153,15 @@ impl Work<'_> {
         if self.control.cancelled() { Err(BuildError::Interrupted) } else { result }
     }
 
-    /// Returns the target, if all stages are done; else forgets those that are.
-    pub fn all_done(&self) -> Option<Progress> {
+    /// Returns each target, if all stages are done; else forgets those that are.
+    pub fn all_done(&self) -> Option<Vec<Progress>> {
         let mut states = self.stages.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.iter().all(|state| matches!(state, StageState::Done(_)))
-            && let StageState::Done(target) = &states[self.plan.target]
-        {
-            return Some(target.clone());
+        if states.iter().all(|state| matches!(state, StageState::Done(_))) {
+            let target = |at: usize| match &states[at] {
+                StageState::Done(target) => Some(target.clone()),
+                _ => None,
+            };
+            return self.plan.targets().map(target).collect();
         }
         states.fill(StageState::Running);
         None

@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
+use super::bases::Bases;
 use super::elsewhere::Elsewhere;
 use super::finder::Finder;
 use super::findings::{self, Around, Told};
 use super::locked::Locked;
+use super::platforms::{self, Graphs};
+use super::product::{Form, Product};
 use super::progress::Progress;
-use super::registry::{LazyClient, Puller};
+use super::registry::LazyClient;
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
-use super::request::{BuildRequest, Task, UsageError};
+use super::request::{BuildRequest, Platforms, Task, UsageError};
 use super::result::{self, ImageNames};
 use super::sources::{self, Sources};
 use super::{given, names, work};
@@ -23,13 +26,11 @@ use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::GitDir;
 use crate::net::Cancel;
-use crate::output::content::Selection;
-use crate::output::{self, Location};
 use crate::plan::check::Stages;
-use crate::plan::{BaseImage, CopyFrom, Graph, GraphOptions, ImageUse, Op, Plan};
+use crate::plan::{BaseImage, CopyFrom, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
-use crate::store::{Image, RemoteSteps, Store, View};
+use crate::store::{RemoteSteps, Store, View};
 
 use super::args::Timestamp;
 use super::outputs;
@@ -46,17 +47,6 @@ pub(super) fn build(request: &BuildRequest) -> Result<ExitCode, Failure> {
     told.tell(progress.as_ref());
     progress.finish();
     result.map(|()| ExitCode::SUCCESS)
-}
-
-/// Returns what the user may choose about the stages.
-pub(super) fn graph_options(request: &BuildRequest) -> GraphOptions {
-    GraphOptions {
-        target: request.target.clone(),
-        build_args: request.build_args.clone(),
-        platform: request.platform.clone(),
-        contexts: sources::kinds(&request.sources),
-        ..GraphOptions::default()
-    }
 }
 
 /// Returns how the plan is carried out; `given` is what RUN steps are given.
@@ -100,36 +90,46 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let locked = locked.transpose()?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
-    let mut graph = Graph::new(&file, graph_options(request)).map_err(&failed)?;
     let client = LazyClient::new(&request.registry, cancel);
+    let finder = Finder { client: &client, store: &store, sink: progress.as_ref() };
+    let mut graphs = match request.platforms {
+        Platforms::All => {
+            let platforms = platforms::common(&file, request, &finder, locked.as_ref(), &source)?;
+            Graphs::of(&file, request, platforms).map_err(&failed)?
+        }
+        _ => Graphs::new(&file, request).map_err(&failed)?,
+    };
     // Now, while nothing is done yet: a helper may open a window, and a mistake in a file is better known early.
     for target in ImageNames::of(request, &tags)?.pushed() {
         client.get()?.prepare_target(target)?;
     }
+    let finds = Bases {
+        request,
+        client: &client,
+        store: &store,
+        source: &source,
+        sink: progress.as_ref(),
+        several: graphs.are_several(),
+    };
     let mut bases = BTreeMap::new();
     let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
     // The triggers of an image may name more images.
     loop {
-        let more = graph.take_triggers(&known).map_err(&failed)?;
+        let more = graphs.take_triggers(&known).map_err(&failed)?;
         if more.is_empty() {
             break;
         }
-        let finder = Finder { client: &client, store: &store, sink: progress.as_ref() };
         let more = match &locked {
             Some(locked) => locked.images(more, &finder)?,
             None => more,
         };
-        for used in more {
-            let image = {
-                let puller =
-                    Puller { client: &client, store: &store, platform: &used.platform, sink: progress.as_ref() };
-                base(request, &used, &puller, &source)?
-            };
+        let images = finds.find(&more)?;
+        for (used, image) in more.into_iter().zip(images) {
             known.insert(used.key.clone(), BaseImage { config: image.config.clone() });
             bases.insert(used.key, image);
         }
     }
-    let (mut plan, warnings) = graph.lower(&known).map_err(&failed)?;
+    let (mut plan, warnings) = graphs.lower(&known).map_err(&failed)?;
     label(&mut plan, &request.labels);
     let (context, _keeper) = match reads_context(&plan) {
         true => {
@@ -139,7 +139,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         false => (None, None),
     };
     let around = Around { bases: &known, context: context.as_ref(), build_args: &request.build_args };
-    let checked = findings::look(&source, &file, &graph, Stages::Needed, &around, warnings);
+    let checked = findings::look_at_each(&source, &file, &graphs, Stages::Needed, &around, warnings);
     let checked = checked.map_err(|error| failed(vec![error]))?;
     told.keep(&source, &checked.kept);
     if let Some(rules) = &checked.failed {
@@ -168,7 +168,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         journal: Arc::default(),
         on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
     };
-    let options = BuildOptions { times: times(request.times, graph.source_date_epoch())?, ..options(request, given) };
+    let options =
+        BuildOptions { times: times(request.times, graphs.first().source_date_epoch())?, ..options(request, given) };
     let named = sources.named(&plan)?;
     let inputs = Inputs {
         context: context.as_ref(),
@@ -183,11 +184,13 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     };
     let built = result.map_err(|error| failure(error, &source, context.as_ref(), progress, request.style))?;
     written?;
+    let form = if request.platforms.make_index() { Form::Index } else { Form::Image };
+    let product = Product::new(built, form, &store)?;
     for output in &request.outputs {
-        outputs::write(output, &mut builder, &built, &tags, progress.as_ref())?;
+        outputs::write(output, &mut builder, &product, &tags, progress.as_ref())?;
     }
     told.tell(progress.as_ref());
-    result::finish(request, &store, &client, &built.image, &tags, progress)
+    result::finish(request, &store, &client, &product, &tags, progress)
 }
 
 /// Returns whether a context from a Git repository has its folder `.git`: BuildKit's argument says so.
@@ -197,47 +200,6 @@ pub(super) fn keeps_git_dir(request: &BuildRequest) -> GitDir {
         Some("1" | "true") => GitDir::Kept,
         _ => GitDir::Dropped,
     }
-}
-
-/// Finds an image that the Dockerfile names.
-fn base(request: &BuildRequest, used: &ImageUse, puller: &Puller<'_>, source: &Source) -> Result<Image, Failure> {
-    let failed = |diagnostic: Diagnostic, status| {
-        let diagnostic = diagnostic.at(used.span);
-        Failure::rendered(status, diagnostic.render(source, request.style == Style::Colour))
-    };
-    let written = used.name.strip_prefix("docker://").unwrap_or(&used.name);
-    let descriptor = if Location::has_transport(written) {
-        let location: Location = written.parse().map_err(|error| {
-            failed(Diagnostic::error(format!("{written:?} is no image: {error}")), ExitStatus::Input)
-        })?;
-        output::import_for(&location, &Selection::Platform(used.platform.clone()), puller.store, puller.sink)?
-            .descriptor
-    } else {
-        let name = names::normalise(written)
-            .map_err(|error| failed(Diagnostic::error(error.to_string()), ExitStatus::Input))?;
-        match puller.find(written, request.pull) {
-            Ok(Some(found)) => found.descriptor,
-            Ok(None) => {
-                let message = match &used.stage_hint {
-                    Some(_) => format!("no stage or image named `{written}`"),
-                    None => format!("image {name} is not in the store"),
-                };
-                let hint = "with another --pull than never it would be looked for in its registry";
-                let hint = used.stage_hint.clone().unwrap_or_else(|| hint.into());
-                return Err(failed(Diagnostic::error(message).hint(hint), ExitStatus::Input));
-            }
-            Err(failure) => {
-                let cause = failure.message().unwrap_or_default();
-                let message = match &used.stage_hint {
-                    Some(_) => format!("no stage or image named `{written}`: {cause}"),
-                    None => cause,
-                };
-                let hints = used.stage_hint.iter().chain(failure.hints()).cloned();
-                return Err(hints.fold(failed(Diagnostic::error(message), failure.status()), Failure::with_hint));
-            }
-        }
-    };
-    Ok(puller.store.image_for(&descriptor, &used.platform)?)
 }
 
 /// Returns whether the plan reads files of the context.
@@ -258,8 +220,9 @@ fn times(wanted: Times, epoch: Option<&str>) -> Result<Times, UsageError> {
 
 /// Labels from the command line come last, so they count; they leave no trace in the history.
 fn label(plan: &mut Plan, labels: &[(String, String)]) {
-    let target = &mut plan.stages[plan.target].config.config;
-    target.labels.extend(labels.iter().cloned());
+    for target in plan.targets().collect::<Vec<_>>() {
+        plan.stages[target].config.config.labels.extend(labels.iter().cloned());
+    }
 }
 
 fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {
@@ -269,6 +232,7 @@ fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {
         for (at, step) in steps.iter().enumerate() {
             sink.emit(Event::Planned {
                 step: step.id,
+                platform: stage.shown.clone(),
                 stage: stage.name.clone(),
                 position: (at + 1, steps.len()),
                 text: step.text.clone(),

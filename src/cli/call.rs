@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::PrintForm;
 use super::findings::{self, Around, Checked};
+use super::platforms::Graphs;
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, DockerfileFrom, Task};
 use super::sources::{self, Sources};
@@ -19,7 +20,7 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::input::ContextLocation;
 use crate::net::Cancel;
 use crate::plan::check::{self, Outline, Stages, Target};
-use crate::plan::{BaseImage, Graph, ImageUse};
+use crate::plan::{BaseImage, ImageUse};
 use crate::progress::Silent;
 use crate::source::{Diagnostic, Severity, Source, Span};
 use crate::store::{Image, Store};
@@ -44,10 +45,10 @@ pub(super) fn call(request: &BuildRequest) -> Result<ExitCode, Failure> {
         Task::Targets(form) => print_targets(&source, &file, form),
         Task::Outline(form) => {
             let failed = |errors: Vec<Diagnostic>| build::rendered(&errors, &source, request.style);
-            let mut graph = Graph::new(&file, build::graph_options(request)).map_err(failed)?;
-            let bases = known_bases(&mut graph, &store).map_err(failed)?;
+            let mut graphs = Graphs::new(&file, request).map_err(failed)?;
+            let bases = known_bases(&mut graphs, &store).map_err(failed)?;
             let config = |name: &str| bases.get(name).map(|base| base.config.clone());
-            print_outline(&source, &check::outline(&source, &graph, &config), form)
+            print_outline(&source, &check::outline(&source, graphs.first(), &config), form)
         }
         Task::Build | Task::Plan { .. } => plan::plan(request, &opener, main, (&source, &file)),
     }
@@ -57,11 +58,11 @@ pub(super) fn call(request: &BuildRequest) -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// A trigger makes no sense.
-fn known_bases(graph: &mut Graph<'_>, store: &Store) -> Result<BTreeMap<String, BaseImage>, Vec<Diagnostic>> {
+fn known_bases(graphs: &mut Graphs<'_>, store: &Store) -> Result<BTreeMap<String, BaseImage>, Vec<Diagnostic>> {
     let mut bases = BTreeMap::new();
     let mut missing = BTreeSet::new();
     loop {
-        let more = graph.take_triggers(&bases)?;
+        let more = graphs.take_triggers(&bases)?;
         let before = bases.len() + missing.len();
         for used in more {
             match image(&used, store) {
@@ -98,17 +99,18 @@ fn check(
     form: PrintForm,
 ) -> Result<ExitCode, Failure> {
     let looked = || -> Result<Checked, Vec<Diagnostic>> {
-        let mut graph = Graph::new(file, build::graph_options(request))?;
-        let bases = known_bases(&mut graph, store)?;
-        let lowered = if graph.images().iter().all(|used| bases.contains_key(&used.key)) {
-            graph.lower(&bases)?.1
+        let mut graphs = Graphs::new(file, request)?;
+        let bases = known_bases(&mut graphs, store)?;
+        let mut images = graphs.each().iter().flat_map(|graph| graph.images());
+        let lowered = if images.all(|used| bases.contains_key(&used.key)) {
+            graphs.lower(&bases)?.1
         } else {
             // Without the images nobody knows what a variable of theirs becomes.
-            Vec::new()
+            vec![Vec::new(); graphs.each().len()]
         };
         let stages = if request.target.is_none() { Stages::All } else { Stages::Needed };
         let around = Around { bases: &bases, context: Some(context), build_args: &request.build_args };
-        findings::look(source, file, &graph, stages, &around, lowered).map_err(|error| vec![error])
+        findings::look_at_each(source, file, &graphs, stages, &around, lowered).map_err(|error| vec![error])
     };
     let checked = match looked() {
         Ok(checked) => checked,

@@ -71,6 +71,15 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Returns what the store has under a name, or a place of this machine.
+    pub fn stored(&self, written: &str) -> Result<Option<Found<'a>>, Failure> {
+        let written = bare(written);
+        if is_place(written) {
+            return Ok(Some(Found::Place(Place::open(&written.parse()?, &self.store.tmp())?)));
+        }
+        self.in_store(&Reference::parse(written)?)
+    }
+
     fn in_store(&self, name: &Reference) -> Result<Option<Found<'a>>, Failure> {
         let name = name.to_string();
         let found = self.store.find(&name)?;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use super::platforms::{Graphs, add_new};
 use super::report::{ExitStatus, Failure};
 use crate::context::Context;
 use crate::dockerfile::Dockerfile;
@@ -57,6 +58,40 @@ pub(super) fn look(
     let kept = checks.filter(file.warnings.iter().cloned().chain(found).chain(findings.diagnostics).chain(ignored));
     let failed = checks.failed(&kept);
     Ok(Checked { kept, unseen: findings.unseen, failed })
+}
+
+/// As [`look`], for each platform: what is said of several is said once. `found` is by platform.
+///
+/// # Errors
+/// As [`look`].
+pub(super) fn look_at_each(
+    source: &Source,
+    file: &Dockerfile,
+    graphs: &Graphs<'_>,
+    stages: Stages,
+    around: &Around<'_>,
+    found: Vec<Vec<Diagnostic>>,
+) -> Result<Checked, Diagnostic> {
+    let mut all = Checked { kept: Vec::new(), unseen: Vec::new(), failed: None };
+    for (graph, found) in graphs.each().iter().zip(found) {
+        let Checked { kept, unseen, failed } = look(source, file, graph, stages, around, found)?;
+        add_new(&mut all.kept, kept);
+        unseen.into_iter().for_each(|name| {
+            if !all.unseen.contains(&name) {
+                all.unseen.push(name);
+            }
+        });
+        for rule in failed.into_iter().flatten() {
+            let rules = all.failed.get_or_insert_default();
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+    }
+    if graphs.are_several() {
+        all.kept.sort_by_key(|one| one.span);
+    }
+    Ok(all)
 }
 
 /// What is still to be told of a Dockerfile, when the build is over.

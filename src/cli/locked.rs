@@ -89,8 +89,10 @@ impl<'a> Locked<'a> {
         if wrong.is_empty() {
             return Ok(());
         }
-        let text: Vec<String> =
+        let mut text: Vec<String> =
             wrong.iter().map(|error| error.render(self.source, self.style == Style::Colour)).collect();
+        // An image for several platforms is wrong once.
+        text.dedup();
         let hint = "`coracle lock` adds what is missing, `coracle lock --update` looks for all of it anew";
         Err(Failure::rendered(ExitStatus::Input, text.join("\n")).with_hint(hint))
     }

@@ -14,6 +14,7 @@ pub mod table;
 pub mod template;
 pub mod text;
 
+mod bases;
 mod build;
 mod caches;
 mod call;
@@ -36,6 +37,8 @@ mod names;
 mod needs;
 mod outputs;
 mod plan;
+mod platforms;
+mod product;
 mod prune;
 mod pull;
 mod push;

@@ -6,12 +6,14 @@ use std::path::Path;
 
 use super::args::{Destination, DigestFiles, OutputSpec};
 use super::classify::{BuildProblem, FileLost, not_created};
+use super::product::Product;
 use super::report::Failure;
 use super::request::BuildRequest;
-use crate::build::{Builder, Built};
+use crate::build::Builder;
+use crate::output::content::{self, Content, Destination as ContentTo, StoreOrigin};
 use crate::output::{self, ArchiveFormat, Location, files};
 use crate::progress::{Event, Sink};
-use crate::store::{Image, Store};
+use crate::store::{Store, View};
 
 /// Checks that all that a build is to write has a folder to lie in: a build may take long, and fail for that at its end.
 pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
@@ -38,67 +40,60 @@ pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
 pub(super) fn write(
     spec: &OutputSpec,
     builder: &mut Builder<'_>,
-    built: &Built,
+    product: &Product,
     tags: &[String],
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
-    let image = &built.image;
+    let content = &product.content;
     let what = match spec {
         // Written with the names, when all else is there.
         OutputSpec::Image(_) => return Ok(()),
         OutputSpec::OciDir(dir) => {
-            return export(image, builder.store, Location::OciDir { path: dir.clone(), reference: None }, tags, sink);
+            return export(content, builder.store, Location::OciDir { path: dir.clone(), reference: None }, tags, sink);
         }
         OutputSpec::OciArchive(Destination::File(file)) => {
-            return export(
-                image,
-                builder.store,
-                Location::OciArchive { path: file.clone(), reference: None },
-                tags,
-                sink,
-            );
+            let to = Location::OciArchive { path: file.clone(), reference: None };
+            return export(content, builder.store, to, tags, sink);
         }
         OutputSpec::DockerArchive(Destination::File(file)) => {
-            return export(
-                image,
-                builder.store,
-                Location::DockerArchive { path: file.clone(), reference: None },
-                tags,
-                sink,
-            );
+            let to = Location::DockerArchive { path: file.clone(), reference: None };
+            return export(content, builder.store, to, tags, sink);
         }
         OutputSpec::OciArchive(Destination::Stdout) => {
             let mut out = BufWriter::new(io::stdout().lock());
-            output::write_archive(image, builder.store, ArchiveFormat::Oci, tags, &mut out, sink)?;
+            write_archive(content, builder.store, ArchiveFormat::Oci, tags, &mut out, sink)?;
             "standard output".into()
         }
         OutputSpec::DockerArchive(Destination::Stdout) => {
             let mut out = BufWriter::new(io::stdout().lock());
-            output::write_archive(image, builder.store, ArchiveFormat::Docker, tags, &mut out, sink)?;
+            write_archive(content, builder.store, ArchiveFormat::Docker, tags, &mut out, sink)?;
             "standard output".into()
         }
         OutputSpec::Local(dir) => {
-            let view = builder.files(built)?;
-            fs::create_dir_all(dir).map_err(|source| lost("create", dir, source))?;
-            for warning in files::write_dir(&view, dir)? {
-                sink.emit(Event::Warning { message: warning, line: None });
+            for (folder, built) in product.folders() {
+                let view = builder.files(built)?;
+                let dir = folder.map_or_else(|| dir.clone(), |folder| dir.join(folder));
+                fs::create_dir_all(&dir).map_err(|source| lost("create", &dir, source))?;
+                for warning in files::write_dir(&view, &dir)? {
+                    sink.emit(Event::Warning { message: warning, line: None });
+                }
             }
             dir.display().to_string()
         }
         OutputSpec::Tar(Destination::File(file)) => {
-            let view = builder.files(built)?;
+            let views = views(builder, product)?;
             let dir = file.parent().unwrap_or(Path::new("/"));
             let mut archive = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(dir)
                 .map_err(|source| lost("create", file, not_created(dir, &source)))?;
-            write_tar(&view, archive.as_file_mut())?;
+            write_tar(&views, archive.as_file_mut())?;
             archive.persist(file).map_err(|error| lost("write", file, error.error))?;
             file.display().to_string()
         }
         OutputSpec::Tar(Destination::Stdout) => {
-            let view = builder.files(built)?;
-            write_tar(&view, &mut io::stdout().lock())?;
+            let views = views(builder, product)?;
+            write_tar(&views, &mut io::stdout().lock())?;
             "standard output".into()
         }
     };
@@ -107,14 +102,31 @@ pub(super) fn write(
 }
 
 /// It says itself what it has written.
-fn export(image: &Image, store: &Store, to: Location, tags: &[String], sink: &dyn Sink) -> Result<(), Failure> {
-    output::export(image, store, &to, tags, sink)?;
-    Ok(())
+fn export(content: &Content, store: &Store, to: Location, tags: &[String], sink: &dyn Sink) -> Result<(), Failure> {
+    // The store can be read as often as need be, so nothing is unpacked on the way.
+    let to = ContentTo::Place { location: &to, scratch: Path::new("/") };
+    Ok(content::write(content, &StoreOrigin(store), to, tags, sink)?)
 }
 
-fn write_tar(view: &crate::store::View, out: &mut dyn Write) -> Result<(), Failure> {
+fn write_archive(
+    content: &Content,
+    store: &Store,
+    format: ArchiveFormat,
+    tags: &[String],
+    out: &mut dyn Write,
+    sink: &dyn Sink,
+) -> Result<(), Failure> {
+    Ok(output::write_archives(&[(content, tags.to_vec())], &StoreOrigin(store), format, None, out, sink)?)
+}
+
+/// Returns the files of each image, with the folder in which they are.
+fn views(builder: &mut Builder<'_>, product: &Product) -> Result<Vec<(Option<String>, View)>, Failure> {
+    product.folders().map(|(folder, built)| Ok((folder, builder.files(built)?))).collect()
+}
+
+fn write_tar(views: &[(Option<String>, View)], out: &mut dyn Write) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(256 << 10, out);
-    files::write_tar(view, &mut out)?;
+    files::write_tar(views, &mut out)?;
     out.flush().map_err(|source| lost("write", Path::new("the archive"), source))?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use coracle_runtime::container::Control;
 use serde_json::{Value, json};
 
 use super::args::PrintForm;
+use super::platforms::Graphs;
 use super::report::{ExitStatus, Failure};
 use super::request::{BuildRequest, PlanStatus, Task};
 use super::sources::{Main, Sources};
@@ -16,7 +17,7 @@ use super::{build, call, print};
 use crate::build::{Builder, Given, Inputs, Isolation, OnFailure, StagePreview, StepPreview, StepState};
 use crate::dockerfile::Dockerfile;
 use crate::oci::ImageConfig;
-use crate::plan::{Base, BaseImage, CopyFrom, Graph, MountKind, Op, Plan, Step};
+use crate::plan::{Base, BaseImage, CopyFrom, MountKind, Op, Plan, Step};
 use crate::progress::Silent;
 use crate::source::{Diagnostic, Source};
 use crate::store::Image;
@@ -35,12 +36,12 @@ pub(super) fn plan(
 ) -> Result<ExitCode, Failure> {
     let store = sources.store;
     let failed = |errors: Vec<Diagnostic>| build::rendered(&errors, source, request.style);
-    let mut graph = Graph::new(file, build::graph_options(request)).map_err(failed)?;
+    let mut graphs = Graphs::new(file, request).map_err(failed)?;
     let mut bases = BTreeMap::new();
     // What is not there is taken for an image that sets nothing: its stage is unknown anyway.
     let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
     loop {
-        let more = graph.take_triggers(&known).map_err(failed)?;
+        let more = graphs.take_triggers(&known).map_err(failed)?;
         if more.is_empty() {
             break;
         }
@@ -51,8 +52,9 @@ pub(super) fn plan(
             bases.extend(image.map(|image| (used.key, image)));
         }
     }
-    let (plan, _) = graph.lower(&known).map_err(|errors| {
-        let missing = graph.images().iter().find(|used| !bases.contains_key(&used.key));
+    let (plan, _) = graphs.lower(&known).map_err(|errors| {
+        let mut images = graphs.each().iter().flat_map(|graph| graph.images());
+        let missing = images.find(|used| !bases.contains_key(&used.key));
         let failure = failed(errors);
         match missing {
             Some(used) => failure.with_hint(format!("{} is not in the store, so what it sets is not known", used.name)),
@@ -108,6 +110,10 @@ fn word(state: StepState) -> &'static str {
     }
 }
 
+fn is_target(plan: &Plan, stage: usize) -> bool {
+    plan.targets().any(|target| target == stage)
+}
+
 /// Returns how many steps are in each state.
 fn counts(stages: &[StagePreview]) -> [usize; 3] {
     let count = |state| stages.iter().flat_map(|stage| &stage.steps).filter(|step| step.state == state).count();
@@ -139,8 +145,9 @@ fn text(plan: &Plan, stages: &[StagePreview], bases: &BTreeMap<String, Image>) -
             Base::Image(name) if bases.contains_key(name) => visible(name),
             Base::Image(name) => format!("{}, which is not in the store", visible(name)),
         };
-        let target = if at == plan.target { " (target)" } else { "" };
-        text += &format!("stage {}{target} on {base}\n", visible(&planned.name));
+        let target = if is_target(plan, at) { " (target)" } else { "" };
+        let platform = planned.shown.as_ref().map(|platform| visible(platform) + " ").unwrap_or_default();
+        text += &format!("stage {platform}{}{target} on {base}\n", visible(&planned.name));
         for (number, (step, preview)) in steps(plan, at, stage).enumerate() {
             let key = preview.key.as_deref().unwrap_or_default();
             let line = cut(&visible(&step.text), COLUMNS);
@@ -190,7 +197,8 @@ fn document(source: &Source, plan: &Plan, stages: &[StagePreview], bases: &BTree
         json!({
             "stage": at,
             "name": planned.name,
-            "target": at == plan.target,
+            "platform": planned.shown,
+            "target": is_target(plan, at),
             "base": base,
             "needs": needs(plan, at),
             "images": images(plan, at),

@@ -34,7 +34,8 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     let (descriptor, name) = match &request.source {
         Location::Registry(_) => {
             let client = LazyClient::new(&request.registry, Cancel::default());
-            let puller = Puller { client: &client, store: &store, platform: &request.platform, sink };
+            let puller =
+                Puller { client: &client, store: &store, platforms: std::slice::from_ref(&request.platform), sink };
             let found = puller.find(&request.written, request.policy)?;
             let found = found.ok_or_else(|| NoImage { name: request.written.clone() })?;
             (found.descriptor, Some(found.name.to_string()))

@@ -10,6 +10,7 @@ use super::result::write_file;
 use super::{names, print};
 use crate::net::Cancel;
 use crate::oci::Reference;
+use crate::output::content::Content;
 use crate::output::{self, Location};
 use crate::store::Store;
 
@@ -25,7 +26,9 @@ pub(super) fn push(request: &PushRequest, mode: Mode, style: Style) -> Result<Ex
     let result = match &destination {
         Location::Registry(name) => {
             let client = LazyClient::new(&request.registry, Cancel::default());
-            client.get().and_then(|client| push_to(&image, &store, client, std::slice::from_ref(name), &progress))
+            client.get().and_then(|client| {
+                push_to(&Content::of_image(&image), &store, client, std::slice::from_ref(name), &progress)
+            })
         }
         location => {
             // An image that was found by its digest has no name to go by.

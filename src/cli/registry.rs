@@ -9,7 +9,7 @@ use super::args::PullPolicy;
 use super::report::Failure;
 use super::request::RegistryRequest;
 use crate::net::Cancel;
-use crate::oci::{Digest, Parts, Platform, Reference, digest_of};
+use crate::oci::{Digest, Parts, Platform, Reference, ReferenceError, digest_of};
 use crate::output::OutputError;
 use crate::output::content::{Blob, Content, InStore, Origin, Selection, StoreOrigin, Top};
 use crate::output::remote::{self, IntoStore};
@@ -47,7 +47,8 @@ impl<'a> LazyClient<'a> {
 pub(super) struct Puller<'a> {
     pub client: &'a LazyClient<'a>,
     pub store: &'a Store,
-    pub platform: &'a Platform,
+    /// For which platforms: all of these, at least one.
+    pub platforms: &'a [Platform],
     pub sink: &'a dyn Sink,
 }
 
@@ -90,6 +91,7 @@ impl Puller<'_> {
                 Err(Problem::Registry(error)) if error.is_not_found() => missing = missing.or(Some(error)),
                 Err(Problem::Registry(error)) => return Err(remote_error(*error)),
                 Err(Problem::Store(error)) => return Err(error.into()),
+                Err(Problem::Reference(error)) => return Err(error.into()),
             }
         }
         Err(missing.map_or_else(
@@ -98,9 +100,16 @@ impl Puller<'_> {
         ))
     }
 
+    /// Returns what the store has under a name, if the images for all platforms are part of that.
     fn in_store(&self, name: &Reference) -> Result<Option<Found>, Failure> {
-        let descriptor = self.store.find(&name.to_string())?;
+        let descriptor = self.store.find(&name.to_string())?.filter(|descriptor| !self.lacks(descriptor));
         Ok(descriptor.map(|descriptor| Found { name: name.clone(), descriptor }))
+    }
+
+    /// Whether an image for one of the platforms was left out when `descriptor` was pulled. That an index has none is no gap.
+    fn lacks(&self, descriptor: &Descriptor) -> bool {
+        let mut images = self.platforms.iter().map(|platform| self.store.image_for(descriptor, platform));
+        images.any(|image| matches!(image, Err(StoreError::NoBlob(_))))
     }
 
     fn fetch(&self, client: &Client, name: &Reference, policy: PullPolicy) -> Result<Descriptor, Problem> {
@@ -117,31 +126,66 @@ impl Puller<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let pulled = client.pull(name, self.platform, &IntoStore(self.store), self.sink)?;
-        let image = Image::from(pulled.image);
-        self.store.put_blob(&image.config_bytes)?;
-        self.store.put_blob(&image.manifest_bytes)?;
-        let is_index = pulled.root.digest().to_string() != image.digest.to_string();
-        // The index stays what the name leads to: it is what a digest in a Dockerfile names.
-        let descriptor = if is_index { pulled.root } else { image.descriptor() };
-        self.store.put_blob(&pulled.root_bytes)?;
+        // What is missing belongs to what the store has, as long as the registry has that.
+        if policy == PullPolicy::Missing
+            && let Some(known) = self.store.find(&name.to_string())?
+            && let Ok(known) = digest_of(&known)
+        {
+            match self.pull(client, &by_digest(name, &known)?) {
+                Ok(descriptor) => {
+                    self.store.tag(&[name.to_string()], &descriptor)?;
+                    return Ok(descriptor);
+                }
+                Err(Problem::Registry(error)) if error.is_of_the_place() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let descriptor = self.pull(client, name)?;
         self.store.tag(&[name.to_string()], &descriptor)?;
         Ok(descriptor)
     }
 
-    /// Whether all of the image is in the store.
+    /// Brings the images for all platforms in, and returns what leads to them. They are of one index: it is asked for by its name
+    /// once.
+    fn pull(&self, client: &Client, name: &Reference) -> Result<Descriptor, Problem> {
+        let (mut name, mut root) = (name.clone(), None);
+        for platform in self.platforms {
+            let pulled = client.pull(&name, platform, &IntoStore(self.store), self.sink)?;
+            let image = Image::from(pulled.image);
+            self.store.put_blob(&image.config_bytes)?;
+            self.store.put_blob(&image.manifest_bytes)?;
+            self.store.put_blob(&pulled.root_bytes)?;
+            let is_index = pulled.root.digest().to_string() != image.digest.to_string();
+            if !is_index {
+                return Ok(image.descriptor());
+            }
+            name = by_digest(&name, &Digest::of(&pulled.root_bytes))?;
+            // The index stays what the name leads to: it is what a digest in a Dockerfile names.
+            root = Some(pulled.root);
+        }
+        Ok(root.expect("there is a platform"))
+    }
+
+    /// Whether all of the images is in the store.
     fn is_whole(&self, descriptor: &Descriptor) -> bool {
-        let image = self.store.image(descriptor);
-        image.is_ok_and(|image| {
-            image.config.platform.architecture == self.platform.architecture
-                && image.layers().iter().all(|layer| self.store.blob_size(&layer.digest) == Some(layer.size))
+        self.platforms.iter().all(|platform| {
+            let image = self.store.image_for(descriptor, platform);
+            image.is_ok_and(|image| {
+                image.layers().iter().all(|layer| self.store.blob_size(&layer.digest) == Some(layer.size))
+            })
         })
     }
+}
+
+/// Returns the name of what has this digest.
+fn by_digest(name: &Reference, digest: &Digest) -> Result<Reference, Problem> {
+    Reference::parse(&format!("{}@{digest}", name.name())).map_err(Problem::Reference)
 }
 
 enum Problem {
     Registry(Box<RegistryError>),
     Store(StoreError),
+    Reference(ReferenceError),
 }
 
 impl From<RegistryError> for Problem {
@@ -161,9 +205,9 @@ pub(super) fn remote_error(error: RegistryError) -> Failure {
     crate::output::OutputError::from(error).into()
 }
 
-/// Pushes an image of the store to each of these names.
+/// Pushes an image or an index of the store to each of these names.
 pub(super) fn push(
-    image: &Image,
+    content: &Content,
     store: &Store,
     client: &Client,
     names: &[Reference],
@@ -176,7 +220,6 @@ pub(super) fn push(
             None => targets.push((name.name(), vec![name.clone()])),
         }
     }
-    let content = Content::of_image(image);
     for (_, names) in &targets {
         let known = std::sync::OnceLock::new();
         let elsewhere = |digest: &Digest| {
@@ -184,7 +227,7 @@ pub(super) fn push(
             known.get(digest).cloned().unwrap_or_default()
         };
         let options = PushOptions { elsewhere: &elsewhere, ..PushOptions::default() };
-        remote::push(&content, &StoreOrigin(store), client, names, options, sink)?;
+        remote::push(content, &StoreOrigin(store), client, names, options, sink)?;
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ fn one(
         return Ok(());
     }
     let (store, sink) = (builder.store, builder.sink);
-    let content = gather_cache(&steps, builder.journal.image(), FORMAT_VERSION, store)?;
+    let content = gather_cache(&steps, builder.journal.images(), FORMAT_VERSION, store)?;
     match (&to.location, client) {
         (Location::Registry(name), Some(client)) => {
             let names = std::slice::from_ref(name);

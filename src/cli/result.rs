@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::args::{DigestFiles, OutputSpec};
 use super::classify::{FileLost, not_created};
+use super::product::Product;
 use super::progress::Progress;
 use super::registry::{self, LazyClient};
 use super::report::Failure;
@@ -82,22 +83,23 @@ pub(super) fn finish(
     request: &BuildRequest,
     store: &Store,
     client: &LazyClient<'_>,
-    image: &Image,
+    product: &Product,
     tags: &[String],
     progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
-    let digest = image.digest.to_string();
+    let content = &product.content;
+    let digest = content.digest().to_string();
     let names = ImageNames::of(request, tags)?;
-    let files = prepare_files(request, image, &names)?;
+    let files = prepare_files(request, product, &names)?;
     // A build that fails tags nothing. A push that fails leaves the image here, to be pushed again.
-    store.tag(&names.stored, &image.descriptor())?;
+    store.tag(&names.stored, &content.top)?;
     if !names.tagged.is_empty() {
-        registry::push(image, store, client.get()?, &names.tagged, progress.as_ref())?;
+        registry::push(content, store, client.get()?, &names.tagged, progress.as_ref())?;
     }
     if !names.by_digest.is_empty() {
         let untagged: Result<Vec<_>, _> =
             names.by_digest.iter().map(|name| Reference::parse(&format!("{}@{digest}", name.name()))).collect();
-        registry::push(image, store, client.get()?, &untagged?, progress.as_ref())?;
+        registry::push(content, store, client.get()?, &untagged?, progress.as_ref())?;
     }
     // Last of all: who finds these may count on the image being where it should be.
     files.into_iter().try_for_each(PreparedFile::place)?;
@@ -108,14 +110,18 @@ pub(super) fn finish(
 }
 
 /// Makes the small files, but for their names.
-fn prepare_files(request: &BuildRequest, image: &Image, names: &ImageNames) -> Result<Vec<PreparedFile>, Failure> {
-    let digest = image.digest.to_string();
-    let metadata = serde_json::json!({
-        "containerimage.config.digest": image.config_digest(),
-        "containerimage.descriptor": image.descriptor(),
+fn prepare_files(request: &BuildRequest, product: &Product, names: &ImageNames) -> Result<Vec<PreparedFile>, Failure> {
+    let digest = product.content.digest().to_string();
+    let mut metadata = serde_json::json!({
+        "containerimage.config.digest": product.image().map(Image::config_digest),
+        "containerimage.descriptor": product.content.top,
         "containerimage.digest": digest,
         "image.name": names.told(&digest).join(","),
     });
+    if let (None, Some(members)) = (product.image(), metadata.as_object_mut()) {
+        // An index has none.
+        members.shift_remove("containerimage.config.digest");
+    }
     let metadata = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
     let references: Vec<Reference> = names.stored.iter().filter_map(|name| Reference::parse(name).ok()).collect();
     let lines = |text: &dyn Fn(&Reference) -> String| -> String {

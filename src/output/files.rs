@@ -7,16 +7,44 @@ use std::path::Path;
 use super::OutputError;
 use crate::layer::{self, Contents, DiskTree, PackOptions};
 use crate::store::View;
-use crate::tree::{self, Entry, Kind, Owners, Tree, TreePath};
+use crate::tree::{self, Entry, Kind, Meta, Owners, Tree, TreePath};
 
-/// Writes the files in `view` to `out` as an archive, with the owners that they have in the image.
+/// Writes the files in `views` to `out` as an archive, with the owners that they have in the image: those of a view in the folder of
+/// that name, where there is one. No two are in the same.
 ///
 /// # Errors
 /// [`OutputError`] where a file cannot be read, or `out` fails.
-pub fn write_tar(view: &View, out: &mut dyn Write) -> Result<(), OutputError> {
-    let entries = flat(view)?;
-    let mut open = |entry: &Entry| view.open(&entry.path).map_err(std::io::Error::other);
+pub fn write_tar(views: &[(Option<String>, View)], out: &mut dyn Write) -> Result<(), OutputError> {
+    let (mut entries, mut folders) = (Vec::new(), Vec::new());
+    for (folder, view) in views {
+        let folder = folder.as_ref().map_or_else(TreePath::root, |name| TreePath::root().child(name.as_bytes()));
+        let mut own = flat(view)?;
+        if !folder.is_root() {
+            let meta = Meta { mode: 0o755, ..Meta::default() };
+            let head = Entry { path: TreePath::root(), kind: Kind::Dir, meta, implied: false };
+            if !own.first().is_some_and(|entry| entry.path.is_root()) {
+                own.insert(0, head);
+            }
+        }
+        entries.extend(own.into_iter().map(|entry| below(&folder, entry)));
+        folders.push((view, folder));
+    }
+    let view_of = |path: &TreePath| folders.iter().find(|(_, folder)| path.starts_with(folder));
+    let mut open = |entry: &Entry| {
+        let (view, folder) = view_of(&entry.path).ok_or(std::io::ErrorKind::NotFound)?;
+        let path = entry.path.strip_prefix(folder).unwrap_or_else(|| entry.path.clone());
+        view.open(&path).map_err(std::io::Error::other)
+    };
     Ok(layer::pack(&entries, &mut open, out, &PackOptions::default())?)
+}
+
+/// Returns an entry as it is in a folder.
+fn below(folder: &TreePath, entry: Entry) -> Entry {
+    let kind = match entry.kind {
+        Kind::Hardlink { target } => Kind::Hardlink { target: folder.join(&target) },
+        kind => kind,
+    };
+    Entry { path: folder.join(&entry.path), kind, ..entry }
 }
 
 /// Writes the files in `view` into the folder `dir`, which exists; all belong to the caller. Files of the same name are

@@ -20,6 +20,9 @@ pub struct GraphOptions {
     pub platform: Option<Platform>,
     /// What this machine is.
     pub build_platform: Platform,
+    /// For which platform images have their name alone as their key: `None` for that of the build. Graphs whose plans are to be
+    /// [joined](super::join) have the same.
+    pub plain: Option<Platform>,
     /// Named contexts: each stands for the stages and images of its name.
     pub contexts: Vec<(String, ContextKind)>,
 }
@@ -41,7 +44,11 @@ impl GraphOptions {
 
     /// Returns [`ImageUse::key`] of an image.
     pub(super) fn key(&self, name: &str, platform: &Platform) -> String {
-        if platform == self.target_platform() { name.to_owned() } else { format!("{name} ({platform})") }
+        if platform == self.plain.as_ref().unwrap_or(self.target_platform()) {
+            name.to_owned()
+        } else {
+            format!("{name} ({platform})")
+        }
     }
 }
 

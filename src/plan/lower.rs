@@ -138,7 +138,7 @@ impl Graph<'_> {
                 Base::Scratch => options.target_platform().clone(),
                 Base::Image(key) => config::platform_of(bases.get(key), options.target_platform()),
             };
-            stages.push(StagePlan { name, base, platform, steps, config: state.config() });
+            stages.push(StagePlan { name, base, platform, shown: None, steps, config: state.config() });
             states.push(state);
         }
         if !context.errors.is_empty() {
@@ -149,7 +149,7 @@ impl Graph<'_> {
         let target = stages.len() - 1;
         let platform = &mut stages[target].config.platform;
         *platform = platform.normalised();
-        Ok((Plan { stages, target }, context.warnings))
+        Ok((Plan { stages, target, others: Vec::new() }, context.warnings))
     }
 
     /// Returns the configuration of a stage on `image`, which is wanted for `platform`.

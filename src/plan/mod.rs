@@ -14,6 +14,7 @@ mod globals;
 mod gostring;
 mod graph;
 mod health;
+mod join;
 mod key;
 mod lower;
 mod magic;
@@ -30,6 +31,7 @@ mod triggers;
 
 pub use chmod::{Chmod, SymbolicMode};
 pub use graph::{ContextKind, Graph, GraphOptions, ImageUse};
+pub use join::join;
 pub use key::{CacheKey, Component, FORMAT_VERSION, KeyBuilder, components, definition, short_digest};
 pub use pins::{Fetch, Pins, PinsError};
 pub use step::*;

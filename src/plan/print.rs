@@ -7,7 +7,7 @@ use super::{Add, Base, Copy, CopyFrom, CopySource, Mount, MountKind, Network, Op
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, stage) in self.stages.iter().enumerate() {
-            let target = if number == self.target { " (target)" } else { "" };
+            let target = if self.targets().any(|target| target == number) { " (target)" } else { "" };
             write!(f, "stage {number} {:?} from ", stage.name)?;
             match &stage.base {
                 Base::Scratch => write!(f, "scratch")?,

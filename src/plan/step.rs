@@ -10,6 +10,15 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// The stage that becomes the image: an index into `stages`.
     pub target: usize,
+    /// Of a plan for several platforms: the stages that become the images for all but the first, in the order of the platforms.
+    pub others: Vec<usize>,
+}
+
+impl Plan {
+    /// Returns the stages that become images, one for each platform.
+    pub fn targets(&self) -> impl Iterator<Item = usize> + '_ {
+        std::iter::once(self.target).chain(self.others.iter().copied())
+    }
 }
 
 /// One stage of a build.
@@ -21,6 +30,8 @@ pub struct StagePlan {
     pub base: Base,
     /// What its programs are for: a RUN on another machine needs an emulator.
     pub platform: Platform,
+    /// What the user is told of its platform: only in a plan for several.
+    pub shown: Option<String>,
     /// What happens on that, in order.
     pub steps: Vec<Step>,
     /// The configuration of the stage at its end: all but `created`, `rootfs.diff_ids`, and the `created` of the history

@@ -41,6 +41,27 @@ impl Image {
         Self::open(layout, &index["manifests"][0], None)
     }
 
+    /// Returns the index with this digest: its entries.
+    pub fn index(layout: &Path, digest: &str) -> Vec<Value> {
+        let bytes = blob(layout, digest);
+        assert_eq!(coracle::oci::Digest::of(&bytes).to_string(), digest);
+        let index: Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
+        index["manifests"].as_array().expect("manifests").clone()
+    }
+
+    /// Returns the image for a platform of the index with this digest.
+    pub fn of_platform(layout: &Path, index: &str, platform: &str) -> Self {
+        let entries = Self::index(layout, index);
+        let said = |entry: &Value| {
+            let part = |key: &str| entry["platform"][key].as_str().map(|part| format!("/{part}")).unwrap_or_default();
+            (part("os") + &part("architecture") + &part("variant"))[1..].to_owned()
+        };
+        let found = entries.iter().find(|entry| said(entry) == platform);
+        let found = found.unwrap_or_else(|| panic!("no {platform}: {:?}", entries.iter().map(said)));
+        Self::open(layout, found, None)
+    }
+
     fn open(layout: &Path, entry: &Value, user: Option<User>) -> Self {
         let digest = entry["digest"].as_str().expect("a digest").to_string();
         let manifest: Value = serde_json::from_slice(&blob(layout, &digest)).expect("JSON");

@@ -182,7 +182,8 @@ Options:
       --jobs <N>                    Stages at the same time, at most [default: one a processor]
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
-      --platform <PLATFORM>         Build for this platform, as linux/arm64
+      --platform <PLATFORM,…>       Build for these platforms, as linux/amd64,linux/arm64
+      --all-platforms               Build for all platforms that the base images share
       --locked                      Use what the lock beside the Dockerfile says, and nothing else
 
 Cache:

@@ -12,7 +12,7 @@ use super::Cli;
 const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
-        "--all-platforms --allow --annotation --arch --attest --builder \
+        "--allow --annotation --arch --attest --builder \
          --cgroup-parent --cgroupns \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems \
          --cw --debug -D --decryption-key --device --env --force-rm --format --from \

@@ -30,6 +30,7 @@ use clap::ValueEnum;
 use crate::progress::{Event, Sink, StepId, Stream};
 
 use super::report::Style;
+use super::text::visible;
 use plain::Plain;
 use screen::{Screen, Size};
 use tty::Tty;
@@ -71,6 +72,12 @@ trait View {
 
     /// Adds to `out` what is to be written for a line of a step.
     fn line(&mut self, at: Duration, step: StepId, line: &str, out: &mut String);
+}
+
+/// Returns what a step is called: the platform and the stage, its number in that, and the instruction.
+fn head(platform: Option<&str>, stage: &str, (n, of): (usize, usize), text: &str) -> String {
+    let platform = platform.map(|platform| visible(platform) + " ").unwrap_or_default();
+    format!("[{platform}{} {n}/{of}] {}", visible(stage), visible(text))
 }
 
 /// Shows the events of a build.

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::View;
+use super::{View, head};
 use crate::cli::text::{duration, size, visible};
 use crate::progress::{Event, StepId};
 
@@ -49,8 +49,8 @@ impl Plain {
 impl View for Plain {
     fn event(&mut self, at: Duration, event: &Event, out: &mut String) {
         let _ = match event {
-            Event::Planned { step, stage, position: (n, of), text, line: _ } => {
-                self.step(*step).head = format!("[{} {n}/{of}] {}", visible(stage), visible(text));
+            Event::Planned { step, platform, stage, position, text, line: _ } => {
+                self.step(*step).head = head(platform.as_deref(), stage, *position, text);
                 Ok(())
             }
             Event::Started { step } => {

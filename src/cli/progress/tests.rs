@@ -10,7 +10,8 @@ use crate::cli::report::{ExitStatus, Failure};
 mod schema;
 
 fn planned(step: usize, stage: &str, position: (usize, usize), text: &str) -> Event {
-    Event::Planned { step: StepId(step), stage: stage.into(), position, text: text.into(), line: step + 1 }
+    let (step, line) = (StepId(step), step + 1);
+    Event::Planned { step, platform: None, stage: stage.into(), position, text: text.into(), line }
 }
 
 fn output(step: usize, stream: Stream, text: &str) -> Event {

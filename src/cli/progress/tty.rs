@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::View;
 use super::screen::{Line, Look};
+use super::{View, head};
 use crate::cli::text::{beginning, duration, size, visible};
 use crate::progress::{Event, StepId};
 
@@ -146,9 +146,9 @@ impl Tty {
 impl View for Tty {
     fn event(&mut self, at: Duration, event: &Event, _: &mut String) {
         match event {
-            Event::Planned { step, stage, position: (n, of), text, line: _ } => {
+            Event::Planned { step, platform, stage, position, text, line: _ } => {
                 self.planned += 1;
-                self.steps.entry(*step).or_default().head = format!("[{} {n}/{of}] {}", visible(stage), visible(text));
+                self.steps.entry(*step).or_default().head = head(platform.as_deref(), stage, *position, text);
             }
             Event::Started { step } => self.steps.entry(*step).or_default().started = Some(at),
             Event::Cached { step } => self.settle(*step, "cached", Look::Known),

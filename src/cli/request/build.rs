@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
-use super::{RegistryRequest, SourcesRequest, Task, UsageError};
+use super::{Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use crate::cli::args::{
     self, Age, BuildArgs, CacheTo, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, OutputSpec,
@@ -13,7 +13,6 @@ use crate::cli::args::{
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
-use crate::oci::Platform;
 use crate::output::Location;
 use coracle_runtime::container::Limits;
 
@@ -30,8 +29,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// Values of ARGs: names are not empty; of one name the last counts.
     pub build_args: Vec<(String, String)>,
-    /// What the image is for; `None` for what its base is for.
-    pub platform: Option<Platform>,
+    /// What the image is for.
+    pub platforms: Platforms,
     /// Whether all from elsewhere must be what the lock says.
     pub locked: bool,
     /// Labels to add, in order.
@@ -156,6 +155,7 @@ impl BuildRequest {
         if args.pinned.locked && Task::new(&args.call) != Task::Build {
             return Err(UsageError::LockedOnly);
         }
+        let platforms = Platforms::new(args.platform, Task::new(&args.call), &outputs)?;
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         let registry = RegistryRequest::new(args.registry, environment)?;
         let mut sources =
@@ -167,7 +167,7 @@ impl BuildRequest {
             tags,
             target: args.target,
             build_args,
-            platform: args.platform.platform,
+            platforms,
             locked: args.pinned.locked,
             labels,
             cache: CachePolicy {

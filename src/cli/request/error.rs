@@ -141,6 +141,21 @@ pub enum UsageError {
     /// An image without a name cannot be pushed.
     #[error("--push needs a name: --tag REGISTRY/NAME")]
     PushWithoutTag,
+    /// A platform is named twice.
+    #[error("the platform {platform} is named twice")]
+    PlatformTwice {
+        /// The platform.
+        platform: crate::oci::Platform,
+    },
+    /// `--all-platforms`, and nothing is built.
+    #[error("--all-platforms is for builds: what is only looked at asks no registry which platforms there are")]
+    AllPlatformsOnly,
+    /// `--call=outline` for several platforms.
+    #[error("--call=outline is for one platform at a time")]
+    OneOutline,
+    /// `type=docker` for several platforms.
+    #[error("type=docker holds an image for one platform only")]
+    OnePlatformOutput,
     /// A NUL byte, which no file name or argument can have.
     #[error("{what} has a NUL byte")]
     Nul {
@@ -159,6 +174,8 @@ impl UsageError {
                 "start one with `eval $(ssh-agent)` and `ssh-add`, or give its socket: --ssh default=SOCKET".into()
             }
             UsageError::ShellWithoutTerminal => "--on-failure=save=DIR keeps the files without one".into(),
+            UsageError::AllPlatformsOnly => "name them: --platform=linux/amd64,linux/arm64".into(),
+            UsageError::OnePlatformOutput => "type=oci holds the images for all platforms, and their index".into(),
             UsageError::StdinTwice => "put the Dockerfile into the archive, and name it with --file".into(),
             UsageError::ArchiveToTerminal => "name a file with dest=FILE, or redirect the output".into(),
             _ => return None,

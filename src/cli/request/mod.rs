@@ -11,6 +11,7 @@ mod limits;
 mod lock;
 mod manifest;
 mod network;
+mod platforms;
 mod prune;
 mod registry;
 mod run;
@@ -28,6 +29,7 @@ pub use images::{
 pub use lock::{LockRequest, NeedsRequest};
 pub use manifest::{ManifestAct, ManifestRequest, platform_of as member_platform};
 pub use network::NetworkRequest;
+pub use platforms::Platforms;
 pub use prune::{DfRequest, PruneRequest};
 pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, RegistryRequest};
 pub use run::RunRequest;

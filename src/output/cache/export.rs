@@ -24,14 +24,14 @@ pub struct CacheStep {
     pub variant: String,
 }
 
-/// Returns a cache of `steps`, and of the time of the making of `image`, a key; its documents are in the store then. `key_format` is the
+/// Returns a cache of `steps`, and of the time of the making of each of `images`, by its key; its documents are in the store then. `key_format` is the
 /// version of cache keys.
 ///
 /// # Errors
 /// [`OutputError`] where the store cannot be read or written.
 pub fn gather_cache(
     steps: &[CacheStep],
-    image: Option<(String, i64)>,
+    images: Vec<(String, i64)>,
     key_format: u32,
     store: &Store,
 ) -> Result<Content, OutputError> {
@@ -39,7 +39,7 @@ pub fn gather_cache(
         version: VERSION,
         key_format,
         steps: Vec::new(),
-        images: image.into_iter().collect(),
+        images: images.into_iter().collect(),
         layers: BTreeMap::new(),
     };
     let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();

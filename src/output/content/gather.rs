@@ -49,6 +49,18 @@ impl Content {
         }
     }
 
+    /// Returns the content of an index of images that were read: `top` leads to its `bytes`.
+    pub fn of_index(images: &[&Image], top: Descriptor, bytes: Vec<u8>) -> Self {
+        let mut content = Content::empty(&top);
+        for image in images.iter().map(|image| Content::of_image(image)) {
+            content.documents.extend(image.documents);
+            content.configs.extend(image.configs);
+            content.blobs.extend(image.blobs);
+        }
+        content.documents.push((top, bytes));
+        content
+    }
+
     /// Reads what is meant in `from`: its manifests, indexes and configurations, each verified and checked.
     ///
     /// # Errors
