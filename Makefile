@@ -32,7 +32,7 @@ install: build ## PREFIX/bin/coracle; PREFIX is ~/.local
 	install -D -m 755 target/coracle "$(DESTDIR)$(PREFIX)/bin/coracle"
 
 fixtures: ## .fixtures: base images for tests and demo
-	scripts/need fixtures && tests/fixtures/make-base-images.sh .fixtures && tests/fixtures/make-dotnet-images.sh .fixtures
+	scripts/need fixtures && tests/fixtures/make-base-images.sh .fixtures && tests/fixtures/make-dotnet-images.sh .fixtures && tests/fixtures/make-foreign-programs.sh .fixtures
 
 doc: ## the manual of the code
 	cargo doc --workspace --no-deps --document-private-items

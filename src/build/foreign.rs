@@ -1,6 +1,11 @@
 //! Programs for another processor: whether the kernel of this machine hands them to an emulator.
+//!
+//! What it hands to whom is in a folder, but containers mostly do not see that: there a program that does nothing is tried.
 
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::oci::Platform;
 
@@ -26,9 +31,83 @@ const MACHINES: [(&str, u8, u8, u16); 15] = [
     ("ppc", 1, 2, 20),
 ];
 
-/// Returns whether programs for `platform` run on this machine, by themselves or in an emulator.
-pub(super) fn runs(platform: &Platform) -> bool {
-    runs_on(platform, &Platform::host(), Path::new(HANDLERS))
+/// What the programs do that are tried: the machine code of `exit(42)`, and the flags of its ELF header. Where there is none, the
+/// folder alone counts.
+const EXITS: [(&str, u32, &[u32]); 7] = [
+    ("arm", 0x0500_0000, &[0xe3a0_7001, 0xe3a0_002a, 0xef00_0000]),
+    ("arm64", 0, &[0xd280_0ba8, 0xd280_0540, 0xd400_0001]),
+    ("loong64", 0x43, &[0x0281_740b, 0x0280_a804, 0x002b_0000]),
+    ("mips64le", 0x8000_0007, &[0x2402_13c2, 0x2404_002a, 0x0000_000c]),
+    ("ppc64le", 2, &[0x3800_0001, 0x3860_002a, 0x4400_0002]),
+    ("riscv64", 0, &[0x05d0_0893, 0x02a0_0513, 0x0000_0073]),
+    // A load, and a call of two bytes.
+    ("s390x", 0, &[0xa729_002a, 0x0a01_0000]),
+];
+
+/// How they end.
+const ENDS: i32 = 42;
+
+/// Returns whether programs for `platform` run on this machine, by themselves or in an emulator. `scratch` is a folder for a program.
+pub(super) fn runs(platform: &Platform, scratch: &Path) -> bool {
+    let handlers = Path::new(HANDLERS);
+    runs_on(platform, &Platform::host(), handlers)
+        // Where the kernel's folder is there, what is not in it does not run.
+        || (platform.os == "linux" && !handlers.join("status").exists() && is_tried(platform, scratch))
+}
+
+/// Returns whether a program for `platform` that is tried runs.
+fn is_tried(platform: &Platform, scratch: &Path) -> bool {
+    let Some(program) = program(&platform.normalised().architecture) else { return false };
+    let file = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o700)).tempfile_in(scratch);
+    let Ok(mut file) = file else { return false };
+    if file.write_all(&program).is_err() {
+        return false;
+    }
+    // Nobody runs what somebody may still write to.
+    let path = file.into_temp_path();
+    let tried = Command::new(&*path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.code() == Some(ENDS))
+}
+
+/// Returns a program for `architecture` that ends with status 42.
+fn program(architecture: &str) -> Option<Vec<u8>> {
+    let (_, flags, code) = *EXITS.iter().find(|(name, ..)| *name == architecture)?;
+    let (_, class, order, _) = *MACHINES.iter().find(|(name, ..)| *name == architecture)?;
+    let (wide, little) = (class == 2, order == 1);
+    let mut bytes: Vec<u8> = header(architecture)?.into();
+    let number = |bytes: &mut Vec<u8>, value: u64, length: usize| match little {
+        true => bytes.extend_from_slice(&value.to_le_bytes()[..length]),
+        false => bytes.extend_from_slice(&value.to_be_bytes()[8 - length..]),
+    };
+    let word = if wide { 8 } else { 4 };
+    let (head, table): (u64, u64) = if wide { (64, 56) } else { (52, 32) };
+    let (base, size) = (0x40_0000, head + table + 4 * code.len() as u64);
+    number(&mut bytes, 1, 4);
+    // Where it begins, where the table of its segments is, and that it has no sections.
+    for value in [base + head + table, head, 0] {
+        number(&mut bytes, value, word);
+    }
+    number(&mut bytes, flags.into(), 4);
+    for value in [head, table, 1, 0, 0, 0] {
+        number(&mut bytes, value, 2);
+    }
+    // One segment: the whole file, to be read and run.
+    let (load, read_and_run, page) = (1, 5, 0x1_0000);
+    number(&mut bytes, load, 4);
+    if wide {
+        number(&mut bytes, read_and_run, 4);
+    }
+    for value in [0, base, base, size, size] {
+        number(&mut bytes, value, word);
+    }
+    if !wide {
+        number(&mut bytes, read_and_run, 4);
+    }
+    number(&mut bytes, page, word);
+    for instruction in code {
+        number(&mut bytes, (*instruction).into(), 4);
+    }
+    Some(bytes)
 }
 
 fn runs_on(platform: &Platform, host: &Platform, handlers: &Path) -> bool {
@@ -118,6 +197,33 @@ mod tests {
         for (platform, host) in [("windows/amd64", "linux/amd64"), ("linux/arm64", "linux/amd64")] {
             assert!(!runs_with(&[], platform, host), "{platform} on {host}");
         }
+    }
+
+    #[test]
+    fn the_programs_that_are_tried_are_whole_and_end_as_they_should() {
+        let folder = tempfile::tempdir().unwrap();
+        for (architecture, emulator) in [
+            ("arm", "arm"),
+            ("arm64", "aarch64"),
+            ("loong64", "loongarch64"),
+            ("mips64le", "mips64el"),
+            ("ppc64le", "ppc64le"),
+            ("riscv64", "riscv64"),
+            ("s390x", "s390x"),
+        ] {
+            let file = folder.path().join(architecture);
+            std::fs::write(&file, program(architecture).unwrap()).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+            let tried = Command::new(format!("qemu-{emulator}-static")).arg(&file).status();
+            match tried {
+                Ok(status) => assert_eq!(status.code(), Some(ENDS), "{architecture}"),
+                Err(error) => {
+                    assert!(std::env::var_os("CI").is_none(), "qemu-{emulator}-static: {error}");
+                    eprintln!("skipped: there is no qemu-{emulator}-static (scripts/need test)");
+                }
+            }
+        }
+        assert!(program("386").is_none() && !is_tried(&"linux/wasm".parse().unwrap(), folder.path()));
     }
 
     #[test]

@@ -434,7 +434,10 @@ fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
             missing.retain(|(step, _)| matches!(step.op, Op::Run(_)));
             missing.sort_by_key(|(step, _)| step.span.start);
             let runs = missing.iter().map(|(step, _)| *step).collect();
-            let foreign = missing.into_iter().find(|(_, platform)| !foreign::runs(platform));
+            let mut known: HashMap<&Platform, bool> = HashMap::new();
+            let scratch = work.store.tmp();
+            let mut can = |platform| *known.entry(platform).or_insert_with(|| foreign::runs(platform, &scratch));
+            let foreign = missing.into_iter().find(|(_, platform)| !can(platform));
             Replayed::Missing { runs, foreign }
         }
     })

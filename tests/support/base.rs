@@ -31,6 +31,13 @@ pub fn dotnet() -> [PathBuf; 2] {
     ["sdk", "runtime"].map(|name| root().join(".fixtures").join(name))
 }
 
+/// Returns a folder with programs for other processors: busybox-arm64 and busybox-s390x.
+pub fn foreign() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| make("make-foreign-programs.sh", &[]));
+    root().join(".fixtures/foreign")
+}
+
 /// Makes a layout in `dir`: busybox with one more layer, which the configuration says has `diff_id`.
 pub fn busybox_and(dir: &Path, layer: &[u8], diff_id: Digest) {
     busybox_and_all(dir, &[(layer, diff_id)]);
