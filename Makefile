@@ -16,7 +16,7 @@ test-environments: fixtures ## only those in simulated containers, pods and logi
 check: ## format, lints, documentation
 	scripts/check
 
-bench: ## measure against buildah; make bench ARGS='--write' renews docs/benchmarks.md
+bench: ## measure against buildah and BuildKit; make bench ARGS='--write' renews docs/benchmarks.md
 	scripts/bench $(ARGS)
 
 bench-registry: ## measure push and pull against skopeo and buildah
