@@ -320,6 +320,75 @@ fn an_archive_with_a_name_and_an_image_with_a_name() {
     }
 }
 
+/// What `--build-context` names is mounted as it is copied: with its own ignore file, by what is in it, and never changed.
+#[test]
+fn a_mount_reads_from_whatever_has_a_name() {
+    for user in [User::with_busybox(), without_subids()] {
+        let docs = user.new_dir();
+        for (name, text) in [("b", "of docs"), ("left", "left out"), (".dockerignore", "left\n"), ("d/c", "below")] {
+            fs::create_dir_all(docs.join(name).parent().expect("a folder")).expect("a folder");
+            fs::write(docs.join(name), text).expect("a file");
+        }
+        let line = "RUN --mount=from=docs,target=/m,rw ! test -e /m/left && cat /m/b /m/d/c >/seen && echo x >/m/b && echo y >/m/new";
+        let part = "RUN --mount=from=docs,source=d/c,target=/one cat /one >/part";
+        let cache = "RUN --mount=type=cache,from=docs,target=/c cat /c/b >/filled";
+        let project = Project::of(&user)
+            .dockerfile(&format!("FROM busybox\n{line}\n{part}\n{cache}\n"))
+            .arg(&format!("--build-context=docs={}", docs.display()));
+        let image = project.build().cached(0).succeeds();
+        image.has_file("seen", "of docsbelow").has_file("part", "below").has_file("filled", "of docs");
+        image.has_no("m").has_no("one").has_no("c");
+        assert_eq!(fs::read_to_string(docs.join("b")).expect("a file"), "of docs");
+        assert!(!docs.join("new").exists());
+        // What the ignore file leaves out, and times, are not in the key; what is mounted is.
+        fs::write(docs.join("left"), "changed").expect("a file");
+        fs::File::open(docs.join("b")).and_then(|file| file.set_modified(std::time::UNIX_EPOCH)).expect("a time");
+        project.build().cached(3).succeeds();
+        fs::write(docs.join("b"), "changed").expect("a file");
+        project.build().cached(0).succeeds().has_file("seen", "changedbelow");
+        fs::write(docs.join("d/c"), "changed").expect("a file");
+        project.build().cached(0).succeeds().has_file("part", "changed");
+    }
+}
+
+#[test]
+fn a_mount_reads_from_archives_layouts_and_images_with_a_name() {
+    for user in [User::with_busybox(), without_subids()] {
+        let project = Project::of(&user).file("bin/marker", "x").dockerfile(
+            "
+            FROM busybox
+            RUN --mount=from=other,target=/m,rw ls /m/bin >/seen && touch /m/bin/new
+            RUN --mount=from=other,target=/m ! test -e /m/bin/new && ! touch /m/x 2>/dev/null
+            ",
+        );
+        let layout = support::base::busybox();
+        for place in ["docker-image://busybox".to_owned(), format!("oci-layout://{}", layout.display())] {
+            let image = project.clone().arg(&format!("--build-context=other={place}")).build().succeeds();
+            assert!(image.text("seen").lines().any(|line| line == "busybox"), "{place}");
+            image.has_no("m");
+        }
+        let file = archive(&project, "a.tar", &[]);
+        let image = project.clone().arg(&format!("--build-context=other={}", file.display())).build().succeeds();
+        image.has_file("seen", "marker\n");
+        let missing = project.clone().arg("--build-context=other=oci-layout:///not/there").build();
+        missing.fails_cleanly().stderr_has("/not/there");
+        // Without it, the name is that of an image.
+        project
+            .clone()
+            .arg("--pull=never")
+            .build()
+            .fails(3)
+            .stderr_has("library/other:latest")
+            .stderr_has("Dockerfile:2:13");
+    }
+}
+
+fn without_subids() -> User {
+    let user = User::without_subids();
+    user.pull(&support::base::busybox());
+    user
+}
+
 #[test]
 fn a_name_beats_a_stage_and_an_image_of_that_name() {
     let project = Project::new()

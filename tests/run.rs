@@ -25,6 +25,22 @@ fn a_command_whose_child_was_killed_is_told_about_memory() {
 }
 
 #[test]
+fn the_name_of_the_host_is_the_same_everywhere_unless_a_build_argument_says_one() {
+    let project = Project::new().dockerfile(
+        "FROM busybox\nRUN hostname >/name && grep -c \"[[:space:]]$(hostname)\\$\" /etc/hosts >/known || true",
+    );
+    project.build().succeeds().has_file("name", "coracle\n");
+    let named = |name: &str| project.clone().arg(&format!("--build-arg=BUILDKIT_SANDBOX_HOSTNAME={name}")).build();
+    let image = named("builder-7.example").cached(0).stderr_has_no("no ARG declares").succeeds();
+    image.has_file("name", "builder-7.example\n").has_file("known", "1\n");
+    named("builder-7.example").cached(1).succeeds();
+    named("").cached(1).succeeds().has_file("name", "coracle\n");
+    for bad in ["two words", "a\nb", &"x".repeat(65)] {
+        named(bad).fails(3).stderr_has("is no name of a host");
+    }
+}
+
+#[test]
 fn a_command_has_environment_and_working_directory() {
     let image = image(
         "

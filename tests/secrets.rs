@@ -5,7 +5,8 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use support::environment::{Environment, Mode, Visit, can_be_made};
 use support::{Project, User, base, set_mode};
@@ -110,7 +111,9 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_done() {
     refused("--secret=id=t,src=/not/there".into(), 5, "cannot read the secret in /not/there");
     refused(format!("--secret=id=t,src={}", project.path("long").display()), 2, "has more than 500 KiB");
     refused("--ssh=default".into(), 2, "SSH_AUTH_SOCK is not set");
-    refused(format!("--ssh=default={}", project.path("f").display()), 2, "ssh-agent");
+    refused(format!("--ssh=default={}", project.path("f").display()), 2, "that is no private key of ssh");
+    refused(format!("--ssh=default={},/not/there", project.path("f").display()), 2, "that is no private key of ssh");
+    refused("--ssh=default=/not/there".into(), 5, "cannot find the ssh agent or key at /not/there");
 }
 
 #[test]
@@ -123,9 +126,9 @@ fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
         set_mode(&socket, 0o777);
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let mut said = [0; 5];
-                if stream.read_exact(&mut said).is_ok() {
-                    let _ = stream.write_all(b"agent says hello\n");
+                let mut asked = [0; 5];
+                if stream.read_exact(&mut asked).is_ok() && asked == [0, 0, 0, 1, 11] {
+                    let _ = stream.write_all(b"\0\0\0\x17agent says this to you\n");
                 }
             }
         });
@@ -133,7 +136,7 @@ fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
             "
             FROM debian:bookworm-slim
             RUN --mount=type=ssh,required echo $SSH_AUTH_SOCK >/where && stat -c '%F %a %u' $SSH_AUTH_SOCK >>/where && \
-                perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; print $s \"ping\\n\"; $s->flush; print <$s>' >/said
+                perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; print $s \"\\0\\0\\0\\1\\13\"; $s->flush; read $s, $_, 4; print scalar <$s>' >/said
             RUN --mount=type=ssh,target=/agent,mode=0666,uid=33 stat -c '%a %u' /agent >/stat; test $SSH_AUTH_SOCK = /agent
             RUN --mount=type=ssh,id=other test -z \"$SSH_AUTH_SOCK\"
             RUN test -z \"$SSH_AUTH_SOCK\" && ! test -e /run/buildkit && ! test -e /agent
@@ -143,8 +146,97 @@ fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
             project.built(project.call().arg("--ssh=default").env("SSH_AUTH_SOCK", socket.to_str().unwrap()).run());
         let image = built.succeeds();
         image.has_file("where", "/run/buildkit/ssh_agent.0\nsocket 600 0\n").has_file("stat", "666 33\n");
-        assert_eq!(image.text("said"), "agent says hello\n", "{mode}");
+        assert_eq!(image.text("said"), "agent says this to you\n", "{mode}");
     }
+}
+
+/// Copies programs of this machine, and the libraries that they need, into the context of `project`.
+fn with_programs(mut project: Project, programs: &[&str]) -> Project {
+    for program in programs {
+        let out = Command::new("ldd").arg(program).output().expect("ldd is part of the C library");
+        let text = String::from_utf8(out.stdout).expect("paths");
+        let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
+        for path in libraries.chain([*program]) {
+            // Where it lies without links: in the image a folder cannot take the place of a link.
+            let path = Path::new(path);
+            let folder = fs::canonicalize(path.parent().expect("a folder")).expect("a folder");
+            let name = format!("programs{}/{}", folder.display(), path.file_name().expect("a name").display());
+            project = project.file(&name, fs::read(path).unwrap()).mode(&name, 0o755);
+        }
+    }
+    project
+}
+
+fn keygen(dir: &Path, line: &str) -> PathBuf {
+    let status = Command::new("sh").args(["-ec", line]).current_dir(dir).status().expect("a shell");
+    assert!(status.success(), "{line}");
+    dir.join(line.split_whitespace().next_back().expect("the file is the last word"))
+}
+
+/// Rule 39, with keys in place of an agent: the clients of OpenSSH use them, and never see them.
+#[test]
+fn keys_in_files_sign_for_a_step_that_does_not_get_them() {
+    for (mode, user) in users() {
+        user.pull(&base::debian());
+        let dir = user.new_dir();
+        let [ed25519, rsa] = [
+            keygen(&dir, "ssh-keygen -q -N '' -t ed25519 -C of-mine -f first"),
+            keygen(&dir, "ssh-keygen -q -N '' -t rsa -b 2048 -C other -f second"),
+        ];
+        set_mode(&ed25519, 0o644);
+        set_mode(&rsa, 0o644);
+        let sign = "ssh-keygen -q -Y sign -n file -f /k.pub /t && ssh-keygen -Y check-novalidate -n file -s /t.sig </t";
+        let project = Project::of(&user)
+            .file("first.pub", fs::read(dir.join("first.pub")).unwrap())
+            .file("second.pub", fs::read(dir.join("second.pub")).unwrap())
+            .dockerfile(&format!(
+                "
+                FROM debian:bookworm-slim
+                COPY programs/ /
+                RUN --mount=type=ssh,required ssh-add -l >/listed
+                RUN --mount=type=ssh,required --mount=source=first.pub,target=/k.pub echo x >/t && {sign} >/first
+                RUN --mount=type=ssh,required --mount=source=second.pub,target=/k.pub echo y >/t && rm -f /t.sig && {sign} >/second
+                RUN --mount=type=ssh,required ! ssh-add -D && ssh-add -L | wc -l >/left
+                RUN ! ssh-add -l
+                "
+            ));
+        let project = with_programs(project, &["/usr/bin/ssh-add", "/usr/bin/ssh-keygen"]);
+        let project = project.arg(&format!("--ssh=default={},{}", ed25519.display(), rsa.display()));
+        let built = project.build();
+        let secret = fs::read_to_string(&ed25519).unwrap();
+        let secret = secret.lines().nth(2).expect("a line of the key").to_owned();
+        assert!(!built.stdout.contains(&secret) && !built.stderr.contains(&secret), "{mode}");
+        let image = built.succeeds();
+        let listed = image.text("listed");
+        assert!(listed.contains("of-mine (ED25519)") && listed.contains("other (RSA)"), "{listed}");
+        assert!(image.text("first").contains("Good \"file\" signature with ED25519"), "{mode}");
+        assert!(image.text("second").contains("Good \"file\" signature with RSA"), "{mode}");
+        image.has_file("left", "2\n");
+        assert!(!is_below(&user.store(), secret.as_bytes()), "{mode}");
+        // Other keys are no reason to run a step again.
+        let other = keygen(&dir, "ssh-keygen -q -N '' -t ed25519 -f third");
+        set_mode(&other, 0o644);
+        project.arg(&format!("--ssh=other={}", other.display())).build().cached(6).succeeds();
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_said_with_what_to_do() {
+    let project = Project::new().dockerfile("FROM busybox\nRUN --mount=type=ssh true");
+    let dir = project.user().new_dir();
+    let locked = keygen(&dir, "ssh-keygen -q -N secret -t ed25519 -f locked");
+    set_mode(&locked, 0o644);
+    let fails = |spec: String, words: &[&str]| {
+        let failed = project.call().arg(format!("--ssh={spec}")).run().fails(2);
+        words.iter().fold(failed, |failed, words| failed.stderr_has(words));
+    };
+    fails(format!("default={}", locked.display()), &["has a passphrase", "`ssh-add` it to an ssh-agent"]);
+    fails(format!("default={}.pub", locked.display()), &["a public key", "without .pub"]);
+    let socket = dir.join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    fails(format!("default={},{}", socket.display(), locked.display()), &["is a socket, and not alone"]);
+    let twice = project.call().arg("--ssh=a=/x").arg("--ssh=a=/y").run().fails(2);
+    twice.stderr_has("--ssh \"a\" is given twice");
 }
 
 /// In a chroot nothing can be mounted: secrets are files for the time of the step.
@@ -198,6 +290,7 @@ fn secrets_and_mounts_work_in_a_chroot_and_make_the_same_image() {
             .call("pull", "coracle pull oci:/base")
             .call("build", "env T=canary-value coracle build --secret id=t,env=T --progress plain /context")
             .call("network", "sh -c 'mkdir n; printf \"FROM busybox\\nRUN --network=none true\\n\" >n/Dockerfile; coracle build --progress plain n'")
+            .call("name", "sh -c 'cd n; echo \"FROM busybox\nRUN true\" >Dockerfile; coracle build --build-arg BUILDKIT_SANDBOX_HOSTNAME=h .'")
             .call("left", "grep -r canary-value /work/store");
         let found = place.visit(&visit);
         let digest = found["build"].digest().unwrap_or_else(|error| panic!("{name}: {error}")).to_owned();
@@ -206,8 +299,11 @@ fn secrets_and_mounts_work_in_a_chroot_and_make_the_same_image() {
         if place.mode == Mode::Chroot {
             assert_eq!(found["network"].status, 6, "{name}: {}", found["network"]);
             assert!(found["network"].stderr.contains("unshare(CLONE_NEWNET)"), "{}", found["network"]);
+            assert_eq!(found["name"].status, 6, "{name}: {}", found["name"]);
+            assert!(found["name"].stderr.contains("sethostname"), "{}", found["name"]);
         } else {
             assert_eq!(found["network"].status, 0, "{name}: {}", found["network"]);
+            assert_eq!(found["name"].status, 0, "{name}: {}", found["name"]);
         }
     }
 }

@@ -52,12 +52,10 @@ pub enum BuildError {
         id: String,
     },
     /// An ssh agent does not answer.
-    #[error("the ssh agent {id:?} at {path} cannot be reached", path = path.display())]
+    #[error("the ssh agent {id:?} cannot be reached")]
     Agent {
         /// Its id.
         id: String,
-        /// Its socket.
-        path: std::path::PathBuf,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -81,6 +79,9 @@ pub enum BuildError {
     /// A step in a chroot cannot have a network of its own.
     #[error("no network of its own for a step in a chroot: unshare(CLONE_NEWNET): Operation not permitted")]
     NoOwnNetwork,
+    /// A step cannot have a name of the machine of its own.
+    #[error("no host name of its own for a step here: sethostname: Operation not permitted")]
+    NoOwnHostname,
     /// A container in a chroot cannot see a folder of the host.
     #[error("no volume for a container in a chroot: mount(MS_BIND): Operation not permitted")]
     NoVolumes,

@@ -214,6 +214,7 @@ fn words(tag: &str) -> &str {
         "parents" => "--parents",
         "exclude" => "--exclude",
         "network" => "--network",
+        "hostname" => "BUILDKIT_SANDBOX_HOSTNAME",
         tag if tag.starts_with("mount-") => "--mount",
         tag => tag,
     }

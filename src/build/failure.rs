@@ -41,17 +41,19 @@ impl fmt::Debug for OnFailure<'_> {
     }
 }
 
-/// Whether this is an end of the command itself, and not of what is around it.
-pub(super) fn is_of_command(error: &BuildError) -> bool {
-    matches!(
-        error,
-        BuildError::ExitStatus { .. }
-            | BuildError::Killed { .. }
-            | BuildError::OutOfMemory { .. }
-            | BuildError::NotStarted { .. }
-            | BuildError::NoWorkingDirectory { .. }
-            | BuildError::DiskFull { .. }
-    )
+impl BuildError {
+    /// Returns whether this is an end of the command of a RUN itself, and not of what is around it: [`OnFailure`] is for these.
+    pub fn is_of_command(&self) -> bool {
+        matches!(
+            self,
+            BuildError::ExitStatus { .. }
+                | BuildError::Killed { .. }
+                | BuildError::OutOfMemory { .. }
+                | BuildError::NotStarted { .. }
+                | BuildError::NoWorkingDirectory { .. }
+                | BuildError::DiskFull { .. }
+        )
+    }
 }
 
 impl Work<'_> {

@@ -7,13 +7,15 @@ use std::path::PathBuf;
 
 use coracle_runtime::Capabilities;
 
+use super::ssh::Agent;
+
 /// What the user gives to RUN steps. Its values are in no layer, no history and no key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Given {
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
-    /// `--ssh`, by id: sockets of agents.
-    pub agents: BTreeMap<String, PathBuf>,
+    /// `--ssh`, by id.
+    pub agents: BTreeMap<String, Agent>,
     /// The folder of cache mounts; `None` for the one in the store.
     pub cache_dir: Option<PathBuf>,
     /// What is in front of the ids of cache mounts: builds with another one have other caches.
@@ -50,6 +52,8 @@ impl fmt::Debug for Secret {
 pub struct Around {
     /// Which network it has.
     pub network: Access,
+    /// The name of the machine; `None` for the one of every build.
+    pub hostname: Option<String>,
     /// Lines for /etc/hosts: names and their addresses.
     pub hosts: Vec<(String, IpAddr)>,
     /// Whether it is given an /etc/hosts.
@@ -58,6 +62,16 @@ pub struct Around {
     pub resolver: Resolver,
     /// What root may do.
     pub capabilities: Capabilities,
+}
+
+/// The name that the machine has, where the user chose none: the same everywhere.
+pub(super) const HOSTNAME: &str = "coracle";
+
+impl Around {
+    /// Returns the name of the machine.
+    pub(super) fn hostname(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(HOSTNAME)
+    }
 }
 
 /// A file or folder of the host that a container sees.

@@ -17,7 +17,7 @@ use crate::tree::{self, Entry, Kind, Meta, Mtime, Owners, TreePath};
 use super::BuildError;
 use super::given::{Access, Around};
 use super::mounts::{Mounts, Placed};
-use super::stubs::{HOSTNAME, Stubs};
+use super::stubs::Stubs;
 use super::users;
 
 /// Where the kernel's own files are shown.
@@ -148,7 +148,7 @@ pub(super) fn spec(
         uid: user.uid,
         gid: user.gid,
         groups: user.supplementary,
-        hostname: HOSTNAME.into(),
+        hostname: command.around.hostname().into(),
         new_session: true,
         stdin: Stdin::Null,
         limits: command.limits.clone(),

@@ -10,13 +10,13 @@ use crate::progress::{Event, Stream};
 use crate::store::{Active, Index, View};
 use crate::tree::Entry;
 
-use super::given::{Access, Around};
+use super::given::{Access, Around, HOSTNAME};
 use super::mounts::{Mask, Masked, Mounts, Stacking};
 use super::run::Ended;
 use super::utf8::Utf8Stream;
 use super::work::Work;
 use super::worktree::{Cost, WorkTree};
-use super::{BuildError, Command, failure, in_place, run, warnings};
+use super::{BuildError, Command, in_place, run, warnings};
 
 /// Where less than this is free on a disk, in bytes, it is full.
 const FULL: u64 = 64 << 10;
@@ -58,7 +58,7 @@ impl Work<'_> {
             cwd: run.cwd.clone(),
             user: run.user.clone(),
             limits: self.options.limits.clone(),
-            around: Around { network: self.access(run), ..self.options.around.clone() },
+            around: Around { network: self.access(run), hostname: run.hostname.clone(), ..self.options.around.clone() },
         };
         if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
             let mounts = self.mounts(run, active, Stacking::Works)?;
@@ -70,7 +70,7 @@ impl Work<'_> {
                     return match problem {
                         None => Ok(changes()?),
                         Some(problem) => {
-                            if failure::is_of_command(&problem) && self.keeps_failed() {
+                            if problem.is_of_command() && self.keeps_failed() {
                                 self.show_files(changes()?, below, active);
                             }
                             Err(problem)
@@ -117,7 +117,7 @@ impl Work<'_> {
         match ended.problem {
             None => Ok(entries),
             Some(problem) => {
-                if failure::is_of_command(&problem) {
+                if problem.is_of_command() {
                     self.show_files(Index::new(entries), below, active);
                 }
                 Err(problem)
@@ -177,8 +177,12 @@ impl Work<'_> {
             }
         }
         let mut ended = ran?;
+        // The key of the step says that it had that name.
+        if ended.finished.report.hostname_kept && spec.hostname != HOSTNAME {
+            return Err(BuildError::NoOwnHostname);
+        }
         ended.problem = ended.problem.map(|error| self.or_disk_full(error));
-        if ended.problem.as_ref().is_some_and(failure::is_of_command) {
+        if ended.problem.as_ref().is_some_and(BuildError::is_of_command) {
             self.open_shell(spec, active)?;
         }
         Ok(ended)

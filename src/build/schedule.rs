@@ -223,6 +223,9 @@ impl Builder<'_> {
             if work.access(run) == Access::None {
                 return Err(at_step(step, BuildError::NoOwnNetwork));
             }
+            if run.hostname.is_some() {
+                return Err(at_step(step, BuildError::NoOwnHostname));
+            }
             if run.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cache { .. })) {
                 work.check_cache_disk().map_err(|error| at_step(step, error))?;
             }

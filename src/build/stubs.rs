@@ -14,9 +14,6 @@ use super::BuildError;
 use super::given::{Around, HostsFile};
 use super::mounts::{Placed, Spot};
 
-/// The host name in a container.
-pub(super) const HOSTNAME: &str = "coracle";
-
 /// The layers of mount points that the steps of a build need, nearly always one for all.
 ///
 /// Where an image lacks a file to mount another one on, it is made in a layer of its own right below the changes of the step: so
@@ -113,7 +110,7 @@ fn hosts(around: &Around) -> Vec<u8> {
     if !hosts.is_empty() && !hosts.ends_with(b"\n") {
         hosts.push(b'\n');
     }
-    hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").as_bytes());
+    hosts.extend_from_slice(format!("127.0.0.1\tlocalhost {}\n::1\tlocalhost\n", around.hostname()).as_bytes());
     // Where a step keeps the host name of the machine, sudo and mail look it up.
     let machine = rustix::system::uname().nodename().to_bytes().to_vec();
     let is_known = hosts.split(u8::is_ascii_whitespace).any(|word| word == machine);

@@ -182,7 +182,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         // What was done before a failure need not be done again.
         _ => remote_cache::write(&request.cache_to, &mut builder, &plan, request, remote.as_ref(), cache_client),
     };
-    let built = result.map_err(|error| failure(error, &source, context.as_ref(), progress, request.style))?;
+    let built = result.map_err(|error| failure(error, (&source, context.as_ref()), progress, request))?;
     written?;
     let form = if request.platforms.make_index() { Form::Index } else { Form::Image };
     let product = Product::new(built, form, &store)?;
@@ -249,19 +249,23 @@ pub(super) fn rendered(diagnostics: &[Diagnostic], source: &Source, style: Style
     Failure::rendered(ExitStatus::Input, text.join("\n"))
 }
 
-/// Shows a failed step at its place in the Dockerfile, with what it wrote last.
+/// What can be done next where a command failed.
+const NEXT: &str = "--on-failure=shell opens a shell where it failed, --on-failure=save=DIR keeps its files";
+
+/// Shows a failed step at its place in the Dockerfile, with what it wrote last, and what can be done next where nothing was asked for.
 fn failure(
     error: BuildError,
-    source: &Source,
-    context: Option<&Context>,
+    (source, context): (&Source, Option<&Context>),
     progress: &Arc<Progress>,
-    style: Style,
+    request: &BuildRequest,
 ) -> Failure {
-    let step = if let BuildError::Step { step, .. } = &error { Some(*step) } else { None };
-    let failure = unshown_failure(error, source, context, style);
-    match step {
-        Some(step) => failure.with_output(progress.last_lines(step)),
-        None => failure,
+    let (style, actions) = (request.style, &request.given.on_failure);
+    let BuildError::Step { step, source: cause, .. } = &error else { return error.into() };
+    let (step, of_command) = (*step, cause.is_of_command());
+    let failure = unshown_failure(error, source, context, style).with_output(progress.last_lines(step));
+    match of_command && actions.is_empty() {
+        true => failure.with_hint(NEXT),
+        false => failure,
     }
 }
 

@@ -229,7 +229,12 @@ fn import(request: &CacheRequest, caches: &CacheMounts, args: &CacheImportArgs, 
         if source.is_dir() {
             let open = |path: &Path| {
                 let lost = |source| FileLost { call: "read", path: path.display().to_string(), source };
-                File::open(path).map_err(lost)
+                // A link may lead anywhere, and a pipe is waited for without end.
+                if !fs::symlink_metadata(path).map_err(lost)?.is_file() {
+                    let reason = format!("{} is no file", path.display());
+                    return Err(Failure::from(BuildProblem::BadExport { reason }));
+                }
+                Ok(File::open(path).map_err(lost)?)
             };
             let list = read_list(&mut open(&source.join(LIST))?)?;
             for cache in list.caches {
@@ -302,6 +307,10 @@ impl Import<'_, '_> {
         let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
         let tmp = self.builder.store.tmp();
         let lost = |source| FileLost { call: "write", path: tmp.display().to_string(), source };
+        // What is compressed is hardly ever larger than what it becomes; and a hole in an archive costs nobody but us.
+        if cache.size > self.args.max_size.0 {
+            return Err(bad(format!("{} has {}, which is more than --max-size", cache.file, text::size(cache.size))));
+        }
         let mut file = tempfile::tempfile_in(&tmp).map_err(lost)?;
         let mut reader = DigestReader::new(input.take(cache.size.saturating_add(1)));
         io::copy(&mut reader, &mut file).map_err(lost)?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::{Classify, ExitStatus};
 use super::request::UsageError;
-use crate::build::{BuildError, CopyError};
+use crate::build::{BuildError, CopyError, KeyError};
 use crate::context::{Context, ContextError};
 use crate::fetch::FetchError;
 use crate::input::InputError;
@@ -104,6 +104,7 @@ impl Classify for BuildError {
             BuildError::CannotRun { .. }
             | BuildError::ForeignPlatform { .. }
             | BuildError::NoOwnNetwork
+            | BuildError::NoOwnHostname
             | BuildError::NoVolumes
             | BuildError::CacheElsewhere { .. } => ExitStatus::Unable,
             BuildError::NoSecret { .. } | BuildError::NoAgent { .. } | BuildError::Agent { .. } => ExitStatus::Usage,
@@ -141,10 +142,14 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::NoSecret { id } => {
             Some(format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"))
         }
-        BuildError::NoAgent { id } => {
-            Some(format!("give its socket with --ssh {id}=SOCKET, or --ssh {id} for that of SSH_AUTH_SOCK"))
-        }
+        BuildError::NoAgent { id } => Some(format!(
+            "give it with --ssh {id}=SOCKET or --ssh {id}=KEYFILE, or --ssh {id} for the agent of SSH_AUTH_SOCK"
+        )),
         BuildError::Agent { .. } => Some("is the ssh-agent still running? `ssh-add -l` tells".into()),
+        BuildError::NoOwnHostname => Some(
+            "it takes namespaces: `coracle doctor` says what keeps from them; or leave BUILDKIT_SANDBOX_HOSTNAME out"
+                .into(),
+        ),
         BuildError::NoOwnNetwork => {
             Some("it takes namespaces: `coracle doctor` says what keeps from them; or leave --network=none out".into())
         }
@@ -393,11 +398,20 @@ pub enum BuildProblem {
         /// Its id.
         id: String,
     },
-    /// What is given as an ssh agent is a file: a key.
-    #[error("{path:?} is no socket of an ssh agent, and keys are not read here")]
-    NoSocket {
-        /// The path.
+    /// A socket among several files of --ssh.
+    #[error("--ssh takes one socket, or files of keys: {path:?} is a socket, and not alone")]
+    SocketAndKeys {
+        /// The socket.
         path: PathBuf,
+    },
+    /// What is given as an ssh key cannot be used.
+    #[error("{path:?} cannot be used for --ssh")]
+    SshKey {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: KeyError,
     },
     /// What is kept of a failed step needs an empty folder.
     #[error("{dir:?} for --on-failure=save is no empty folder")]
@@ -455,9 +469,13 @@ impl Classify for BuildProblem {
     fn hint(&self) -> Option<String> {
         match self {
             BuildProblem::NoCache { .. } => Some("`coracle cache ls` lists those that are".into()),
-            BuildProblem::NoSocket { .. } => Some(
-                "start an ssh-agent, `ssh-add` the key to it, and give its socket: --ssh default=$SSH_AUTH_SOCK".into(),
-            ),
+            BuildProblem::SshKey { source: KeyError::Public, .. } => {
+                Some("the private key is in the file of that name without .pub".into())
+            }
+            BuildProblem::SshKey { source: KeyError::Encrypted | KeyError::Kind { .. }, .. } => {
+                Some("`ssh-add` it to an ssh-agent, and give the socket of that: --ssh default=$SSH_AUTH_SOCK".into())
+            }
+            BuildProblem::SshKey { .. } => Some("`ssh-keygen -y -f FILE` says whether OpenSSH can read it".into()),
             BuildProblem::NoCommand { .. } => Some("put the command behind the image".into()),
             BuildProblem::NoName { .. } => Some("put a name behind it: coracle pull SOURCE NAME".into()),
             _ => None,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
@@ -12,10 +13,13 @@ use super::args::FailureAction;
 use super::classify::{BuildProblem, FileLost};
 use super::report::Failure;
 use super::request::{GivenRequest, SecretFrom};
-use crate::build::{Given, OnFailure, Secret, Terminal};
+use crate::build::{Agent, Given, Keys, OnFailure, Secret, Terminal};
 use crate::output::files;
 use crate::progress::{Event, Sink};
 use crate::store::View;
+
+/// Bytes that are read of a file with a key.
+const LONGEST_KEY: u64 = 100 << 10;
 
 /// Reads the secrets, and looks for the agents.
 pub(super) fn given(request: &GivenRequest) -> Result<Given, Failure> {
@@ -38,12 +42,8 @@ pub(super) fn given(request: &GivenRequest) -> Result<Given, Failure> {
         secrets.insert(id.clone(), Secret::new(bytes));
     }
     let mut agents = BTreeMap::new();
-    for (id, path) in &request.agents {
-        let lost = |source| FileLost { call: "find the ssh agent at", path: path.display().to_string(), source };
-        if !fs::metadata(path).map_err(lost)?.file_type().is_socket() {
-            return Err(BuildProblem::NoSocket { path: path.clone() }.into());
-        }
-        agents.insert(id.clone(), path.clone());
+    for (id, paths) in &request.agents {
+        agents.insert(id.clone(), agent(paths)?);
     }
     Ok(Given {
         secrets,
@@ -51,6 +51,27 @@ pub(super) fn given(request: &GivenRequest) -> Result<Given, Failure> {
         cache_dir: request.cache_dir.clone(),
         cache_namespace: request.cache_namespace.clone(),
     })
+}
+
+/// Finds the socket of an agent, or reads files of keys.
+fn agent(paths: &[PathBuf]) -> Result<Agent, Failure> {
+    let mut keys = Keys::default();
+    for path in paths {
+        let lost = |call| move |source| FileLost { call, path: path.display().to_string(), source };
+        let kind = fs::metadata(path).map_err(lost("find the ssh agent or key at"))?.file_type();
+        if kind.is_socket() {
+            return match paths {
+                [_] => Ok(Agent::Socket(path.clone())),
+                _ => Err(BuildProblem::SocketAndKeys { path: path.clone() }.into()),
+            };
+        }
+        let mut text = Vec::new();
+        let file = File::open(path).map_err(lost("read the ssh key in"))?;
+        file.take(LONGEST_KEY).read_to_end(&mut text).map_err(lost("read the ssh key in"))?;
+        let added = keys.add(&text, path);
+        added.map_err(|source| BuildProblem::SshKey { path: path.clone(), source })?;
+    }
+    Ok(Agent::Keys(Arc::new(keys)))
 }
 
 /// Checks that what is kept of a failed step has a place: a build may take long, and then it is too late.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::classify::{BuildProblem, FileLost};
 use super::report::Failure;
 use super::request::{DockerfileFrom, SourcesRequest};
-use crate::build::{Given, Secret};
+use crate::build::{Agent, Given, Secret};
 use crate::context::{Context, ContextOptions};
 use crate::fetch::{Credentials, FetchOptions, Fetcher, GitDir, GitEnvironment, MAX_BYTES};
 use crate::input::{ContextLocation, Inputs, NamedLocation, Opened};
@@ -39,13 +39,19 @@ pub(super) struct Main {
 
 /// Returns what fetches for a build.
 pub(super) fn fetcher(request: &SourcesRequest, store: &Store, given: &Given, cancel: Cancel) -> Fetcher {
+    // Git has a client of its own, which reads files of keys itself.
+    let (build_agent, build_keys) = match given.agents.get("default") {
+        Some(Agent::Socket(path)) => (Some(path.clone()), vec![]),
+        Some(Agent::Keys(keys)) => (None, keys.files().map(PathBuf::from).collect()),
+        None => (None, vec![]),
+    };
     let text = |secret: &Secret| String::from_utf8(secret.bytes().to_vec()).ok();
     let secrets = given.secrets.iter().filter(|(name, _)| Credentials::is_one(name));
     let options = FetchOptions {
         cache: store.fetch_cache(),
         tmp: store.tmp(),
         credentials: Credentials::new(secrets.filter_map(|(name, secret)| Some((name.clone(), text(secret)?)))),
-        git: GitEnvironment { build_agent: given.agents.get("default").cloned(), ..request.git.clone() },
+        git: GitEnvironment { build_agent, build_keys, ..request.git.clone() },
         max_bytes: MAX_BYTES,
     };
     Fetcher::new(request.network.agent(cancel), options)

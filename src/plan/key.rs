@@ -212,6 +212,9 @@ fn define_run(key: &mut KeyBuilder, run: &Run) {
         Network::None => drop(key.field("network", "none")),
         Network::Host => drop(key.field("network", "host")),
     }
+    if let Some(hostname) = &run.hostname {
+        key.field("hostname", hostname);
+    }
     if let Some(Script { name, text }) = &run.script {
         key.list("script", [name, text]);
     }

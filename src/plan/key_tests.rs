@@ -9,6 +9,7 @@ fn run() -> Run {
         user: "app".into(),
         mounts: Vec::new(),
         network: Network::Default,
+        hostname: None,
         script: None,
     }
 }

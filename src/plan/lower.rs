@@ -22,6 +22,8 @@ pub(super) struct Context<'a> {
     pub globals: &'a Variables,
     pub build_args: HashMap<&'a str, &'a str>,
     pub proxies: Vec<(String, String)>,
+    /// The name of the machine in RUN, where the user chose one.
+    pub hostname: Option<&'a str>,
     pub warnings: Vec<Diagnostic>,
     pub errors: Vec<Diagnostic>,
     /// The numbers of the file's stages in the plan.
@@ -64,12 +66,14 @@ impl Graph<'_> {
     /// All of: an image that `bases` lacks, a variable that cannot be expanded, and values that make no sense once expanded.
     pub fn lower(&self, bases: &BTreeMap<String, BaseImage>) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         let options = &self.options;
+        let hostname = magic::hostname(&options.build_args).map_err(|error| vec![error])?;
         let mut context = Context {
             escape: self.file.directives.escape,
             options,
             globals: &self.globals,
             build_args: options.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
             proxies: env::proxies(&options.build_args),
+            hostname,
             warnings: [self.undeclared_args(), magic::warnings(&options.build_args)].concat(),
             errors: Vec::new(),
             places: self.order.iter().enumerate().map(|(place, &index)| (index, place)).collect(),
@@ -184,6 +188,9 @@ impl Graph<'_> {
             .filter(|name| !declared.contains(name) && !is_predefined(name) && told.insert(*name))
             .map(|name| {
                 let mut known: Vec<&str> = declared.iter().copied().collect();
+                if name.starts_with("BUILDKIT_") {
+                    magic::names().for_each(|name| known.push(name));
+                }
                 known.sort_unstable();
                 let hint = did_you_mean(name, known);
                 Diagnostic::warning(format!("no ARG declares the build argument `{name}`")).maybe_hint(hint)
@@ -196,7 +203,6 @@ impl Graph<'_> {
 fn is_predefined(name: &str) -> bool {
     let platform = name.strip_prefix("BUILD").or_else(|| name.strip_prefix("TARGET"));
     env::is_proxy(name)
-        || name.starts_with("BUILDKIT_")
-        || matches!(name, "SOURCE_DATE_EPOCH" | "TARGETSTAGE")
+        || magic::names().any(|known| known == name)
         || platform.is_some_and(|rest| matches!(rest, "PLATFORM" | "OS" | "OSVERSION" | "ARCH" | "VARIANT"))
 }

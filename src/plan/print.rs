@@ -72,6 +72,9 @@ fn print_run(f: &mut fmt::Formatter<'_>, run: &Run) -> fmt::Result {
         Network::None => write!(f, " network=none")?,
         Network::Host => write!(f, " network=host")?,
     }
+    if let Some(hostname) = &run.hostname {
+        write!(f, " hostname={hostname:?}")?;
+    }
     if let Some(script) = &run.script {
         write!(f, " script={:?} {:?}", script.name, script.text)?;
     }

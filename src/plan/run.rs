@@ -50,7 +50,8 @@ impl StageState {
             _ => Network::Default,
         };
         let user = self.config.config.user.clone();
-        let run = Run { args, env, uncached_env, cwd, user, mounts, network, script };
+        let hostname = context.hostname.map(str::to_owned);
+        let run = Run { args, env, uncached_env, cwd, user, mounts, network, hostname, script };
         Ok(Said { created_by, text, op: Op::Run(run) })
     }
 }

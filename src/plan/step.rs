@@ -166,6 +166,8 @@ pub struct Run {
     pub mounts: Vec<Mount>,
     /// `--network`.
     pub network: Network,
+    /// The name of the machine, where the user chose one.
+    pub hostname: Option<String>,
     /// A here-document that begins with `#!`: a program, which `args` run as [`Script::path`].
     pub script: Option<Script>,
 }

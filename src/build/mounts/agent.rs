@@ -1,5 +1,5 @@
-//! Hands an agent's socket to a step: a socket of our own, with the owner and the mode that the step asks for, and threads
-//! that pass bytes on. What an agent and a client say to each other is their affair.
+//! Hands an agent to a step: a socket of our own, with the owner and the mode that the step asks for, and a thread for each of
+//! its connections, which says what may be asked ([`Agent`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Connections of one step at the same time, at the most: each takes two threads.
+use crate::build::ssh::{Agent, Peer};
+
+/// Connections of one step at the same time, at the most: each takes a thread.
 const MOST: usize = 64;
 
-/// Both ends of the connections that are open, by number.
-type Open = Arc<Mutex<HashMap<u64, [UnixStream; 2]>>>;
+/// The ends of the connections that are open, by number: of the client, and of the agent where it has one.
+type Open = Arc<Mutex<HashMap<u64, Vec<UnixStream>>>>;
 
 /// A socket that leads to an agent, until it is dropped.
 #[derive(Debug)]
@@ -45,13 +47,13 @@ impl Forwarder {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn start(agent: &Path, dir: &Path, name: &str) -> io::Result<Self> {
+    pub fn start(agent: &Agent, dir: &Path, name: &str) -> io::Result<Self> {
         let own = UnixStreamAddress { dir: std::fs::File::open(dir)?, name: name.into() };
         // So that it is known now that there is one.
-        UnixStream::connect(agent)?;
+        agent.connect()?;
         let listener = UnixListener::bind(own.path())?;
         let (stop, open) = (Arc::new(AtomicBool::new(false)), Open::default());
-        let (agent, stopped, streams) = (agent.to_path_buf(), Arc::clone(&stop), Arc::clone(&open));
+        let (agent, stopped, streams) = (agent.clone(), Arc::clone(&stop), Arc::clone(&open));
         let accepts = std::thread::Builder::new().name("agent".into()).spawn(move || {
             for (number, client) in (0..).zip(listener.incoming()) {
                 if stopped.load(Ordering::SeqCst) {
@@ -71,36 +73,31 @@ impl Forwarder {
     }
 }
 
-/// Connects `client` with the agent.
-fn serve(number: u64, client: UnixStream, agent: &Path, open: &Open) -> io::Result<()> {
+/// Has `client` answered.
+fn serve(number: u64, client: UnixStream, agent: &Agent, open: &Open) -> io::Result<()> {
     let mut known = open.lock().unwrap_or_else(PoisonError::into_inner);
     if known.len() >= MOST {
         return Ok(());
     }
-    let agent = UnixStream::connect(agent)?;
-    known.insert(number, [client.try_clone()?, agent.try_clone()?]);
+    let peer = agent.connect()?;
+    let mut ends = vec![client.try_clone()?];
+    if let Peer::Socket(agent) = &peer {
+        ends.push(agent.try_clone()?);
+    }
+    known.insert(number, ends);
     drop(known);
     let all = Arc::clone(open);
-    let passes = move || {
-        std::thread::scope(|scope| {
-            let there = std::thread::Builder::new().spawn_scoped(scope, || pass_on(&client, &agent));
-            if there.is_ok() {
-                pass_on(&agent, &client);
-            }
-        });
+    let answers = move || {
+        // Whatever ends it, the client sees that it is over.
+        let _ = peer.answer(&client);
+        let _ = client.shutdown(Shutdown::Both);
         all.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     };
-    let started = std::thread::Builder::new().name("agent".into()).spawn(passes);
+    let started = std::thread::Builder::new().name("agent".into()).spawn(answers);
     if started.is_err() {
         open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
     started.map(drop)
-}
-
-fn pass_on(mut from: &UnixStream, mut to: &UnixStream) {
-    let _ = io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
-    let _ = from.shutdown(Shutdown::Read);
 }
 
 impl Drop for Forwarder {
@@ -125,31 +122,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_says_reaches_the_agent_and_the_other_way_round() {
+    fn what_a_client_asks_reaches_the_agent_and_the_other_way_round() {
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent");
         let listener = UnixListener::bind(&agent).unwrap();
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (mut stream, mut said) = (stream, String::new());
-                stream.read_to_string(&mut said).unwrap();
-                let _ = stream.write_all(format!("you said {said}").as_bytes());
+            for mut stream in listener.incoming().flatten() {
+                let mut asked = [0; 9];
+                if stream.read_exact(&mut asked).is_ok() {
+                    let _ = stream.write_all(&[&[0, 0, 0, 5, 12], &asked[5..]].concat());
+                }
             }
         });
         let long = dir.path().join("x".repeat(150));
         std::fs::create_dir(&long).unwrap();
-        let forwarder = Forwarder::start(&agent, &long, "s").unwrap();
+        let forwarder = Forwarder::start(&Agent::Socket(agent), &long, "s").unwrap();
         // More, one after the other, than there may be at the same time.
-        for text in (0..3 * MOST).map(|number| number.to_string()) {
+        for number in 0..3 * MOST as u32 {
             let mut client = UnixStream::connect(forwarder.own.path()).unwrap();
-            client.write_all(text.as_bytes()).unwrap();
+            client.write_all(&[&[0, 0, 0, 5, 11], &number.to_be_bytes()[..]].concat()).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            assert_eq!(answer, format!("you said {text}"));
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, [&[0, 0, 0, 5, 12], &number.to_be_bytes()[..]].concat());
         }
         drop(forwarder);
         assert!(!long.join("s").exists());
-        assert!(Forwarder::start(&dir.path().join("nobody"), dir.path(), "t").is_err());
+        assert!(Forwarder::start(&Agent::Socket(dir.path().join("nobody")), dir.path(), "t").is_err());
     }
 }

@@ -272,7 +272,7 @@ impl Work<'_> {
                     agents += 1;
                     let name = format!("agent-{number}");
                     let forwarder = Forwarder::start(agent, active.dir(), &name)
-                        .map_err(|source| BuildError::Agent { id: id.clone(), path: agent.clone(), source })?;
+                        .map_err(|source| BuildError::Agent { id: id.clone(), source })?;
                     self.own_socket(forwarder.path(), *mode, (*uid, *gid))?;
                     let what = What::File(forwarder.path().to_path_buf());
                     mounts.shown.push(Shown { target, what, read_only: false, special: owner(*uid, *gid) });

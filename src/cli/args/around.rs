@@ -56,8 +56,8 @@ pub struct GivenArgs {
     /// A secret: id=NAME[,src=FILE] or id=NAME,env=VARIABLE; can be repeated
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<SecretSpec>,
-    /// An ssh agent: default, or NAME=SOCKET; can be repeated
-    #[arg(long = "ssh", value_name = "NAME[=SOCKET]")]
+    /// An ssh agent: default, NAME=SOCKET or NAME=KEYFILE,…; can be repeated
+    #[arg(long = "ssh", value_name = "SPEC")]
     pub ssh: Vec<AgentSpec>,
     /// The folder of cache mounts [default: $CORACLE_CACHE_DIR, or in the store]
     #[arg(long, value_name = "DIR")]
@@ -96,11 +96,8 @@ pub enum AroundError {
         name: String,
     },
     /// An agent has a name.
-    #[error("an agent is a name, and the path of its socket behind an equals sign: default=/run/agent.sock")]
+    #[error("an agent is a name, and behind an equals sign its socket, or files of private keys with commas between")]
     Agent,
-    /// Several keys.
-    #[error("keys are not read here: start an ssh-agent, ssh-add them to it, and give its socket")]
-    Keys,
     /// No such thing is done on failure.
     #[error("on failure there is shell, save=DIR and export=PATH:FILE")]
     Failure,
@@ -217,29 +214,25 @@ impl FromStr for SecretSpec {
     }
 }
 
-/// Where an ssh agent is.
+/// Where an ssh agent is, or the keys of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSpec {
     /// Its id, not empty.
     pub id: String,
-    /// Its socket, as given; `None` for that of the user.
-    pub socket: Option<PathBuf>,
+    /// Its socket or files of keys, as given; none for the agent of the user.
+    pub paths: Vec<PathBuf>,
 }
 
 impl FromStr for AgentSpec {
     type Err = AroundError;
 
     fn from_str(text: &str) -> Result<Self, AroundError> {
-        let (id, socket) = match text.split_once('=') {
-            Some((id, socket)) if !socket.is_empty() => (id, Some(socket)),
-            Some((id, _)) => (id, None),
-            None => (text, None),
-        };
-        match socket {
-            _ if id.is_empty() => Err(AroundError::Agent),
-            Some(socket) if socket.contains(',') => Err(AroundError::Keys),
-            socket => Ok(AgentSpec { id: id.into(), socket: socket.map(PathBuf::from) }),
+        let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+        let paths: Vec<PathBuf> = if paths.is_empty() { vec![] } else { paths.split(',').map(PathBuf::from).collect() };
+        if id.is_empty() || paths.iter().any(|path| path.as_os_str().is_empty()) {
+            return Err(AroundError::Agent);
         }
+        Ok(AgentSpec { id: id.into(), paths })
     }
 }
 
@@ -318,10 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_refused_and_the_agent_is_named() {
-        assert_eq!("default".parse(), Ok(AgentSpec { id: "default".into(), socket: None }));
-        assert_eq!("a=/s".parse(), Ok(AgentSpec { id: "a".into(), socket: Some("/s".into()) }));
-        assert!("a=/k1,/k2".parse::<AgentSpec>().expect_err("keys").to_string().contains("ssh-agent"));
+    fn an_agent_has_a_name_and_a_socket_or_keys() {
+        let spec =
+            |id: &str, paths: &[&str]| AgentSpec { id: id.into(), paths: paths.iter().map(PathBuf::from).collect() };
+        assert_eq!("default".parse(), Ok(spec("default", &[])));
+        assert_eq!("default=".parse(), Ok(spec("default", &[])));
+        assert_eq!("a=/s".parse(), Ok(spec("a", &["/s"])));
+        assert_eq!("a=/k1,k=2".parse(), Ok(spec("a", &["/k1", "k=2"])));
+        for bad in ["", "=/s", "a=,", "a=/k,", "a=/k,,/l"] {
+            assert_eq!(bad.parse::<AgentSpec>(), Err(AroundError::Agent), "{bad}");
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use coracle_runtime::Capabilities;
 pub struct GivenRequest {
     /// Secrets: their ids, and where they are.
     pub secrets: Vec<(String, SecretFrom)>,
-    /// Agents: their ids and sockets, absolute.
-    pub agents: Vec<(String, PathBuf)>,
+    /// Agents: their ids, and the socket or the files of keys of each, absolute.
+    pub agents: Vec<(String, Vec<PathBuf>)>,
     /// The folder of cache mounts, absolute; `None` for the one in the store.
     pub cache_dir: Option<PathBuf>,
     /// What is in front of the ids of cache mounts.
@@ -61,6 +61,7 @@ pub(super) fn around(args: AroundArgs) -> Result<Around, UsageError> {
     capabilities = cap_drop.iter().filter(|name| name.0 != all).fold(capabilities, |set, name| set.without(name.0));
     Ok(Around {
         network: if network == NetworkMode::None { Access::None } else { Access::Host },
+        hostname: None,
         // The network is the host's, so the way to the host is the loopback interface.
         hosts: add_hosts
             .into_iter()
@@ -105,9 +106,16 @@ pub(super) fn given(
     }
     let mut agents = Vec::with_capacity(args.ssh.len());
     for agent in args.ssh {
-        let own = || environment.var("SSH_AUTH_SOCK").map(PathBuf::from);
-        let socket = agent.socket.or_else(own).ok_or_else(|| UsageError::NoAgent { id: agent.id.clone() })?;
-        agents.push((agent.id, environment.absolute(&socket)?));
+        if agents.iter().any(|(id, _)| *id == agent.id) {
+            return Err(UsageError::AgentTwice { id: agent.id });
+        }
+        let mut paths = agent.paths;
+        if paths.is_empty() {
+            let own = environment.var("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from);
+            paths.push(own.ok_or_else(|| UsageError::NoAgent { id: agent.id.clone() })?);
+        }
+        let paths = paths.iter().map(|path| environment.absolute(path)).collect::<Result<_, _>>()?;
+        agents.push((agent.id, paths));
     }
     let mut on_failure = args.on_failure;
     if on_failure.contains(&FailureAction::Shell) {

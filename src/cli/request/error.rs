@@ -129,6 +129,12 @@ pub enum UsageError {
         /// Its id.
         id: String,
     },
+    /// `--ssh NAME`, twice.
+    #[error("--ssh {id:?} is given twice")]
+    AgentTwice {
+        /// Its id.
+        id: String,
+    },
     /// `--on-failure=shell` and others.
     #[error("--on-failure=shell cannot be combined with another --on-failure")]
     ShellAlone,
@@ -171,7 +177,7 @@ impl UsageError {
             UsageError::NoRoot => "name a folder with --root DIR, CORACLE_ROOT or XDG_DATA_HOME".into(),
             UsageError::NoContext => "name the folder that COPY copies from, as in `coracle build .`".into(),
             UsageError::NoAgent { .. } => {
-                "start one with `eval $(ssh-agent)` and `ssh-add`, or give its socket: --ssh default=SOCKET".into()
+                "start one with `eval $(ssh-agent)` and `ssh-add`, or give a file with a key: --ssh default=FILE".into()
             }
             UsageError::ShellWithoutTerminal => "--on-failure=save=DIR keeps the files without one".into(),
             UsageError::AllPlatformsOnly => "name them: --platform=linux/amd64,linux/arm64".into(),

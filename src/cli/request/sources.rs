@@ -124,5 +124,6 @@ fn git(environment: &Environment) -> GitEnvironment {
         known_hosts: path("HOME").map(|home| home.join(".ssh/known_hosts")),
         user_agent: path("SSH_AUTH_SOCK"),
         build_agent: None,
+        build_keys: Vec::new(),
     }
 }

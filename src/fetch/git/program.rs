@@ -56,6 +56,8 @@ pub struct GitEnvironment {
     pub user_agent: Option<PathBuf>,
     /// The socket of the agent that was given to the build, for what the Dockerfile asks for.
     pub build_agent: Option<PathBuf>,
+    /// Files of private keys that were given to the build in place of an agent.
+    pub build_keys: Vec<PathBuf>,
 }
 
 /// One call.
@@ -283,10 +285,15 @@ fn ssh(command: &mut Command, environment: &GitEnvironment, remote: &Remote<'_>)
     let agent = match remote.trust {
         Trust::CommandLine => environment.user_agent.as_ref().or(environment.build_agent.as_ref()),
         Trust::Dockerfile => {
-            line.push_str(" -o IdentityFile=none");
+            if environment.build_keys.is_empty() {
+                line.push_str(" -o IdentityFile=none");
+            }
             environment.build_agent.as_ref()
         }
     };
+    for file in environment.build_keys.iter().filter_map(|path| path.to_str()).filter(|file| is_plain(file)) {
+        line.push_str(&format!(" -o 'IdentityFile=\"{file}\"'"));
+    }
     match agent {
         Some(socket) => drop(command.env("SSH_AUTH_SOCK", socket)),
         None => line.push_str(" -o IdentityAgent=none"),

@@ -55,6 +55,14 @@ fn rule_21_a_build_arg_that_nothing_declares_is_a_warning() {
     let fine =
         case("FROM base AS other\nARG A\nFROM base\n").arg("A", "1").arg("http_proxy", "x").arg("TARGETARCH", "x");
     assert_eq!(fine.arg("BUILDKIT_BUILD_NAME", "1").arg("SOURCE_DATE_EPOCH", "0").made().warnings, [""; 0]);
+    let slip = case("FROM base\n").arg("BUILDKIT_SANDBOX_HOSTNAMES", "x").arg("BUILDKIT_NEW_THING", "1").made();
+    assert_eq!(
+        slip.warnings,
+        [
+            "0: no ARG declares the build argument `BUILDKIT_SANDBOX_HOSTNAMES`",
+            "0: no ARG declares the build argument `BUILDKIT_NEW_THING`",
+        ]
+    );
 }
 
 #[test]
