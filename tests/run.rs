@@ -140,6 +140,21 @@ fn the_images_own_resolver_file_survives() {
     project.build().succeeds().has_file("etc/resolv.conf", "own");
 }
 
+// Rule 38: as BuildKit does it; the classic builder leaves them out.
+#[test]
+fn the_folders_that_a_command_on_nothing_needs_stay_in_the_image() {
+    let project = Project::new().dockerfile(
+        "FROM busybox AS tools\nFROM scratch\nCOPY --from=tools /bin/busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"echo x >/x\"]",
+    );
+    let image = project.build().succeeds();
+    let layer = image.top_layer();
+    layer.has_dir("dev").has_dir("proc").has_dir("sys").has_file("x", "x\n").is_canonical();
+    layer.has_no("etc").has_no("run").has_no("dev/null").has_no("proc/1");
+    // Where they are there already, they are not touched.
+    let image = Project::new().dockerfile("FROM busybox\nRUN mkdir -p /proc /sys /dev && echo x >/x\nRUN echo y >/y").build().succeeds();
+    image.top_layer().has_no("dev").has_no("proc").has_no("sys").has_file("y", "y\n");
+}
+
 // Rule 40.
 #[test]
 fn a_command_that_changes_nothing_makes_an_empty_layer() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use coracle_runtime::owner::{FileOwner, XATTR};
 use rustix::fs::{FileType, Stat, lgetxattr, lstat};
 
-use crate::layer::{self, DiskTree, PackOptions, UnpackOptions};
+use crate::layer::{self, DiskTree, LayerError, PackOptions, UnpackOptions};
 use crate::store::{CacheInfo, CacheMounts, Claim, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
@@ -59,13 +59,24 @@ impl Builder<'_> {
     ) -> Result<(), BuildError> {
         self.enter()?;
         let on_disk = self.on_disk();
+        let too_large = || BuildError::LargeCache { id: id.into(), limit: most };
         let mut fill = |dir: &Path| -> Result<(), BuildError> {
             let mut tree = DiskTree::open(dir, on_disk.owners)?;
             let options = UnpackOptions { max_bytes: most, ..UnpackOptions::default() };
-            let found = layer::unpack(input, &mut tree, &options)?;
-            let whiteout = found.entries.iter().find(|entry| entry.kind == Kind::Whiteout);
-            if let Some(path) = whiteout.map(|entry| &entry.path).or(found.opaque.first()) {
-                return Err(BuildError::BadCache { path: format!("/{path}") });
+            let mut input = Counted { input: &mut *input, bytes: 0 };
+            let found = layer::unpack(&mut input, &mut tree, &options).map_err(|error| match error {
+                LayerError::TooLarge { .. } | LayerError::IndexTooLarge { .. } => too_large(),
+                _ if input.bytes > most => too_large(),
+                other => other.into(),
+            })?;
+            let other = found.entries.iter().find_map(|entry| match entry.kind {
+                Kind::Whiteout => Some((&entry.path, "a mark for layers")),
+                Kind::Char { .. } | Kind::Block { .. } => Some((&entry.path, "a device")),
+                _ => None,
+            });
+            let opaque = found.opaque.first().map(|path| (path, "a mark for layers"));
+            if let Some((path, what)) = other.or(opaque) {
+                return Err(BuildError::BadCache { path: format!("/{path}"), what });
             }
             Ok(tree.finish()?)
         };
@@ -74,6 +85,20 @@ impl Builder<'_> {
 
     fn go_on(&self) -> Result<(), BuildError> {
         if self.control.cancelled() { Err(BuildError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Counts what is read.
+struct Counted<'a> {
+    input: &'a mut dyn Read,
+    bytes: u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
     }
 }
 

@@ -92,10 +92,20 @@ pub enum BuildError {
         dir: std::path::PathBuf,
     },
     /// An archive of a cache mount holds what is for layers only.
-    #[error("{path} of the archive is a mark for layers, and no file of a cache")]
+    #[error("{path} of the archive is {what}, which no cache has")]
     BadCache {
         /// The path.
         path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// An archive of a cache mount is larger than allowed.
+    #[error("the archive of the cache mount {id:?} has more than {limit} bytes unpacked")]
+    LargeCache {
+        /// Its id.
+        id: String,
+        /// How many it may have.
+        limit: u64,
     },
     /// A command would have to be run, and this environment allows that in no way.
     #[error("no command can be run here")]

@@ -90,7 +90,7 @@ impl Classify for BuildError {
             BuildError::WrongDiffId { .. } | BuildError::TooManyLayers { .. } | BuildError::BadMountPoint { .. } => {
                 ExitStatus::Input
             }
-            BuildError::BadCache { .. } => ExitStatus::Input,
+            BuildError::BadCache { .. } | BuildError::LargeCache { .. } => ExitStatus::Input,
             BuildError::DiskFull { .. } => ExitStatus::Store,
             BuildError::Unbuilt { .. } => ExitStatus::Input,
             BuildError::Fetch(error) => error.exit_status(),
@@ -169,6 +169,7 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
              /proc/sys/fs/binfmt_misc hands such programs to it with flag F; a build without RUN needs none"
                 .into(),
         ),
+        BuildError::LargeCache { .. } => Some("--max-size says how many it may have".into()),
         BuildError::OutOfMemory { .. } => Some("give it more with --memory, or less to do at the same time".into()),
         BuildError::ExitStatus { code: 137 } | BuildError::Killed { signal: 9 } => {
             Some("137 is 128 + 9: something was killed with SIGKILL, most often for lack of memory".into())

@@ -56,7 +56,7 @@ pub struct GivenArgs {
     /// A secret: id=NAME[,src=FILE] or id=NAME,env=VARIABLE; can be repeated
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<SecretSpec>,
-    /// An ssh agent: default, NAME=SOCKET or NAME=KEYFILE,…; can be repeated
+    /// An ssh agent: default, NAME=SOCKET or NAME=KEYFILE; can be repeated
     #[arg(long = "ssh", value_name = "SPEC")]
     pub ssh: Vec<AgentSpec>,
     /// The folder of cache mounts [default: $CORACLE_CACHE_DIR, or in the store]

@@ -216,7 +216,7 @@ Network and privileges:
 
 For RUN --mount, and when a RUN fails:
       --secret <SPEC>        A secret: id=NAME[,src=FILE] or id=NAME,env=VARIABLE; can be repeated
-      --ssh <NAME[=SOCKET]>  An ssh agent: default, or NAME=SOCKET; can be repeated
+      --ssh <SPEC>           An ssh agent: default, NAME=SOCKET or NAME=KEYFILE; can be repeated
       --cache-dir <DIR>      The folder of cache mounts [default: $CORACLE_CACHE_DIR, or in the
                              store]
       --on-failure <ACTION>  shell, save=DIR or export=PATH:FILE; the last two can be repeated
