@@ -151,7 +151,10 @@ fn the_folders_that_a_command_on_nothing_needs_stay_in_the_image() {
     layer.has_dir("dev").has_dir("proc").has_dir("sys").has_file("x", "x\n").is_canonical();
     layer.has_no("etc").has_no("run").has_no("dev/null").has_no("proc/1");
     // Where they are there already, they are not touched.
-    let image = Project::new().dockerfile("FROM busybox\nRUN mkdir -p /proc /sys /dev && echo x >/x\nRUN echo y >/y").build().succeeds();
+    let image = Project::new()
+        .dockerfile("FROM busybox\nRUN mkdir -p /proc /sys /dev && echo x >/x\nRUN echo y >/y")
+        .build()
+        .succeeds();
     image.top_layer().has_no("dev").has_no("proc").has_no("sys").has_file("y", "y\n");
 }
 
