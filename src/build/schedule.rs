@@ -10,7 +10,7 @@ use crate::layer::Compression;
 use crate::oci::Platform;
 use crate::plan::{MountKind, Op, Plan, Step};
 use crate::progress::{Event, Sink};
-use crate::store::{Image, Packed, RemoteSteps, Store, View};
+use crate::store::{Arrivals, Image, Packed, RemoteSteps, Store, View};
 use crate::tree::Owners;
 
 use super::chain::Chain;
@@ -276,6 +276,18 @@ impl Builder<'_> {
         }
         unpacked?;
         Ok(self.store.sync()?)
+    }
+
+    /// Returns what `fetch` returns, which brings the layers of `images` into the store and tells `arrivals` of them; they are unpacked
+    /// while they come. What cannot be unpacked now, here or at all, is left to who needs it, and to [`unpack`](Self::unpack).
+    ///
+    /// No other thread may run, if this builder has not entered what it works in before.
+    pub fn unpack_while<R>(&mut self, images: &[Image], arrivals: &Arrivals, fetch: impl FnOnce() -> R) -> R {
+        if matches!(self.decide(), Mode::None(_)) || self.enter().is_err() {
+            return fetch();
+        }
+        let chains: Vec<Chain> = images.iter().map(|image| Chain::of_image(image, self.store)).collect();
+        super::unpack::while_fetched(self.store, &self.on_disk(), &chains, arrivals, self.control, fetch)
     }
 
     /// Runs `command` in a container of `image`, whose changes are dropped in the end. Input and output are those of this process;

@@ -1,6 +1,7 @@
 //! Getting the files of layers onto the disk: a blob → a snapshot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufReader, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,10 +9,10 @@ use coracle_runtime::container::Control;
 
 use crate::layer::{self, Contents, DiskTree};
 use crate::oci::{DiffId, DigestReader};
-use crate::store::{Active, Index, Packed, Store, StoreError, View, ViewLayer};
+use crate::store::{Active, Arrivals, Index, LayerId, Packed, Store, StoreError, View, ViewLayer};
 use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
 
-use super::chain::Link;
+use super::chain::{Chain, Link};
 use super::guard::Guarded;
 use super::relocate::relocate;
 use super::{BuildError, MAX_LAYERS};
@@ -90,36 +91,116 @@ fn unpack(store: &Store, on_disk: &OnDisk, link: &Link, control: &Control) -> Re
             reason: "its files are gone, and no blob holds them".into(),
         })?,
     };
-    let active = store.prepare()?;
-    let upper = active.upper();
-    let mut tree = DiskTree::open(&upper, on_disk.owners)?;
-    let found = read_blob(store, &packed, control, &mut |input| {
-        Ok(layer::unpack(input, &mut tree, &layer::UnpackOptions::default())?)
-    })?;
-    tree.finish()?;
-    Ok(Unpacked { active, found })
+    let file = store.open_blob(&packed.digest)?;
+    unpack_from(file, store, on_disk, &packed, control)
 }
 
-/// Gives the uncompressed bytes of the blob `packed` to `read`, and checks them.
-fn read_blob(
+/// Unpacks the blob `packed` from `blob`, and checks its uncompressed bytes.
+fn unpack_from(
+    blob: impl Read + Send,
     store: &Store,
+    on_disk: &OnDisk,
     packed: &Packed,
     control: &Control,
-    read: &mut dyn FnMut(&mut dyn std::io::Read) -> Result<layer::Unpacked, BuildError>,
-) -> Result<layer::Unpacked, BuildError> {
+) -> Result<Unpacked, BuildError> {
+    let active = store.prepare()?;
+    let mut tree = DiskTree::open(&active.upper(), on_disk.owners)?;
     let path = store.blob_path(&packed.digest);
-    let file = store.open_blob(&packed.digest)?;
-    let input = layer::decompress(Guarded::new(std::io::BufReader::with_capacity(256 << 10, file), control))
+    let input = layer::decompress(Guarded::new(BufReader::with_capacity(256 << 10, blob), control))
         .map_err(|source| BuildError::io("decompress", &path, source))?;
     let mut input = DigestReader::new(input);
-    let found = read(&mut input)?;
+    let found = layer::unpack(&mut input, &mut tree, &layer::UnpackOptions::default())?;
     // What follows the end of the archive belongs to the digest too.
     std::io::copy(&mut input, &mut std::io::sink()).map_err(|source| BuildError::io("decompress", &path, source))?;
     let (_, digest, _) = input.finish();
     if DiffId(digest) != packed.diff_id {
         return Err(BuildError::WrongDiffId { blob: packed.digest, expected: packed.diff_id.0, found: digest });
     }
-    Ok(found)
+    tree.finish()?;
+    Ok(Unpacked { active, found })
+}
+
+/// Unpacks the layers of `chains` that are not on disk, while `fetch` brings their blobs into the store and tells `arrivals` of them:
+/// each is read behind the one that writes it, and is in the store only when the digests of blob and archive were found to be right.
+/// What does not come to its end here is left to [`view`], which says why.
+pub(super) fn while_fetched<R>(
+    store: &Store,
+    on_disk: &OnDisk,
+    chains: &[Chain],
+    arrivals: &Arrivals,
+    control: &Control,
+    fetch: impl FnOnce() -> R,
+) -> R {
+    let mut seen = BTreeSet::new();
+    let links = chains.iter().flat_map(Chain::links);
+    let missing: Vec<(LayerId, &Packed)> = links
+        .filter(|link| seen.insert(link.id) && !store.has_snapshot(&on_disk.realm, &link.id))
+        .filter_map(|link| Some((link.id, link.origin.as_ref()?)))
+        .collect();
+    let unpacked: Mutex<BTreeMap<LayerId, Unpacked>> = Mutex::default();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some((id, packed)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(done) = behind(store, on_disk, packed, arrivals, control) {
+                unpacked.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, done);
+            }
+        }
+    };
+    let result = std::thread::scope(|scope| {
+        // Most of the time each waits for the network.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).max(FOLLOWERS).min(missing.len());
+        for _ in 0..threads {
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        let _end = CloseAtEnd(arrivals);
+        fetch()
+    });
+    let mut unpacked = unpacked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for chain in chains {
+        let mut layers: Vec<ViewLayer> = Vec::with_capacity(chain.links().len());
+        for link in chain.links() {
+            let there = match (store.layer(&on_disk.realm, &link.id), unpacked.remove(&link.id)) {
+                (Ok(Some(there)), _) => Ok(there),
+                (Ok(None), Some(own)) => settle(store, on_disk, link, own, &View::new(layers.clone())),
+                _ => break,
+            };
+            let Ok(there) = there else { break };
+            layers.push(there);
+        }
+    }
+    result
+}
+
+/// Layers that are unpacked at the same time while they come in: as many as come in.
+const FOLLOWERS: usize = 4;
+
+/// Nobody waits for blobs any longer when this is dropped.
+struct CloseAtEnd<'a>(&'a Arrivals);
+
+impl Drop for CloseAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Unpacks a layer behind the one that writes its blob; `None` where that does not come to an end.
+fn behind(
+    store: &Store,
+    on_disk: &OnDisk,
+    packed: &Packed,
+    arrivals: &Arrivals,
+    control: &Control,
+) -> Option<Unpacked> {
+    loop {
+        let mut blob = arrivals.read(&packed.digest);
+        match unpack_from(&mut blob, store, on_disk, packed, control) {
+            Ok(unpacked) => return Some(unpacked),
+            Err(_) if blob.is_outdated() && !control.cancelled() => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Finishes a layer with the knowledge of the layers below, and puts it into the store.

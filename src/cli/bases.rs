@@ -1,5 +1,6 @@
 //! The images that a Dockerfile names, brought into the store for a build.
 
+use super::arriving::Arriving;
 use super::names;
 use super::registry::{LazyClient, Puller};
 use super::report::{ExitStatus, Failure, Style};
@@ -15,6 +16,7 @@ use crate::store::{Image, Store};
 /// Finds base images.
 pub(super) struct Bases<'a> {
     pub request: &'a BuildRequest,
+    pub arriving: &'a Arriving,
     pub client: &'a LazyClient<'a>,
     pub store: &'a Store,
     pub source: &'a Source,
@@ -57,7 +59,8 @@ impl Bases<'_> {
             }
         } else {
             let platforms: Vec<Platform> = uses.iter().map(|used| used.platform.clone()).collect();
-            let puller = Puller { client: self.client, store: self.store, platforms: &platforms, sink: self.sink };
+            let Bases { arriving, client, store, sink, .. } = *self;
+            let puller = Puller { arriving, client, store, platforms: &platforms, sink };
             let name = names::normalise(written)
                 .map_err(|error| self.failed(used, Diagnostic::error(error.to_string()), ExitStatus::Input))?;
             let descriptor = match puller.find(written, self.request.pull) {
@@ -65,6 +68,7 @@ impl Bases<'_> {
                 Ok(None) => return Err(self.not_here(used, written, &name)?),
                 Err(failure) => return Err(self.not_found(used, written, failure)),
             };
+            arriving.named_at(used.span);
             for used in uses {
                 let image = self.store.image_for(&descriptor, &used.platform);
                 images.push(image.map_err(|error| self.not_found(used, written, error.into()))?);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 
+use super::arriving::{Arriving, NotArrived};
 use super::bases::Bases;
 use super::elsewhere::Elsewhere;
 use super::finder::Finder;
@@ -103,8 +104,10 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     for target in ImageNames::of(request, &tags)?.pushed() {
         client.get()?.prepare_target(target)?;
     }
+    let arriving = Arriving::default();
     let finds = Bases {
         request,
+        arriving: &arriving,
         client: &client,
         store: &store,
         source: &source,
@@ -176,6 +179,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         named: named.iter().map(|(name, named)| (name.clone(), &named.context)).collect(),
         remote: Some(&elsewhere),
     };
+    let arrived = arriving.bring(&mut builder, &client);
+    arrived.map_err(|error| not_arrived(error, &source, request.style))?.name(&store)?;
     let result = builder.build(&plan, &bases, &inputs, &options);
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
@@ -200,6 +205,14 @@ pub(super) fn keeps_git_dir(request: &BuildRequest) -> GitDir {
         Some("1" | "true") => GitDir::Kept,
         _ => GitDir::Dropped,
     }
+}
+
+/// Shows an image that did not come where it is named.
+fn not_arrived(NotArrived { span, failure }: NotArrived, source: &Source, style: Style) -> Failure {
+    let (Some(span), Some(message)) = (span, failure.message()) else { return failure };
+    let diagnostic = Diagnostic::error(message).at(span).render(source, style == Style::Colour);
+    let shown = Failure::rendered(failure.status(), diagnostic);
+    failure.hints().iter().cloned().fold(shown, Failure::with_hint)
 }
 
 /// Returns whether the plan reads files of the context.

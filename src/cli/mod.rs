@@ -14,6 +14,7 @@ pub mod table;
 pub mod template;
 pub mod text;
 
+mod arriving;
 mod bases;
 mod build;
 mod caches;

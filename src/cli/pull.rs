@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_runtime::container::Control;
 use coracle_runtime::probe::Wanted;
 
+use super::arriving::Arriving;
 use super::classify::{BuildProblem, NoImage};
 use super::progress::{Mode, Progress};
 use super::registry::{LazyClient, Puller};
@@ -31,11 +32,17 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     let given = request.name.as_deref().map(names::normalise).transpose()?;
     let store = Store::open(&request.root)?;
     let sink = progress.as_ref();
+    let control = Arc::new(Control::new());
+    let cancel = Cancel::new({
+        let control = Arc::clone(&control);
+        move || control.cancelled()
+    });
+    let client = LazyClient::new(&request.registry, cancel);
+    let arriving = Arriving::default();
     let (descriptor, name) = match &request.source {
         Location::Registry(_) => {
-            let client = LazyClient::new(&request.registry, Cancel::default());
-            let puller =
-                Puller { client: &client, store: &store, platforms: std::slice::from_ref(&request.platform), sink };
+            let (platforms, client, store) = (std::slice::from_ref(&request.platform), &client, &store);
+            let puller = Puller { arriving: &arriving, client, store, platforms, sink };
             let found = puller.find(&request.written, request.policy)?;
             let found = found.ok_or_else(|| NoImage { name: request.written.clone() })?;
             (found.descriptor, Some(found.name.to_string()))
@@ -50,7 +57,20 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
         return Err(BuildProblem::NoName { place: request.source.to_string() }.into());
     };
     let image = store.image_for(&descriptor, &request.platform)?;
-    unpack(&store, &image, progress)?;
+    let on_enter = work::on_enter(&control, progress);
+    let mut builder = Builder {
+        store: &store,
+        sink,
+        control: &control,
+        isolation: Isolation::Undecided(Wanted::Any),
+        on_enter: &on_enter,
+        remote: None,
+        journal: Arc::default(),
+        on_failure: OnFailure::Nothing,
+    };
+    let arrived = arriving.bring(&mut builder, &client).map_err(|error| error.failure)?;
+    unpack(&mut builder, &image)?;
+    arrived.name(&store)?;
     store.tag(std::slice::from_ref(&name), &descriptor)?;
     let digest = image.digest.to_string();
     sink.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
@@ -58,24 +78,11 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
 }
 
 /// Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.
-fn unpack(store: &Store, image: &Image, progress: &Arc<Progress>) -> Result<(), Failure> {
-    let control = Arc::new(Control::new());
-    let on_enter = work::on_enter(&control, progress);
-    let isolation = Isolation::Undecided(Wanted::Any);
-    let mut builder = Builder {
-        store,
-        sink: progress.as_ref(),
-        control: &control,
-        isolation,
-        on_enter: &on_enter,
-        remote: None,
-        journal: Arc::default(),
-        on_failure: OnFailure::Nothing,
-    };
+fn unpack(builder: &mut Builder<'_>, image: &Image) -> Result<(), Failure> {
     match builder.unpack(image) {
         Err(BuildError::Runtime(error)) => {
             let message = format!("the layers are not unpacked yet, the first build has to do it: {}", chain(&error));
-            progress.emit(Event::Warning { message, line: None });
+            builder.sink.emit(Event::Warning { message, line: None });
         }
         other => other?,
     }

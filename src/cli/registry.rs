@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use oci_spec::image::Descriptor;
 
 use super::args::PullPolicy;
+use super::arriving::Arriving;
 use super::report::Failure;
 use super::request::RegistryRequest;
 use crate::net::Cancel;
 use crate::oci::{Digest, Parts, Platform, Reference, ReferenceError, digest_of};
 use crate::output::OutputError;
 use crate::output::content::{Blob, Content, InStore, Origin, Selection, StoreOrigin, Top};
-use crate::output::remote::{self, IntoStore};
+use crate::output::remote;
 use crate::progress::{Event, Sink};
 use crate::registry::{Client, ClientOptions, PushOptions, RegistryError, Remote};
 use crate::store::{Image, Store, StoreError};
@@ -43,8 +44,9 @@ impl<'a> LazyClient<'a> {
     }
 }
 
-/// Brings images into the store, where they are not there yet.
+/// Brings images into the store, where they are not there yet: their documents at once, their layers when [`Arriving`] is told to.
 pub(super) struct Puller<'a> {
+    pub arriving: &'a Arriving,
     pub client: &'a LazyClient<'a>,
     pub store: &'a Store,
     /// For which platforms: all of these, at least one.
@@ -52,7 +54,7 @@ pub(super) struct Puller<'a> {
     pub sink: &'a dyn Sink,
 }
 
-/// An image that is in the store now.
+/// An image that is in the store, or arriving.
 pub(super) struct Found {
     /// The name that it has there.
     pub name: Reference,
@@ -106,10 +108,18 @@ impl Puller<'_> {
         Ok(descriptor.map(|descriptor| Found { name: name.clone(), descriptor }))
     }
 
-    /// Whether an image for one of the platforms was left out when `descriptor` was pulled. That an index has none is no gap.
+    /// Whether an image for one of the platforms was left out when `descriptor` was pulled, or has not come yet. That an index has none
+    /// is no gap.
     fn lacks(&self, descriptor: &Descriptor) -> bool {
         let mut images = self.platforms.iter().map(|platform| self.store.image_for(descriptor, platform));
-        images.any(|image| matches!(image, Err(StoreError::NoBlob(_))))
+        images.any(|image| match image {
+            // A name leads to an index as soon as one of its images is there.
+            Ok(image) if image.digest.to_string() != descriptor.digest().to_string() => {
+                image.layers().iter().any(|layer| !self.store.has_blob(&layer.digest))
+            }
+            Ok(_) => false,
+            Err(error) => matches!(error, StoreError::NoBlob(_)),
+        })
     }
 
     fn fetch(&self, client: &Client, name: &Reference, policy: PullPolicy) -> Result<Descriptor, Problem> {
@@ -131,39 +141,39 @@ impl Puller<'_> {
             && let Some(known) = self.store.find(&name.to_string())?
             && let Ok(known) = digest_of(&known)
         {
-            match self.pull(client, &by_digest(name, &known)?) {
-                Ok(descriptor) => {
-                    self.store.tag(&[name.to_string()], &descriptor)?;
-                    return Ok(descriptor);
-                }
+            match self.pull(client, &by_digest(name, &known)?, name) {
+                Ok(descriptor) => return Ok(descriptor),
                 Err(Problem::Registry(error)) if error.is_of_the_place() => {}
                 Err(error) => return Err(error),
             }
         }
-        let descriptor = self.pull(client, name)?;
-        self.store.tag(&[name.to_string()], &descriptor)?;
-        Ok(descriptor)
+        self.pull(client, name, name)
     }
 
-    /// Brings the images for all platforms in, and returns what leads to them. They are of one index: it is asked for by its name
-    /// once.
-    fn pull(&self, client: &Client, name: &Reference) -> Result<Descriptor, Problem> {
-        let (mut name, mut root) = (name.clone(), None);
+    /// Brings the documents of the images for all platforms in, and returns what leads to them; their layers are to come, and then
+    /// `known` leads there. They are of one index: it is asked for by its name once.
+    fn pull(&self, client: &Client, name: &Reference, known: &Reference) -> Result<Descriptor, Problem> {
+        let (mut name, mut waiting) = (name.clone(), Vec::new());
         for platform in self.platforms {
-            let pulled = client.pull(&name, platform, &IntoStore(self.store), self.sink)?;
-            let image = Image::from(pulled.image);
+            let found = client.locate(&name, platform)?;
+            let image = Image::from(found.image.clone());
             self.store.put_blob(&image.config_bytes)?;
             self.store.put_blob(&image.manifest_bytes)?;
-            self.store.put_blob(&pulled.root_bytes)?;
-            let is_index = pulled.root.digest().to_string() != image.digest.to_string();
-            if !is_index {
-                return Ok(image.descriptor());
-            }
-            name = by_digest(&name, &Digest::of(&pulled.root_bytes))?;
+            self.store.put_blob(&found.remote.root.bytes)?;
+            let root = &found.remote.descriptor;
+            name = by_digest(&name, &found.remote.root.digest)?;
+            let is_index = root.digest().to_string() != image.digest.to_string();
             // The index stays what the name leads to: it is what a digest in a Dockerfile names.
-            root = Some(pulled.root);
+            let descriptor = if is_index { root.clone() } else { image.descriptor() };
+            waiting.push((found, image, descriptor));
+            if !is_index {
+                break;
+            }
         }
-        Ok(root.expect("there is a platform"))
+        let (_, _, descriptor) = waiting.last().expect("there is a platform");
+        let descriptor = descriptor.clone();
+        waiting.into_iter().for_each(|(found, image, descriptor)| self.arriving.add(found, image, descriptor, known));
+        Ok(descriptor)
     }
 
     /// Whether all of the images is in the store.

@@ -11,7 +11,7 @@ use crate::progress::{Event, Sink};
 use crate::registry::{
     self, BoxError, Client, Incoming, Manifest, Outgoing, PushOptions, Pushed, RegistryError, Remote,
 };
-use crate::store::{PartialBlob, Store};
+use crate::store::{Arrivals, PartialBlob, Store};
 
 /// An image in a registry, opened: see [`Client::open`].
 #[derive(Debug)]
@@ -154,6 +154,27 @@ impl registry::Destination for IntoStore<'_> {
 
     fn begin(&self, digest: &Digest, size: u64) -> Result<Box<dyn Incoming>, BoxError> {
         Ok(Box::new(Part(self.0.partial_blob(digest, size)?)))
+    }
+}
+
+/// As [`IntoStore`]; who unpacks the blobs can read them as they come.
+#[derive(Debug, Clone, Copy)]
+pub struct ArrivingIn<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Where readers hear of the blobs.
+    pub arrivals: &'a Arrivals,
+}
+
+impl registry::Destination for ArrivingIn<'_> {
+    fn has(&self, digest: &Digest, size: u64) -> bool {
+        self.store.blob_is_sound(digest, size) && self.arrivals.is_there(digest, self.store).is_ok()
+    }
+
+    fn begin(&self, digest: &Digest, size: u64) -> Result<Box<dyn Incoming>, BoxError> {
+        let mut blob = self.store.partial_blob(digest, size)?;
+        self.arrivals.announce(digest, &mut blob)?;
+        Ok(Box::new(Part(blob)))
     }
 }
 

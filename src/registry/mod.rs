@@ -23,7 +23,7 @@ mod upload;
 
 pub use client::{Client, ClientOptions, TlsCheck};
 pub use error::RegistryError;
-pub use pull::{Pulled, Remote};
+pub use pull::{Located, Pulled, Remote};
 pub use push::{Elsewhere, Manifest, Outgoing, PushOptions, Pushed};
 pub use reader::BlobReader;
 pub use repository::{Fetched, Repository};

@@ -38,13 +38,26 @@ pub struct Pulled {
     pub place: String,
 }
 
+/// An image in a registry whose documents are here: its layers can be brought in.
+#[derive(Debug)]
+pub struct Located {
+    /// The place, and what the name leads to there.
+    pub remote: Remote,
+    /// The image for the platform.
+    pub image: Selected,
+    /// The name by which it was asked for.
+    pub reference: Reference,
+    /// Which of the places of the image it is.
+    at: usize,
+}
+
 impl Client {
     /// Returns the image `reference` at the first of its places that has it.
     ///
     /// # Errors
     /// [`RegistryError`] of the last place, with what happened at those before.
     pub fn open(&self, reference: &Reference) -> Result<Remote, RegistryError> {
-        self.first_place(reference, &|remote| Ok(remote))
+        self.each_place(reference, None, &|_, repository, wanted| repository.open(wanted))
     }
 
     /// Returns the digest of what a name leads to, without fetching it.
@@ -52,7 +65,7 @@ impl Client {
     /// # Errors
     /// As [`Client::open`].
     pub fn digest(&self, reference: &Reference) -> Result<Digest, RegistryError> {
-        self.each_place(reference, &|repository, wanted| {
+        self.each_place(reference, None, &|_, repository, wanted| {
             let what = || format!("{reference}");
             repository
                 .digest(wanted)?
@@ -72,39 +85,65 @@ impl Client {
         destination: &dyn Destination,
         sink: &dyn Sink,
     ) -> Result<Pulled, RegistryError> {
-        self.first_place(reference, &|remote| {
+        let found = self.locate(reference, platform)?;
+        self.fetch(&found, destination, sink)?;
+        let Located { remote, image, .. } = found;
+        let place = remote.repository.name();
+        Ok(Pulled { root: remote.descriptor, root_bytes: remote.root.bytes, image, place })
+    }
+
+    /// Returns the image `reference` for a platform, with its documents, and fetches no layer.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub fn locate(&self, reference: &Reference, platform: &Platform) -> Result<Located, RegistryError> {
+        self.each_place(reference, None, &|at, repository, wanted| {
+            let remote = repository.open(wanted)?;
             let image = remote.select(platform)?;
-            remote.fetch_blobs(image.manifest.layers(), destination, sink, self.options.parallel)?;
-            let place = remote.repository.name();
-            Ok(Pulled { root: remote.descriptor, root_bytes: remote.root.bytes, image, place })
+            Ok(Located { remote, image, reference: reference.clone(), at })
         })
     }
 
-    fn first_place<T>(
-        &self,
-        reference: &Reference,
-        act: &dyn Fn(Remote) -> Result<T, RegistryError>,
-    ) -> Result<T, RegistryError> {
-        self.each_place(reference, &|repository, wanted| act(repository.open(wanted)?))
+    /// Brings the layers of an image to their destination: in parallel, each verified as it arrives. Those that the destination has are
+    /// not fetched. Where its place fails, the next one of the image is asked for what is missing.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub fn fetch(&self, found: &Located, destination: &dyn Destination, sink: &dyn Sink) -> Result<(), RegistryError> {
+        let fetch = |repository: &Repository| {
+            repository.fetch_blobs(found.image.manifest.layers(), destination, sink, self.options.parallel)
+        };
+        match fetch(&found.remote.repository) {
+            Err(error) => {
+                self.each_place(&found.reference, Some((found.at, error)), &|_, repository, _| fetch(&repository))
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
-    /// Tries the places of an image, one after the other.
+    /// Tries the places of an image, one after the other: all, or those behind the one where an error has happened already.
     fn each_place<T>(
         &self,
         reference: &Reference,
-        act: &dyn Fn(Repository, &str) -> Result<T, RegistryError>,
+        failed: Option<(usize, RegistryError)>,
+        act: &dyn Fn(usize, Repository, &str) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let places = self.sources(reference)?;
+        let (first, mut failed) = failed.map_or((0, None), |(at, error)| (at, Some(error)));
         let mut tried = Vec::new();
         let count = places.len();
-        for (at, place) in places.into_iter().enumerate() {
+        for (at, place) in places.into_iter().enumerate().skip(first) {
             let name = &place.reference;
             let wanted = match (name.digest(), name.tag()) {
                 (Some(digest), _) => digest.to_string(),
                 (None, tag) => tag.unwrap_or("latest").to_owned(),
             };
             let host = name.registry().to_owned();
-            match self.repository(&place).and_then(|repository| act(repository, &wanted)) {
+            let result = match failed.take() {
+                Some(error) => Err(error),
+                None => self.repository(&place).and_then(|repository| act(at, repository, &wanted)),
+            };
+            match result {
                 Ok(done) => return Ok(done),
                 Err(error) if error.is_of_the_place() && at + 1 < count => {
                     tried.push(format!("{host}: {}", brief(&error)))
@@ -163,7 +202,9 @@ impl Remote {
         }
         self.repository.document(descriptor, what)
     }
+}
 
+impl Repository {
     /// Brings blobs to their destination, in parallel, `parallel` at the same time (0: the usual number).
     ///
     /// # Errors
@@ -183,8 +224,8 @@ impl Remote {
             }
         }
         let total = wanted.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
-        let meter = Meter::new(sink, format!("pull {}", self.repository.name()), total);
-        in_parallel(&wanted, parallel, &|blob, stop| self.repository.download(blob, destination, &meter, stop))
+        let meter = Meter::new(sink, format!("pull {}", self.name()), total);
+        in_parallel(&wanted, parallel, &|blob, stop| self.download(blob, destination, &meter, stop))
     }
 }
 

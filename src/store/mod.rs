@@ -4,6 +4,7 @@
 //! time: each holds a shared lock as long as its [`Store`] lives; [`Store::collect`] takes it alone.
 
 mod active;
+mod arrivals;
 mod blob;
 mod cache;
 mod cache_mounts;
@@ -27,6 +28,7 @@ mod view;
 mod workplace;
 
 pub use active::Active;
+pub use arrivals::{Arrivals, Arriving};
 pub use blob::BlobWriter;
 pub use cache::CachedStep;
 pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, Claim};

@@ -1,7 +1,9 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::arrivals::Tail;
 use super::blob::is_sound;
 use super::{Store, StoreError};
 use crate::oci::{Digest, DigestWriter};
@@ -18,6 +20,8 @@ pub struct PartialBlob {
     size: u64,
     /// Whether it is only ours: somebody else is writing the one that is kept.
     own: bool,
+    /// Where those look who read it as it comes.
+    tail: Option<Arc<Tail>>,
 }
 
 #[derive(Debug)]
@@ -75,11 +79,20 @@ impl Store {
         }
         writer.get_mut().replay = false;
         let blob = self.blob_path(digest);
-        Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own })
+        Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own, tail: None })
     }
 }
 
 impl PartialBlob {
+    /// From now on `tail` is told what is there.
+    pub(super) fn follow(&mut self, tail: Arc<Tail>) -> Result<(), StoreError> {
+        let failed = |source| StoreError::io("open", &self.path, source);
+        self.writer.as_mut().map_or(Ok(()), Write::flush).map_err(failed)?;
+        tail.begin(File::open(&self.path).map_err(failed)?, self.kept());
+        self.tail = Some(tail);
+        Ok(())
+    }
+
     /// Returns how many bytes are there.
     pub fn kept(&self) -> u64 {
         self.writer.as_ref().map_or(0, DigestWriter::written)
@@ -93,9 +106,14 @@ impl PartialBlob {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let (target, _, _) = writer.finish();
         let file = target.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        // First nobody must read on.
+        self.tail.iter().for_each(|tail| tail.lose());
         let result = file.set_len(0).and_then(|()| io::Seek::seek(&mut &file, io::SeekFrom::Start(0)).map(drop));
         let target = Target { file: BufWriter::with_capacity(128 << 10, file), replay: false };
         self.writer = Some(DigestWriter::new(target));
+        if let (Ok(()), Some(tail)) = (&result, &self.tail) {
+            tail.begin(File::open(&self.path)?, 0);
+        }
         result
     }
 
@@ -110,9 +128,12 @@ impl PartialBlob {
         let (target, found, length) = writer.finish();
         let file = target.file.into_inner().map_err(|error| failed(error.into_error()))?;
         if found != self.digest || length != self.size {
+            self.tail.iter().for_each(|tail| tail.lose());
             let _ = fs::remove_file(&self.path);
             return Ok(Some(found));
         }
+        // Whoever reads it can go on while it is put into its place.
+        self.tail.take().iter().for_each(|tail| tail.finish(length));
         if is_sound(&self.blob, &self.digest, self.size) {
             // Another process was quicker.
             let _ = fs::remove_file(&self.path);
@@ -126,16 +147,26 @@ impl PartialBlob {
 
 impl Write for PartialBlob {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.writer.as_mut().expect("it is there until `finish` consumes the value").write(buffer)
+        let writer = self.writer.as_mut().expect("it is there until `finish` consumes the value");
+        let length = writer.write(buffer)?;
+        if let Some(tail) = &self.tail {
+            let written = writer.written();
+            tail.grow(written - writer.get_mut().file.buffer().len() as u64);
+        }
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.as_mut().map_or(Ok(()), Write::flush)
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.flush()?;
+        self.tail.iter().for_each(|tail| tail.grow(writer.written()));
+        Ok(())
     }
 }
 
 impl Drop for PartialBlob {
     fn drop(&mut self) {
+        self.tail.iter().for_each(|tail| tail.lose());
         if let Some(writer) = &mut self.writer {
             // What does not get to the disk comes again.
             let _ = writer.flush();

@@ -51,6 +51,7 @@ pub struct State {
     pub uploads_elsewhere: Option<String>,
     /// It has no list of what refers to an image.
     pub no_referrers: bool,
+    released: bool,
 }
 
 /// Who may come in.
@@ -115,6 +116,12 @@ pub enum Act {
     Garbled,
     /// The body comes a byte at a time, with so long in between.
     Drip(Duration),
+    /// So many bytes of the body come now; the rest is somebody else's.
+    Pieces(usize),
+    /// The body stops after so many bytes, until [`Registry::release`].
+    Hold(usize),
+    /// The body comes in pieces of so many bytes, with so long in between.
+    Slow(usize, Duration),
     /// Nothing is said for so long, and then nothing more.
     Silence(Duration),
     /// The upload session is forgotten.
@@ -195,6 +202,11 @@ impl Registry {
     /// Makes it do something to the next requests of a method with a text in their path.
     pub fn fault(&self, method: &'static str, path: &str, times: u32, act: Act) {
         self.state().faults.push(Fault { method, path: path.into(), times, act });
+    }
+
+    /// Lets go on what is held, and holds nothing any more.
+    pub fn release(&self) {
+        self.state().released = true;
     }
 
     /// Returns the requests of a method with a text in their path.
@@ -346,7 +358,21 @@ impl Shared {
             }
             _ => self.state.lock().expect("no panic").answer(self.port, &request, body),
         };
+        if let Some(Act::Hold(limit)) = act {
+            return self.send_held(stream, &request, answer, limit);
+        }
         send(stream, &request, answer, act.as_ref(), unwanted)
+    }
+
+    fn send_held(&self, stream: &mut dyn Stream, request: &Request, answer: Answer, limit: usize) -> Option<()> {
+        let rest = answer.body.get(limit..).unwrap_or_default().to_vec();
+        // With all of the body, so that its length is right.
+        let act = Act::Pieces(limit.min(answer.body.len()));
+        send(stream, request, answer, Some(&act), false)?;
+        while !self.state.lock().expect("no panic").released {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.write_all(&rest).ok()
     }
 
     fn welcome(&self, request: &Request) -> bool {
@@ -412,6 +438,13 @@ fn send(stream: &mut dyn Stream, request: &Request, answer: Answer, act: Option<
         Some(Act::Drip(pause)) => {
             for byte in &body {
                 stream.write_all(&[*byte]).ok()?;
+                std::thread::sleep(*pause);
+            }
+        }
+        Some(Act::Pieces(limit)) => stream.write_all(&body[..*limit]).ok()?,
+        Some(Act::Slow(piece, pause)) => {
+            for piece in body.chunks(*piece) {
+                stream.write_all(piece).ok()?;
                 std::thread::sleep(*pause);
             }
         }
