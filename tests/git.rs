@@ -164,6 +164,41 @@ fn add_puts_the_files_of_a_commit_into_the_image() {
 }
 
 #[test]
+fn a_commit_that_was_fetched_needs_no_network() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let inner = server.repository("inner", &[("deep", "down")]);
+    let repository = server.repository("lib", &[("a", "one")]);
+    git(&repository, &["submodule", "--quiet", "add", inner.to_str().expect("text"), "module"]);
+    let modules = fs::read_to_string(repository.join(".gitmodules")).expect("text");
+    let url = modules.replace(inner.to_str().expect("text"), &server.url("inner"));
+    let id = commit(&repository, &[(".gitmodules", &url)]);
+    let user = User::new();
+    let project = |flags: &str, reference: &str| {
+        let address = server.url("lib");
+        Project::of(&user).dockerfile(&format!("FROM scratch\nADD {flags} {address}{reference} /c/\n"))
+    };
+    let branch = project("", "#main");
+    let pinned = [project("", &format!("#{id}")), project(&format!("--checksum={id}"), "")];
+    branch.build().succeeds();
+    pinned.iter().for_each(|project| drop(project.build().succeeds()));
+    // Gone: whoever asks now learns it.
+    let mut server = server;
+    let _ = server.daemon.kill().and_then(|()| server.daemon.wait());
+    let plan = |project: &Project| project.user().coracle(["build", "--plan"]).arg(project.dir()).run().succeeds();
+    for project in pinned {
+        project.build().cached(1).succeeds();
+        project.clone().arg("--no-cache").build().succeeds().has_file("c/a", "one").has_file("c/module/deep", "down");
+        plan(&project).stdout_has("1 hit, 0 miss, 0 unknown");
+    }
+    plan(&branch).stdout_has("0 hit, 0 miss, 1 unknown").stdout_has("#main is not known without asking for it");
+    let outcome = branch.arg("--retry=0").build().fails(4);
+    outcome.stderr_has("git cannot list the branches of");
+}
+
+#[test]
 fn the_folder_of_git_is_kept_where_it_is_asked_for_and_is_the_same_each_time() {
     if !support::require_tool("git") {
         return;

@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::Value;
+use support::web::{Answer, Web};
 use support::{Outcome, Project, User};
 
 const DOCKERFILE: &str = "
@@ -137,6 +138,27 @@ fn what_would_have_to_be_fetched_is_unknown() {
     let project = Project::new().dockerfile("FROM busybox\nADD http://127.0.0.1:9/x /x\nRUN true");
     let outcome = plan(&project, &["--plan=json"]).succeeds();
     assert_eq!(states(&outcome), words(&[("ADD", "unknown"), ("RUN", "unknown")]));
+    plan(&project, &["--plan"]).succeeds().stdout_has("http://127.0.0.1:9/x is not known without asking for it");
+    let git = Project::new().dockerfile("FROM busybox\nADD git://127.0.0.1:9/x.git#main /x");
+    plan(&git, &["--plan"]).succeeds().stdout_has("git://127.0.0.1:9/x.git#main is not known without asking for it");
+}
+
+#[test]
+fn what_cannot_have_changed_is_known() {
+    const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let web = Web::new(|_| Answer::ok("hello"));
+    let project = project()
+        .file("a", "a")
+        .dockerfile(&format!("FROM busybox\nADD --checksum={HELLO} {} /x\nCOPY a /a", web.url("/x")));
+    let unknown = words(&[("ADD", "unknown"), ("COPY", "unknown")]);
+    assert_eq!(states(&plan(&project, &["--plan=json"]).succeeds()), unknown);
+    assert!(web.log().is_empty());
+    project.build().succeeds();
+    assert_eq!(web.log().len(), 1);
+    assert_eq!(states(&plan(&project, &["--plan=json"]).succeeds()), words(&[("ADD", "hit"), ("COPY", "hit")]));
+    let other = project.clone().dockerfile(&format!("FROM busybox\nADD --checksum={HELLO} {} /y\n", web.url("/x")));
+    assert_eq!(states(&plan(&other, &["--plan=json"]).succeeds()), words(&[("ADD", "miss")]));
+    assert_eq!(web.log().len(), 1, "nobody was asked");
 }
 
 #[test]

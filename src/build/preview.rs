@@ -31,7 +31,7 @@ pub struct StepPreview {
     pub key: Option<String>,
     /// Whether it is in the cache.
     pub state: StepState,
-    /// Why it is not: only where [`BuildOptions::explain`] asks for it, and only for a miss.
+    /// Why it is not, where [`BuildOptions::explain`] asks for it; why that is not known, where it depends on what lies elsewhere.
     pub reasons: Vec<String>,
 }
 
@@ -86,7 +86,15 @@ fn stage(work: &Work<'_>, at: usize) -> Result<StagePreview, BuildError> {
             steps.push(unknown);
             continue;
         };
-        match work.look_up(step, &below, Depth::Quick).map_err(|error| at_step(step, error))? {
+        let found = match work.look_up(step, &below, Depth::Quick) {
+            // A build may well have it: it asks.
+            Err(error) if reads_elsewhere(step) => {
+                steps.push(StepPreview { reasons: vec![why(&error)], ..unknown });
+                continue;
+            }
+            found => found.map_err(|error| at_step(step, error))?,
+        };
+        match found {
             Lookup::Hit(hit, key) => {
                 chain = Some(below.with(hit.layer));
                 steps.push(StepPreview { key: Some(key), state: StepState::Hit, ..unknown });
@@ -120,15 +128,30 @@ fn reads_layers(step: &Step) -> bool {
     }
 }
 
+fn reads_elsewhere(step: &Step) -> bool {
+    let is_elsewhere = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
+    matches!(&step.op, Op::Copy(copy) if copy.sources.iter().any(is_elsewhere))
+}
+
+/// Returns an error and its causes in one line.
+fn why(error: &BuildError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// Returns whether all is there that it takes to look up `step`.
 fn can_look_up(work: &Work<'_>, step: &Step) -> bool {
     let is_there = |from: &CopyFrom| match from {
         CopyFrom::Context | CopyFrom::Named(_) => matches!(work.inputs.folder(from), Ok(Some(_))),
         from => work.known_source(from).is_some(),
     };
-    let is_elsewhere = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
     match &step.op {
-        Op::Copy(copy) if work.inputs.remote.is_none() && copy.sources.iter().any(is_elsewhere) => false,
+        Op::Copy(_) if work.inputs.remote.is_none() && reads_elsewhere(step) => false,
         Op::Copy(copy) => match &copy.from {
             CopyFrom::Context | CopyFrom::Named(_) => {
                 let has_paths = copy.sources.iter().any(|source| matches!(source, CopySource::Path(_)));

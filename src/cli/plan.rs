@@ -8,6 +8,7 @@ use coracle_runtime::container::Control;
 use serde_json::{Value, json};
 
 use super::args::PrintForm;
+use super::elsewhere::Elsewhere;
 use super::platforms::Graphs;
 use super::report::{ExitStatus, Failure};
 use super::request::{BuildRequest, PlanStatus, Task};
@@ -16,6 +17,7 @@ use super::text::{cut, size, visible};
 use super::{build, call, print};
 use crate::build::{Builder, Given, Inputs, Isolation, OnFailure, StagePreview, StepPreview, StepState};
 use crate::dockerfile::Dockerfile;
+use crate::net::Cancel;
 use crate::oci::ImageConfig;
 use crate::plan::{Base, BaseImage, CopyFrom, MountKind, Op, Plan, Step};
 use crate::progress::Silent;
@@ -80,11 +82,14 @@ pub(super) fn plan(
         on_failure: OnFailure::Nothing,
     };
     let named = sources.named(&plan)?;
-    // Nobody is asked for what ADD names elsewhere.
+    // Nobody is asked for what ADD names elsewhere: what cannot have changed is taken as it was fetched before.
+    let fetcher =
+        super::sources::fetcher(&request.sources, store, &Given::default(), Cancel::default()).without_network();
+    let elsewhere = Elsewhere::new(&fetcher, store, &Silent, None);
     let inputs = Inputs {
         context: context.as_ref(),
         named: named.iter().map(|(name, named)| (name.clone(), &named.context)).collect(),
-        remote: None,
+        remote: Some(&elsewhere),
     };
     // No secret is read: none is part of a key.
     let stages = builder

@@ -51,9 +51,6 @@ pub(super) fn download(
 ) -> Result<Download, FetchError> {
     let files = fetcher.options.cache.join("files");
     let records = fetcher.options.cache.join("urls");
-    for dir in [&files, &records] {
-        fs::create_dir_all(dir).map_err(|source| failed("create", dir, source))?;
-    }
     let url = url.split('#').next().unwrap_or(url);
     let record_path = records.join(format!("{}.json", Digest::of(url.as_bytes()).hex()));
     let record: Option<Record> = fs::read(&record_path).ok().and_then(|json| serde_json::from_slice(&json).ok());
@@ -62,6 +59,10 @@ pub(super) fn download(
     {
         let modified = record.filter(|record| record.sha256 == digest.hex()).and_then(|record| record.modified());
         return Ok(Download { path: files.join(digest.hex()), digest: *digest, size, modified, by_digest: true });
+    }
+    fetcher.may_ask(|| address::shown(url))?;
+    for dir in [&files, &records] {
+        fs::create_dir_all(dir).map_err(|source| failed("create", dir, source))?;
     }
     // What is damaged is fetched as if it had never been there.
     let record = record.filter(|record| {

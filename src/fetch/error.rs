@@ -11,6 +11,12 @@ pub enum FetchError {
     /// The network, or what answers there.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// It is not here, and nobody is asked.
+    #[error("{what} is not known without asking for it")]
+    NotHere {
+        /// What is wanted.
+        what: String,
+    },
     /// What came is not what was asked for.
     #[error("{what} is {found}, not {expected}")]
     WrongDigest {

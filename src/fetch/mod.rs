@@ -43,9 +43,19 @@ pub struct FetchOptions {
 /// Fetches things, each at most once as long as it lives.
 pub struct Fetcher {
     agent: Agent,
+    reach: Reach,
     options: FetchOptions,
     downloads: Mutex<HashMap<String, Slot<Download>>>,
     commits: Mutex<HashMap<Revision, Slot<Commit>>>,
+}
+
+/// How far a [`Fetcher`] goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// To whoever has it.
+    Network,
+    /// To what it has itself.
+    Disk,
 }
 
 /// A repository, and what is asked for in it.
@@ -63,7 +73,23 @@ impl std::fmt::Debug for Fetcher {
 impl Fetcher {
     /// Returns a fetcher that asks by way of `agent`.
     pub fn new(agent: Agent, options: FetchOptions) -> Self {
-        Fetcher { agent, options, downloads: Mutex::default(), commits: Mutex::default() }
+        let (downloads, commits) = (Mutex::default(), Mutex::default());
+        Fetcher { agent, reach: Reach::Network, options, downloads, commits }
+    }
+
+    /// Returns one that asks nobody: for what was fetched before and cannot have changed since, by its digest or the id of its commit. For
+    /// all else it has the error [`FetchError::NotHere`].
+    #[must_use]
+    pub fn without_network(self) -> Self {
+        Fetcher { reach: Reach::Disk, ..self }
+    }
+
+    /// Checks that somebody may be asked for `what`.
+    fn may_ask(&self, what: impl Fn() -> String) -> Result<(), FetchError> {
+        match self.reach {
+            Reach::Network => Ok(()),
+            Reach::Disk => Err(FetchError::NotHere { what: what() }),
+        }
     }
 
     /// Returns the file behind `url`, which has the digest `checksum` if one is given: one that is known already is not

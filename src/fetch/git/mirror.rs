@@ -94,12 +94,15 @@ impl Mirror {
         trust: Trust,
     ) -> Result<Self, FetchError> {
         let folder = fetcher.options.cache.join("git");
+        let name = Digest::of(address.url.as_bytes()).hex().to_string();
+        if !folder.join(&name).join("HEAD").is_file() {
+            fetcher.may_ask(|| address.to_string())?;
+        }
         fs::create_dir_all(&folder).map_err(|source| FetchError::Io {
             call: "create",
             path: folder.clone(),
             source,
         })?;
-        let name = Digest::of(address.url.as_bytes()).hex().to_string();
         let lock = lock(&folder.join(format!("{name}.lock")), &fetcher.agent)?;
         let mirror = Mirror { path: folder.join(name), _lock: lock };
         if !mirror.path.join("HEAD").is_file() {

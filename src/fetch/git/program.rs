@@ -96,6 +96,9 @@ impl<'a> Call<'a> {
 
 /// Makes the call and returns what git wrote to its standard output. `url` is the repository, for errors.
 pub(super) fn git(fetcher: &Fetcher, call: &Call<'_>, url: &str) -> Result<Vec<u8>, FetchError> {
+    if let Some(remote) = &call.remote {
+        fetcher.may_ask(|| remote.address.to_string())?;
+    }
     let retry = fetcher.agent.options().retry.clone();
     let (mut failures, mut waited) = (0, Duration::ZERO);
     loop {
