@@ -168,9 +168,63 @@ fn a_push_that_is_killed_is_done_again_and_two_at_once_do_not_disturb_each_other
     std::thread::sleep(Duration::from_millis(150));
     running.signal(Signal::KILL);
     let _ = running.wait();
+    // What this one has kept of the upload is asked for, is of no use to docker's registry, and is forgotten.
     let both = [1, 2].map(|_| user.coracle(["push", "big:1", &name]).start());
     both.into_iter().for_each(|push| drop(push.wait().succeeds()));
+    assert_eq!(size(&user.store().join("uploads")), 0);
     let pulled = User::new().coracle(["pull", &name]).run().succeeds();
+    assert_eq!(pulled.stdout.trim(), image.digest());
+}
+
+/// Sends a request without a body's head, and returns the head of the answer.
+fn ask(server: &Server, head: &str, body: &[u8]) -> String {
+    use std::io::{Read, Write};
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
+    let length = body.len();
+    let head =
+        format!("{head}\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n", server.port);
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// Where an answer says that an upload goes on.
+fn location(answer: &str) -> String {
+    let line = answer.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap_or_else(|| panic!("{answer}"));
+    line.trim().to_owned()
+}
+
+#[test]
+fn an_upload_of_another_process_is_gone_on_with() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let Some(server) = Server::plain() else { return };
+    let user = User::new();
+    let image = large(&user, "big:1", 8);
+    let layer = image.manifest()["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    let bytes = fs::read(user.layout().join("blobs/sha256").join(layer.trim_start_matches("sha256:"))).expect("a blob");
+    // As a process leaves it that is killed behind its first piece. (This registry keeps nothing of a piece that broke off.)
+    let path = |url: &str| url.split_once(&format!(":{}", server.port)).expect("a URL of it").1.to_owned();
+    let begun = path(&location(&ask(&server, "POST /v2/big/blobs/uploads/ HTTP/1.1", b"")));
+    let piece = format!("PATCH {begun} HTTP/1.1\r\nContent-Type: application/octet-stream\r\nContent-Range: 0-3999999");
+    let moved = location(&ask(&server, &piece, &bytes[..4_000_000]));
+    let place = format!("127.0.0.1:{}/big", server.port);
+    let name = coracle::oci::Digest::of(format!("{place} {layer}").as_bytes()).hex();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let record = serde_json::json!({"place": place, "digest": layer, "location": moved, "began": now});
+    let dir = user.store().join("uploads");
+    fs::create_dir_all(&dir).expect("a folder");
+    let file = dir.join(format!("{name}.json"));
+    fs::write(&file, record.to_string()).expect("written");
+    let owner = fs::metadata(user.home()).expect("a home");
+    for path in [&dir, &file] {
+        chown(path, Some(owner.uid()), Some(owner.gid())).expect("given");
+    }
+    user.coracle(["push", "big:1", &server.name("big:1")]).run().succeeds();
+    let left = server.dir.path().join("data/docker/registry/v2/repositories/big/_uploads");
+    assert_eq!(fs::read_dir(left).map_or(0, Iterator::count), 0, "another upload was begun");
+    assert!(!file.exists());
+    let pulled = User::new().coracle(["pull", &server.name("big:1")]).run().succeeds();
     assert_eq!(pulled.stdout.trim(), image.digest());
 }
 

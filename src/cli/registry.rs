@@ -13,7 +13,7 @@ use crate::net::Cancel;
 use crate::oci::{Digest, Parts, Platform, Reference, ReferenceError, digest_of};
 use crate::output::OutputError;
 use crate::output::content::{Blob, Content, InStore, Origin, Selection, StoreOrigin, Top};
-use crate::output::remote;
+use crate::output::remote::{self, UploadsIn};
 use crate::progress::{Event, Sink};
 use crate::registry::{Client, ClientOptions, PushOptions, RegistryError, Remote};
 use crate::store::{Image, Store, StoreError};
@@ -236,7 +236,8 @@ pub(super) fn push(
             let known = known.get_or_init(|| repositories(store, &names[0]));
             known.get(digest).cloned().unwrap_or_default()
         };
-        let options = PushOptions { elsewhere: &elsewhere, ..PushOptions::default() };
+        let unfinished = UploadsIn(store);
+        let options = PushOptions { elsewhere: &elsewhere, unfinished: Some(&unfinished), ..PushOptions::default() };
         remote::push(content, &StoreOrigin(store), client, names, options, sink)?;
     }
     Ok(())
@@ -269,7 +270,8 @@ pub(super) fn push_content(
         });
         known.get(digest).cloned().unwrap_or_default()
     };
-    let options = PushOptions { elsewhere: &elsewhere, ..PushOptions::default() };
+    let unfinished = UploadsIn(store);
+    let options = PushOptions { elsewhere: &elsewhere, unfinished: Some(&unfinished), ..PushOptions::default() };
     remote::push(content, from, client, std::slice::from_ref(name), options, sink)?;
     Ok(())
 }

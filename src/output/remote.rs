@@ -11,7 +11,7 @@ use crate::progress::{Event, Sink};
 use crate::registry::{
     self, BoxError, Client, Incoming, Manifest, Outgoing, PushOptions, Pushed, RegistryError, Remote,
 };
-use crate::store::{Arrivals, PartialBlob, Store};
+use crate::store::{Arrivals, PartialBlob, Store, UploadRecord};
 
 /// An image in a registry, opened: see [`Client::open`].
 #[derive(Debug)]
@@ -154,6 +154,36 @@ impl registry::Destination for IntoStore<'_> {
 
     fn begin(&self, digest: &Digest, size: u64) -> Result<Box<dyn Incoming>, BoxError> {
         Ok(Box::new(Part(self.0.partial_blob(digest, size)?)))
+    }
+}
+
+/// Uploads that are gone on with by the next process, as the store knows them.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadsIn<'a>(pub &'a Store);
+
+impl registry::Unfinished for UploadsIn<'_> {
+    fn session(&self, place: &str, digest: &Digest) -> Option<Box<dyn registry::Session>> {
+        Some(Box::new(Known(self.0.upload(place, digest)?)))
+    }
+}
+
+struct Known(UploadRecord);
+
+impl registry::Session for Known {
+    fn location(&self) -> Option<String> {
+        self.0.location().map(str::to_owned)
+    }
+
+    fn begin(&mut self, location: &str) {
+        self.0.begin(location);
+    }
+
+    fn go_on(&mut self, location: &str) {
+        self.0.go_on(location);
+    }
+
+    fn end(self: Box<Self>) {
+        self.0.end();
     }
 }
 

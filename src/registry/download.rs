@@ -7,17 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::meter::Meter;
+use super::patience::Patience;
 use super::repository::Repository;
 use super::session::Access;
 use super::{Destination, Incoming, RegistryError};
 use crate::net::{Method, NetError, Request, Response, Security};
 use crate::oci::Digest;
-use crate::progress::Event;
 
 /// How many bytes are copied at once.
 const CHUNK: usize = 256 << 10;
-/// Whoever came this far since the last failure may fail as often as at the beginning.
-const PROGRESS: u64 = 1 << 20;
 
 /// A blob to fetch.
 #[derive(Debug, Clone)]
@@ -58,7 +56,7 @@ impl Repository {
         let mut incoming = begin()?;
         let mut resumed = incoming.kept() > 0;
         meter.advance(incoming.kept());
-        let (mut failed, mut waited, mut mark) = (0, Duration::ZERO, incoming.kept());
+        let mut patience = Patience::new(&self.session.agent, incoming.kept());
         loop {
             match self.fetch(blob, incoming.as_mut(), meter, stop, &mut resumed) {
                 Ok(()) => match incoming.finish().map_err(RegistryError::Destination)? {
@@ -76,17 +74,7 @@ impl Repository {
                 },
                 Err(Failure::Stop(error)) => return Err(error),
                 Err(Failure::Again(error, asked)) => {
-                    if incoming.kept() >= mark.saturating_add(PROGRESS) {
-                        (failed, waited) = (0, Duration::ZERO);
-                    }
-                    mark = incoming.kept();
-                    failed += 1;
-                    let policy = &self.session.agent.options().retry;
-                    let Some(wait) = policy.wait(failed, asked, waited) else { return Err(error) };
-                    let message = format!("{error}; trying again in {} s", wait.as_secs().max(1));
-                    meter.sink().emit(Event::Warning { message, line: None });
-                    self.session.agent.wait(wait)?;
-                    waited += wait;
+                    patience.wait(error, asked, incoming.kept(), Some(meter.sink()))?;
                 }
             }
         }

@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::meter::Meter;
 use super::pull::in_parallel;
 use super::repository::Repository;
-use super::upload::Sent;
-use super::{Origin, RegistryError};
+use super::upload::{Sent, Way};
+use super::{Origin, RegistryError, Unfinished};
 use crate::oci::Digest;
 use crate::progress::Sink;
 
@@ -34,13 +34,15 @@ pub type Elsewhere<'a> = &'a (dyn Fn(&Digest) -> Vec<String> + Sync);
 pub struct PushOptions<'a> {
     /// Returns the repositories of the same registry that may have a blob: it is mounted from there.
     pub elsewhere: Elsewhere<'a>,
+    /// Uploads that earlier processes have begun: those of large blobs are gone on with.
+    pub unfinished: Option<&'a dyn Unfinished>,
     /// Blobs at the same time; 0 for the usual number.
     pub parallel: usize,
 }
 
 impl Default for PushOptions<'_> {
     fn default() -> Self {
-        PushOptions { elsewhere: &|_| Vec::new(), parallel: 0 }
+        PushOptions { elsewhere: &|_| Vec::new(), unfinished: None, parallel: 0 }
     }
 }
 
@@ -114,7 +116,8 @@ impl Repository {
         let counts: [AtomicU64; 3] = Default::default();
         in_parallel(&wanted, options.parallel, &|(digest, size), stop| {
             let elsewhere = || (options.elsewhere)(digest);
-            let sent = self.upload((digest, *size), &elsewhere, origin, &meter, stop)?;
+            let way = Way { origin, meter: &meter, stop, unfinished: options.unfinished };
+            let sent = self.upload((digest, *size), &elsewhere, &way)?;
             let at = match sent {
                 Sent::Uploaded => 0,
                 Sent::Mounted => 1,

@@ -2,12 +2,12 @@
 #![allow(clippy::result_large_err)]
 
 use std::io::{self, ErrorKind, Read};
-use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 
 use super::RegistryError;
 use super::download::{Failure, Wanted};
+use super::patience::Patience;
 use super::repository::Repository;
 use crate::net::{NetError, Response};
 use crate::oci::digest_of;
@@ -18,8 +18,7 @@ pub struct BlobReader<'a> {
     blob: Wanted,
     offset: u64,
     response: Option<Response>,
-    failed: u32,
-    waited: Duration,
+    patience: Patience<'a>,
 }
 
 impl Repository {
@@ -30,8 +29,8 @@ impl Repository {
     pub fn blob(&self, descriptor: &Descriptor) -> Result<BlobReader<'_>, RegistryError> {
         let (digest, size) = (digest_of(descriptor)?, descriptor.size());
         let blob = Wanted { digest, size, urls: descriptor.urls().clone().unwrap_or_default() };
-        let (failed, waited) = (0, Duration::ZERO);
-        let mut reader = BlobReader { repository: self, blob, offset: 0, response: None, failed, waited };
+        let patience = Patience::new(&self.session.agent, 0);
+        let mut reader = BlobReader { repository: self, blob, offset: 0, response: None, patience };
         while reader.response.is_none() {
             if let Err(failure) = reader.open() {
                 reader.wait(failure)?;
@@ -80,16 +79,10 @@ impl BlobReader<'_> {
     /// Waits until it may be tried again.
     fn wait(&mut self, failure: Failure) -> Result<(), RegistryError> {
         self.response = None;
-        let (error, asked) = match failure {
-            Failure::Stop(error) => return Err(error),
-            Failure::Again(error, asked) => (error, asked),
-        };
-        self.failed += 1;
-        let agent = &self.repository.session.agent;
-        let Some(wait) = agent.options().retry.wait(self.failed, asked, self.waited) else { return Err(error) };
-        agent.wait(wait)?;
-        self.waited += wait;
-        Ok(())
+        match failure {
+            Failure::Stop(error) => Err(error),
+            Failure::Again(error, asked) => self.patience.wait(error, asked, self.offset, None),
+        }
     }
 }
 

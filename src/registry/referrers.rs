@@ -1,11 +1,13 @@
-use oci_spec::image::Descriptor;
+use std::collections::HashMap;
+
+use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType, Sha256Digest};
 use serde::Deserialize;
 
 use super::RegistryError;
 use super::repository::Repository;
 use super::session::Access;
 use crate::net::{Method, Url};
-use crate::oci::{Digest, MAX_DOCUMENT, media_type};
+use crate::oci::{Digest, MAX_DOCUMENT, digest_of, media_type};
 
 /// The most pages of a list that are read.
 const MAX_PAGES: usize = 100;
@@ -50,9 +52,21 @@ impl Repository {
         Ok(found)
     }
 
+    /// Notes that the manifest `descriptor` refers to `subject`, in the list that clients keep where the registry keeps none.
+    pub(super) fn note_by_tag(&self, subject: &Digest, descriptor: Descriptor) -> Result<(), RegistryError> {
+        let mut list = self.kept_by_tag(subject)?;
+        if list.iter().any(|known| known.digest() == descriptor.digest()) {
+            return Ok(());
+        }
+        list.push(descriptor);
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": list});
+        let bytes = serde_json::to_vec(&index).expect("descriptors always serialise");
+        self.put_manifest(&tag_of(subject), media_type::INDEX, &bytes).map(drop)
+    }
+
     /// The list that clients keep where the registry keeps none (distribution-spec, "Referrers Tag Schema").
     fn kept_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
-        match self.manifest(&subject.to_string().replace(':', "-")) {
+        match self.manifest(&tag_of(subject)) {
             Ok(fetched) => self.list(&fetched.bytes),
             Err(RegistryError::NotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -63,6 +77,35 @@ impl Repository {
         let list: Result<List, _> = serde_json::from_slice(bytes);
         Ok(list.map_err(|_| self.odd("its list of what refers to an image is no index"))?.manifests)
     }
+}
+
+/// The tag of that list.
+fn tag_of(subject: &Digest) -> String {
+    subject.to_string().replace(':', "-")
+}
+
+/// What a manifest says about what it refers to.
+#[derive(Deserialize)]
+struct Referring {
+    subject: Option<Descriptor>,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    annotations: Option<HashMap<String, String>>,
+}
+
+/// Returns what the manifest `bytes` refers to, and how it appears in a list of what does so; `None` where it refers to nothing.
+pub(super) fn referring(kind: &str, bytes: &[u8]) -> Option<(Digest, Descriptor)> {
+    let manifest: Referring = serde_json::from_slice(bytes).ok()?;
+    let subject = digest_of(manifest.subject.as_ref()?).ok()?;
+    // An image says by its configuration what it is.
+    let own = manifest.artifact_type.or_else(|| Some(manifest.config?.media_type().to_string()));
+    let digest: Sha256Digest = Digest::of(bytes).hex().parse().expect("64 hexadecimal digits");
+    let descriptor = DescriptorBuilder::default().media_type(MediaType::from(kind)).digest(digest);
+    let mut descriptor = descriptor.size(bytes.len() as u64).build().expect("all that a descriptor needs");
+    descriptor.set_artifact_type(own.map(|own| MediaType::from(own.as_str())));
+    descriptor.set_annotations(manifest.annotations);
+    Some((subject, descriptor))
 }
 
 /// Returns the URL of the next page: `<URL>; rel="next"`.

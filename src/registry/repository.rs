@@ -1,9 +1,10 @@
 use std::fmt;
-use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 
 use super::RegistryError;
+use super::patience::Patience;
+use super::referrers::referring;
 use super::session::{Access, Session};
 use crate::net::{Body, HeaderMap, Method, NetError, Request, Response};
 use crate::oci::{Digest, MAX_DOCUMENT, digest_of, media_type};
@@ -145,7 +146,8 @@ impl Repository {
         }
     }
 
-    /// Puts a manifest or an index, as it is, under a tag or its digest.
+    /// Puts a manifest or an index, as it is, under a tag or its digest. Where it refers to another one and the registry keeps no list of
+    /// that, it is noted in the list that clients keep.
     ///
     /// # Errors
     /// [`RegistryError`]; a registry refuses one whose blobs it has not.
@@ -155,19 +157,22 @@ impl Repository {
         let request = request.header("Content-Type", kind).body(Body::Bytes(bytes));
         let response = self.session.send(&request, &Access::Push)?;
         let response = self.checked(response, &manifest_named(reference))?;
-        match response.header("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok()) {
-            Some(found) if found != digest => {
-                let what = manifest_named(reference);
-                Err(RegistryError::Digest { what, registry: self.name(), expected: digest, found })
-            }
-            _ => Ok(digest),
+        let said = response.header("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
+        if let Some(found) = said.filter(|found| *found != digest) {
+            let what = manifest_named(reference);
+            return Err(RegistryError::Digest { what, registry: self.name(), expected: digest, found });
         }
+        if response.header("oci-subject").is_none()
+            && let Some((subject, descriptor)) = referring(kind, bytes)
+        {
+            self.note_by_tag(&subject, descriptor)?;
+        }
+        Ok(digest)
     }
 
     /// Returns headers and body of an answer, both in whole; asked for again where the connection breaks on the way.
     fn read(&self, request: &Request<'_>, what: &str) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
-        let agent = &self.session.agent;
-        let (mut failed, mut waited) = (0, Duration::ZERO);
+        let mut patience = Patience::new(&self.session.agent, 0);
         loop {
             let response = self.checked(self.session.send(request, &Access::Pull)?, what)?;
             let headers = response.headers().clone();
@@ -176,10 +181,7 @@ impl Repository {
                 Err(error) if error.is_transient() => error,
                 Err(error) => return Err(error.into()),
             };
-            failed += 1;
-            let Some(wait) = agent.options().retry.wait(failed, None, waited) else { return Err(error.into()) };
-            agent.wait(wait)?;
-            waited += wait;
+            patience.wait(error.into(), None, 0, None)?;
         }
     }
 

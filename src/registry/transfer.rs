@@ -37,6 +37,28 @@ pub trait Incoming: Write + Send {
     fn finish(self: Box<Self>) -> Result<Option<Digest>, BoxError>;
 }
 
+/// Uploads that earlier processes began. Used from several threads.
+pub trait Unfinished: Sync {
+    /// Returns what is known of the upload of a blob to `place`, a host and a repository; `None` where it is not one to be gone on with
+    /// later: somebody else is about it, or nothing can be kept.
+    fn session(&self, place: &str, digest: &Digest) -> Option<Box<dyn Session>>;
+}
+
+/// What is known of one upload. Dropped before [`end`](Session::end), it is there for the next process.
+pub trait Session {
+    /// Returns where it goes on, if it was begun. Who has this address may need nothing else to write there.
+    fn location(&self) -> Option<String>;
+
+    /// Keeps the address of an upload that begins.
+    fn begin(&mut self, location: &str);
+
+    /// Keeps the address at which it goes on.
+    fn go_on(&mut self, location: &str);
+
+    /// Forgets it: the blob is there.
+    fn end(self: Box<Self>);
+}
+
 /// Where blobs of a push come from. Used from several threads.
 pub trait Origin: Sync {
     /// Opens a blob, `offset` bytes from its start. Its end is an error of reading where the blob is not what its digest says.

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::meter::Meter;
+use super::patience::Patience;
 use super::repository::Repository;
 use super::session::Access;
-use super::{Origin, RegistryError};
+use super::{Origin, RegistryError, Unfinished};
 use crate::net::{Body, Method, NetError, Response, Url};
 use crate::oci::Digest;
-use crate::progress::Event;
 
 /// Pieces in which a blob goes to a registry that does not take it at once.
 const PIECE: u64 = 32 << 20;
 /// The smallest such piece.
 const SMALLEST: u64 = 1 << 20;
-/// Whoever came this far since the last failure may fail as often as at the beginning.
-const PROGRESS: u64 = 1 << 20;
+/// The smallest blob whose upload is worth to be gone on with by another process.
+const WORTH: u64 = 1 << 20;
 /// Repositories that a blob is tried to be mounted from.
 const MOUNTS: usize = 2;
 
@@ -31,6 +31,14 @@ pub(super) enum Sent {
     Mounted,
     /// It was sent.
     Uploaded,
+}
+
+/// What all blobs of a push go by.
+pub(super) struct Way<'a> {
+    pub origin: &'a dyn Origin,
+    pub meter: &'a Meter<'a>,
+    pub stop: &'a AtomicBool,
+    pub unfinished: Option<&'a dyn Unfinished>,
 }
 
 /// An upload session.
@@ -69,19 +77,24 @@ impl Repository {
         &self,
         (digest, size): (&Digest, u64),
         elsewhere: &dyn Fn() -> Vec<String>,
-        origin: &dyn Origin,
-        meter: &Meter<'_>,
-        stop: &AtomicBool,
+        way: &Way<'_>,
     ) -> Result<Sent, RegistryError> {
+        let meter = way.meter;
         if self.has_blob(digest)? {
             meter.advance(size);
             return Ok(Sent::There);
         }
-        let mut upload = None;
-        for from in elsewhere().iter().take(MOUNTS) {
+        let mut record = way.unfinished.filter(|_| size >= WORTH).and_then(|known| known.session(&self.name(), digest));
+        let mut upload = record.as_ref().and_then(|record| self.resume(&record.location()?, size));
+        // What an earlier process has sent may be at fault.
+        let mut resumed = upload.is_some();
+        meter.advance(upload.as_ref().map_or(0, |upload| upload.offset));
+        let elsewhere = if resumed { Vec::new() } else { elsewhere() };
+        for from in elsewhere.iter().take(MOUNTS) {
             match self.mount(digest, from)? {
                 Some(None) => {
                     meter.advance(size);
+                    record.into_iter().for_each(|record| record.end());
                     return Ok(Sent::Mounted);
                 }
                 // It has it not, and begins an upload in its place.
@@ -92,30 +105,32 @@ impl Repository {
                 None => {}
             }
         }
-        let (mut failed, mut waited, mut mark) = (0, Duration::ZERO, 0);
+        let mut patience = Patience::new(&self.session.agent, 0);
         loop {
             let mut current = match upload.take() {
                 Some(upload) => upload,
-                None => self.begin()?,
+                None => {
+                    let begun = self.begin()?;
+                    record.iter_mut().for_each(|record| record.begin(begun.location.as_str()));
+                    begun
+                }
             };
-            let (error, asked, lost) = match self.go_on(&mut current, digest, size, origin, meter, stop) {
-                Ok(()) => return Ok(Sent::Uploaded),
+            let moved = &mut |location: &Url| record.iter_mut().for_each(|record| record.go_on(location.as_str()));
+            let (error, asked, lost) = match self.go_on(&mut current, (digest, size), way, moved) {
+                Ok(()) => {
+                    record.into_iter().for_each(|record| record.end());
+                    return Ok(Sent::Uploaded);
+                }
+                Err(Failure::Stop(RegistryError::Net(error))) if resumed && error.status().is_some() => {
+                    resumed = false;
+                    (error.into(), None, true)
+                }
                 Err(Failure::Stop(error)) => return Err(error),
                 Err(Failure::Again(error, asked)) => (error, asked, false),
                 Err(Failure::Lost(error)) => (error, None, true),
             };
-            if current.offset >= mark + PROGRESS && !lost {
-                (failed, waited) = (0, Duration::ZERO);
-            }
-            mark = mark.max(current.offset);
-            failed += 1;
-            let policy = &self.session.agent.options().retry;
-            let Some(wait) = policy.wait(failed, asked, waited) else { return Err(error) };
-            let message = format!("{error}; trying again in {} s", wait.as_secs().max(1));
-            meter.sink().emit(Event::Warning { message, line: None });
-            self.session.agent.wait(wait)?;
-            waited += wait;
             let before = current.offset;
+            patience.wait(error, asked, if lost { 0 } else { before }, Some(meter.sink()))?;
             upload = if lost { None } else { self.how_far(current, size)? };
             let now = upload.as_ref().map_or(0, |upload| upload.offset);
             if now >= before { meter.advance(now - before) } else { meter.take_back(before - now) }
@@ -168,12 +183,11 @@ impl Repository {
     fn go_on(
         &self,
         upload: &mut Upload,
-        digest: &Digest,
-        size: u64,
-        origin: &dyn Origin,
-        meter: &Meter<'_>,
-        stop: &AtomicBool,
+        (digest, size): (&Digest, u64),
+        way: &Way<'_>,
+        moved: &mut dyn FnMut(&Url),
     ) -> Result<(), Failure> {
+        let Way { origin, meter, stop, .. } = *way;
         let part = |offset, length| {
             let (blob, passed) = ((digest, size), AtomicU64::new(0));
             Part { origin, blob, offset, length, meter, stop, passed }
@@ -225,6 +239,7 @@ impl Repository {
                 }
             };
             upload.location = self.location(&response)?;
+            moved(&upload.location);
             upload.offset = received(&response).unwrap_or(last + 1);
             if upload.offset > size {
                 return Err(Failure::Stop(self.odd("it says that it got more than was sent")));
@@ -252,6 +267,13 @@ impl Repository {
             Some(error) => Failure::Stop(error),
             None => Failure::Stop(self.odd("its answer makes no sense")),
         }
+    }
+
+    /// Returns the upload that an earlier process began at `location`, if there is anything to be gone on with.
+    fn resume(&self, location: &str, size: u64) -> Option<Upload> {
+        let location = Url::parse(location).ok()?;
+        let begun = Upload { location, offset: 0, at_once: false, piece: u64::MAX };
+        self.how_far(begun, size).ok().flatten().filter(|upload| upload.offset > 0)
     }
 
     /// Asks the registry how much of an upload it has got; `None` where it knows nothing of it, and it must begin anew.

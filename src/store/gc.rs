@@ -219,6 +219,11 @@ impl Store {
                 done.remove(&file, Kind::Leftover);
             }
         }
+        for file in files(&self.root().join("uploads"), 1) {
+            if options.keep == Keep::Named || age(&file) > super::uploads::LONGEST {
+                done.remove(&file, Kind::Leftover);
+            }
+        }
         // Nobody else is here, so all that is still there is left over. Who only looks is not alone.
         for file in files(&self.tmp(), 1) {
             if act == Act::Remove {

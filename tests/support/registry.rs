@@ -108,6 +108,8 @@ pub enum Act {
     Reset,
     /// The connection is closed after so many bytes of the request's body.
     ResetAfter(usize),
+    /// So many bytes of the request's body are taken; then nothing happens until [`Registry::release`], when the connection is closed.
+    Swallow(usize),
     /// The body of the answer ends after so many bytes, and the connection with it.
     Cut(usize),
     /// The answer says another length than it has.
@@ -209,6 +211,16 @@ impl Registry {
         self.state().released = true;
     }
 
+    /// Changes what has come of the uploads that were begun.
+    pub fn spoil_uploads(&self) {
+        self.state().uploads.values_mut().flatten().for_each(|byte| *byte ^= 1);
+    }
+
+    /// Forgets the uploads that were begun.
+    pub fn forget_uploads(&self) {
+        self.state().uploads.clear();
+    }
+
     /// Returns the requests of a method with a text in their path.
     pub fn seen(&self, method: &str, path: &str) -> Vec<Seen> {
         let state = self.state();
@@ -304,7 +316,9 @@ impl Shared {
             let full = request.full();
             let fault = state.faults.iter_mut().find(|fault| {
                 // A body that is shorter is not cut.
-                let long = !matches!(fault.act, Act::ResetAfter(limit) if request.length <= limit);
+                let cut =
+                    |act: &Act| matches!(act, Act::ResetAfter(limit) | Act::Swallow(limit) if request.length <= *limit);
+                let long = !cut(&fault.act);
                 fault.times > 0 && fault.method == request.method && full.contains(&fault.path) && long
             });
             fault.map(|fault| {
@@ -332,13 +346,16 @@ impl Shared {
         if !unwanted {
             body.resize(request.length, 0);
             let limit = match act {
-                Some(Act::ResetAfter(limit)) => limit.min(request.length),
+                Some(Act::ResetAfter(limit) | Act::Swallow(limit)) => limit.min(request.length),
                 _ => request.length,
             };
             stream.read_exact(&mut body[..limit]).ok()?;
-            if let Some(Act::ResetAfter(limit)) = act {
-                self.log(&request, limit);
+            if let Some(Act::ResetAfter(limit) | Act::Swallow(limit)) = act {
                 self.state.lock().expect("no panic").keep(&request, &body[..limit]);
+                self.log(&request, limit);
+                while matches!(act, Some(Act::Swallow(_))) && !self.state.lock().expect("no panic").released {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 return None;
             }
         }
