@@ -214,7 +214,7 @@ fn what_is_wrong_gets_nowhere() {
     // No archive at all.
     let registry = Registry::new();
     let junk = vec![7; 100_000];
-    image(&registry, &[junk.clone()], &[Digest::of(&junk)]);
+    image(&registry, std::slice::from_ref(&junk), &[Digest::of(&junk)]);
     start(&user, &registry).wait().fails(3);
     assert!(in_store(&user).iter().all(|name| name.starts_with("0-")), "{:?}", in_store(&user));
     user.has_nothing_left_of(&registry.host());

@@ -10,7 +10,7 @@ use coracle::net::{Agent, AgentOptions, Cancel, RetryPolicy, Timeouts};
 use coracle::oci::{Digest, Platform, Reference};
 use coracle::output::remote::IntoStore;
 use coracle::progress::Silent;
-use coracle::registry::{Client, ClientOptions, Pulled, RegistryError};
+use coracle::registry::{Client, ClientOptions, Manifest, Outgoing, Pulled, PushOptions, Pushed, RegistryError};
 use coracle::store::Store;
 use support::registry::{Act, Auth, Registry, tar_with};
 use support::{Outcome, User};
@@ -30,6 +30,14 @@ fn layer() -> String {
 /// Pulls in this process, with limits that are small enough for a test.
 #[allow(clippy::result_large_err)] // What it looks at is the error.
 fn pull(registry: &Registry, cancel: Cancel) -> Result<Pulled, RegistryError> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("a store");
+    let name: Reference = registry.name("base:1").parse().expect("a name");
+    client(cancel).pull(&name, &Platform::host(), &IntoStore(&store), &Silent)
+}
+
+/// Returns a client whose limits are small enough for a test.
+fn client(cancel: Cancel) -> Client {
     let millis = Duration::from_millis;
     let agent = Agent::new(AgentOptions {
         timeouts: Timeouts { connect: millis(1000), answer: millis(1500), stall: millis(1000) },
@@ -38,11 +46,29 @@ fn pull(registry: &Registry, cancel: Cancel) -> Result<Pulled, RegistryError> {
         ..AgentOptions::default()
     });
     let places = Places { etc: "/nonexistent".into(), ..Places::default() };
-    let client = Client::new(agent, places, None, ClientOptions::default()).expect("no files");
-    let dir = tempfile::tempdir().expect("a folder");
-    let store = Store::open(dir.path()).expect("a store");
+    Client::new(agent, places, None, ClientOptions::default()).expect("no files")
+}
+
+/// As [`pull`], in the other direction: an image with a blob that is larger than what lies between us and the registry.
+#[allow(clippy::result_large_err)]
+fn push(registry: &Registry, cancel: Cancel) -> Result<Pushed, RegistryError> {
+    let blob = vec![7; 24 << 20];
+    let (digest, size) = (Digest::of(&blob), blob.len() as u64);
+    let manifest =
+        Manifest { media_type: "application/vnd.oci.image.manifest.v1+json", bytes: b"{\"schemaVersion\":2}" };
+    let image = Outgoing { manifests: &[manifest], blobs: &[(digest, size)] };
     let name: Reference = registry.name("base:1").parse().expect("a name");
-    client.pull(&name, &Platform::host(), &IntoStore(&store), &Silent)
+    let client = client(cancel);
+    let (repository, _) = client.target(&name)?;
+    repository.push(image, &["1"], &Bytes(blob), PushOptions::default(), &Silent)
+}
+
+struct Bytes(Vec<u8>);
+
+impl coracle::registry::Origin for Bytes {
+    fn open(&self, _: &Digest, _: u64, offset: u64) -> std::io::Result<Box<dyn std::io::Read + Send + '_>> {
+        Ok(Box::new(&self.0[offset as usize..]))
+    }
 }
 
 fn run(user: &User, args: &[&str]) -> Outcome {
@@ -129,6 +155,36 @@ fn an_interruption_ends_every_wait() {
 }
 
 #[test]
+fn a_push_waits_for_nobody_for_ever() {
+    for (method, path, act) in [
+        ("HEAD", "manifests", Act::Silence(Duration::from_secs(60))),
+        ("HEAD", "blobs", Act::Silence(Duration::from_secs(60))),
+        ("POST", "uploads", Act::Silence(Duration::from_secs(60))),
+        ("PUT", "uploads", Act::Silence(Duration::from_secs(60))),
+        // It takes the beginning, and then nothing more.
+        ("PUT", "uploads", Act::Swallow(10_000)),
+        ("PUT", "manifests", Act::Silence(Duration::from_secs(60))),
+    ] {
+        let registry = Registry::new();
+        registry.fault(method, path, 1000, act.clone());
+        if let Act::Swallow(_) = act {
+            registry.fault("PATCH", path, 1000, act.clone());
+        }
+        let begin = Instant::now();
+        let error = words(push(&registry, Cancel::default()).expect_err("a fault"));
+        assert!(error.contains("127.0.0.1") && error.contains("took longer than"), "{method} {act:?}: {error}");
+        assert!(begin.elapsed() < Duration::from_secs(20), "{method} {act:?} took {:?}", begin.elapsed());
+        let cancelled = Registry::new();
+        cancelled.fault(method, path, 1000, act.clone());
+        let begin = Instant::now();
+        let cancel = Cancel::new(move || begin.elapsed() > Duration::from_millis(300));
+        assert!(words(push(&cancelled, cancel).expect_err("interrupted")).contains("interrupted"), "{method} {act:?}");
+        assert!(begin.elapsed() < Duration::from_secs(4), "{method} {act:?} took {:?}", begin.elapsed());
+        [registry, cancelled].iter().for_each(Registry::release);
+    }
+}
+
+#[test]
 fn pushes_fail_with_a_clear_line() {
     let user = User::with_busybox();
     for (method, path, act, says) in [
@@ -194,6 +250,7 @@ fn a_token_server_that_is_wrong_is_told() {
         (Act::Status(401, "", ""), "wants a login"),
         (Act::Status(500, "", ""), "500"),
         (Act::Status(302, "Location: /token", ""), "redirects"),
+        (Act::Silence(Duration::from_secs(60)), "took longer than"),
     ] {
         registry.fault("GET", "/token", 1000, act);
         let error = words(pull(&registry, Cancel::default()).expect_err("no token"));

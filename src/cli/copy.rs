@@ -1,5 +1,6 @@
 //! `coracle copy`, `save` and `load`: images from one place to another, as they are.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -14,11 +15,13 @@ use super::report::{Failure, Style};
 use super::request::{CopyRequest, LoadRequest, SaveRequest};
 use super::{names, print};
 use crate::net::Cancel;
+use crate::oci::{Digest, Reference, digest_of};
 use crate::output::content::{
-    Content, Destination, InStore, Origin, Selection, StoreOrigin, convert, copy as transfer, write_all,
+    Content, Destination, InStore, Origin, Selection, StoreOrigin, Top, convert, copy as transfer, write_all,
 };
-use crate::output::{ArchiveFormat, Location, Place, write_archives};
+use crate::output::{ArchiveFormat, Location, OutputError, Place, write_archives};
 use crate::progress::{Event, Sink};
+use crate::registry::{Client, Remote};
 use crate::store::Store;
 
 /// Copies an image or an index.
@@ -53,6 +56,11 @@ fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure>
             None => content,
         };
         push_content(&content, origin.as_ref(), &store, client.get()?, name, sink)?;
+        if let (true, Opened::Remote(remote, _)) = (request.referrers, &opened) {
+            let mut referrers =
+                Referrers { remote, origin: origin.as_ref(), store: &store, to: name, seen: HashSet::new() };
+            referrers.copy(&content, client.get()?, sink, 0)?;
+        }
         return Ok(content.digest().to_string());
     }
     let (to, names) = match &request.destination {
@@ -65,6 +73,42 @@ fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure>
         sink.emit(Event::Exported { what: name, digest: Some(content.digest().to_string()) });
     }
     Ok(content.digest().to_string())
+}
+
+/// Levels of what refers to what refers to an image.
+const MAX_DEPTH: usize = 8;
+
+/// What refers to images, on its way from one registry to another.
+struct Referrers<'a> {
+    remote: &'a Remote,
+    origin: &'a dyn Origin,
+    store: &'a Store,
+    to: &'a Reference,
+    seen: HashSet<Digest>,
+}
+
+impl Referrers<'_> {
+    /// Copies what refers to the manifests of `content`, and what refers to that.
+    fn copy(&mut self, content: &Content, client: &Client, sink: &dyn Sink, depth: usize) -> Result<(), Failure> {
+        if depth == MAX_DEPTH {
+            return Ok(());
+        }
+        for (subject, _) in &content.documents {
+            let subject = digest_of(subject).map_err(OutputError::from)?;
+            for referrer in self.remote.repository.referrers(&subject, None).map_err(OutputError::from)? {
+                let digest = digest_of(&referrer).map_err(OutputError::from)?;
+                if !self.seen.insert(digest) {
+                    continue;
+                }
+                let top = Top { starts: vec![referrer], names: Vec::new() };
+                let content = Content::gather(self.origin, &top, &Selection::All)?;
+                let name = Reference::parse(&format!("{}@{digest}", self.to.name()))?;
+                push_content(&content, self.origin, self.store, client, &name, sink)?;
+                self.copy(&content, client, sink, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Writes images into an archive.

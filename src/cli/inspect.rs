@@ -48,6 +48,7 @@ pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
         },
         Document::Config => image(request, origin, &top)?.config_bytes,
         Document::Manifest => image(request, origin, &top)?.manifest_bytes,
+        Document::Referrers => referrers(&opened)?,
         Document::Image => {
             let image = image(request, origin, &top)?;
             serde_json::to_vec(&summary(&image, origin, &top, &names)?).expect("JSON always serialises")
@@ -62,6 +63,16 @@ pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
         None => serde_json::to_string_pretty(&value).expect("JSON always serialises"),
     };
     print(&(text + "\n")).map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns an index of what refers to the image or index in its registry.
+fn referrers(opened: &Opened<'_>) -> Result<Vec<u8>, Failure> {
+    let Opened::Remote(remote, _) = opened else {
+        return Err(ImageProblem::NoReferrers.into());
+    };
+    let list = remote.repository.referrers(&remote.root.digest, None).map_err(OutputError::from)?;
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": list});
+    Ok(serde_json::to_vec(&index).expect("descriptors always serialise"))
 }
 
 /// What is raw has no line feed behind it: its digest is that of the image.

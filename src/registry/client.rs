@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::RegistryError;
 use super::repository::Repository;
@@ -11,6 +12,11 @@ use crate::oci::Reference;
 
 /// Docker Hub is called docker.io, and answers as this.
 const DOCKER_HUB: &str = "registry-1.docker.io";
+
+/// How long a host is waited for to speak TLS that need not: it may speak plain HTTP, and wait for more of that.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// As [`PATIENCE`], for this machine itself.
+const OWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a [`Client`] behaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -179,18 +185,22 @@ impl Client {
     fn lax(&self, registry: &str) -> Result<Host, RegistryError> {
         let own = security(&self.places, registry)?;
         let security = Arc::new(Security { verify: Verify::Skipped, plain: Plain::Allowed, ..own });
-        let ask = |scheme| -> Result<Host, NetError> {
+        let patience = if is_this_machine(registry) { OWN_PATIENCE } else { PATIENCE };
+        let mut options = self.agent.options().clone();
+        options.timeouts.connect = options.timeouts.connect.min(patience);
+        let impatient = Agent::new(options);
+        let ask = |agent: &Agent, scheme| -> Result<Host, NetError> {
             let base = base(scheme, registry)?;
             let url = base.join("v2/").unwrap_or_else(|_| base.clone());
             let request = Request::new(Method::GET, url).security(Arc::clone(&security)).once();
-            self.agent.send(request).map(|_| Host { base, security: Arc::clone(&security) })
+            agent.send(request).map(|_| Host { base, security: Arc::clone(&security) })
         };
-        let with_tls = match ask("https") {
+        let with_tls = match ask(&impatient, "https") {
             Ok(host) => return Ok(host),
             Err(NetError::Cancelled) => return Err(NetError::Cancelled.into()),
             Err(error) => error,
         };
-        match ask("http") {
+        match ask(&self.agent, "http") {
             Ok(host) => Ok(host),
             // Nobody is there at all, or not now: the request itself will tell, and be tried again.
             Err(error) if error.is_transient() => Ok(Host { base: base("http", registry)?, security }),

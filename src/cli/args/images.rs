@@ -104,6 +104,9 @@ pub struct CopyArgs {
     /// Convert manifests: oci, docker or v2s2
     #[arg(short, long, value_name = "FORM")]
     pub format: Option<FormName>,
+    /// Copy what refers to the images as well, signatures and the like: from registry to registry
+    #[arg(long, conflicts_with = "format")]
+    pub referrers: bool,
     /// Write the digest to FILE too
     #[arg(long, value_name = "FILE")]
     pub digestfile: Option<PathBuf>,
@@ -194,6 +197,8 @@ pub enum Document {
     Index,
     /// What is known about the image, in one document.
     Image,
+    /// What refers to the image in its registry: signatures and the like.
+    Referrers,
 }
 
 /// Flags of `coracle inspect`.
@@ -203,11 +208,12 @@ NAME is an image in the store, or one at a place: docker://NAME, oci:DIR[:REF], 
 docker-archive:FILE[:REF], dir:DIR.
 
 A format is a template as `{{.Config.Cmd}}` or `{{json .}}`; without --type its fields are those of --type image.
---raw prints bytes as they are stored: those of the index or manifest, or of --type.")]
+--raw prints bytes as they are stored: those of the index or manifest, or of --type. --type referrers lists what refers
+to docker://NAME in its registry: signatures, lists of contents and the like.")]
 pub struct InspectArgs {
     /// The image
     pub name: Named,
-    /// Which document: config, manifest, index or image [default: config]
+    /// Which document: config, manifest, index, image or referrers [default: config]
     #[arg(long = "type", value_name = "DOCUMENT")]
     pub document: Option<Document>,
     /// Print the bytes as they are stored

@@ -64,6 +64,9 @@ pub enum ImageProblem {
         /// The image.
         image: String,
     },
+    /// What refers to an image is known in its registry only.
+    #[error("what refers to an image is known in its registry only: docker://NAME")]
+    NoReferrers,
 }
 
 impl Classify for IndexError {

@@ -62,6 +62,9 @@ pub enum UsageError {
     /// An archive would go to a terminal.
     #[error("standard output is a terminal: an archive does not belong there")]
     ArchiveToTerminal,
+    /// What refers to images is copied, but not between registries.
+    #[error("--referrers goes from registry to registry only: docker://NAME")]
+    ReferrersElsewhere,
     /// What goes and what stays is said in a way that makes no sense.
     #[error("{what} {value:?} makes no sense: {why}")]
     BadFilter {

@@ -37,6 +37,8 @@ pub struct CopyRequest {
     pub selection: Selection,
     /// What manifests are converted to.
     pub form: Option<ManifestForm>,
+    /// Whether what refers to the images is copied as well: then both are registries.
+    pub referrers: bool,
     /// Where the digest is written; absolute.
     pub digestfile: Option<PathBuf>,
     /// How registries are talked to.
@@ -45,6 +47,10 @@ pub struct CopyRequest {
 
 impl CopyRequest {
     pub(super) fn new(args: CopyArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let is_registry = |named: &Named| matches!(named, Named::Place(crate::output::Location::Registry(_)));
+        if args.referrers && !(is_registry(&args.source) && is_registry(&args.destination)) {
+            return Err(UsageError::ReferrersElsewhere);
+        }
         Ok(CopyRequest {
             root,
             temp: environment.temp_dir(),
@@ -52,6 +58,7 @@ impl CopyRequest {
             destination: located(args.destination, environment)?,
             selection: selection(args.platform, args.all),
             form: args.format.map(Into::into),
+            referrers: args.referrers,
             digestfile: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
             registry: RegistryRequest::new(args.registry, environment)?,
         })

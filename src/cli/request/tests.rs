@@ -397,6 +397,7 @@ fn the_other_verbs() {
                 destination: Named::Place(location("dir:/home/ann/web/out")),
                 selection: Selection::All,
                 form: Some(ManifestForm::Docker),
+                referrers: false,
                 digestfile: None,
                 registry: registry(),
             }),
