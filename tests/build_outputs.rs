@@ -143,3 +143,44 @@ fn a_cache_in_a_registry_replays_a_build_and_its_failure_is_a_warning() {
     let words = ["--retry", "0", "--cache-from", &cache, "--cache-to", &cache];
     build(&third, &words).succeeds().stderr_has("is not used").stderr_has("is not written");
 }
+
+#[test]
+fn single_registries_are_reached_as_kaniko_says() {
+    let (registry, project) = (Registry::new(), Project::new());
+    registry.image("hub/library/mirrored", "1", "linux/amd64", b"from the mirror");
+    let place = format!("{}/hub", registry.host());
+    let project = project.dockerfile("FROM mirrored:1\nCOPY --from=mirrored:1 / /copy/\n");
+    let only = ["--skip-default-registry-fallback", "--registry-mirror", &place];
+    build(&project, &only).succeeds();
+    let other = Project::of(&User::new()).dockerfile("FROM quay.io/library/mirrored:1\nLABEL a=b\n");
+    let map = format!("quay.io={place}");
+    build(&other, &["--skip-default-registry-fallback", "--registry-map", &map]).succeeds();
+    build(&other, &["--registry-map", "quay.io"]).fails(2).stderr_has("is not --registry-map");
+    // A root that is not there is known before anything is pulled.
+    let root = format!("{}=/nowhere.crt", registry.host());
+    let name = registry.name("hub/library/mirrored:1");
+    let other = Project::of(&User::new()).dockerfile(&format!("FROM {name}\nLABEL a=b\n"));
+    build(&other, &["--registry-certificate", &root]).fails_cleanly().stderr_has("/nowhere.crt");
+}
+
+#[test]
+fn what_is_told_is_what_kaniko_says() {
+    let project = project();
+    let words = |words: &[&str]| {
+        let mut all = vec!["build"];
+        all.extend(words);
+        let dir = project.dir().display().to_string();
+        all.push(&dir);
+        project.user().coracle(&all).run()
+    };
+    words(&["--log-format=json"]).succeeds().stderr_has("{\"");
+    words(&["--log-format=text", "--verbosity=debug"]).succeeds().stderr_has("CACHED");
+    let warned = words(&["--verbosity=warn", "--use-new-run"]).succeeds();
+    assert!(
+        warned.stderr.contains("--use-new-run means nothing here") && !warned.stderr.contains("CACHED"),
+        "{warned}"
+    );
+    assert_eq!(words(&["--verbosity=fatal"]).succeeds().stderr, "");
+    words(&["--verbosity=loud"]).fails(2).stderr_has("--verbosity has no \"loud\"");
+    words(&["--log-format=xml"]).fails(2).stderr_has("--log-format has no \"xml\"");
+}

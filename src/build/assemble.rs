@@ -98,6 +98,8 @@ fn config(
     let mut config = work.plan.stages[target].config.clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     config.created = None;
+    // What a base image says of the steps that made it.
+    config.other.remove(crate::oci::INLINE_CACHE);
     let made = match work.options.times.fixed() {
         Some(time) => time,
         // A build of which every step is in the cache makes the very same image again.

@@ -35,10 +35,10 @@ impl Journal {
     pub(super) fn note(&self, id: StepId, keys: &[String], step: &CachedStep) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let made = steps.entry(id).or_insert_with(|| Made { keys: BTreeSet::new(), step: step.clone() });
-        if made.step != *step {
+        if (made.step.layer, made.step.created) != (step.layer, step.created) {
             *made = Made { keys: BTreeSet::new(), step: step.clone() };
         }
-        made.keys.extend(keys.iter().cloned());
+        made.keys.extend(keys.iter().chain(&step.keys).cloned());
     }
 
     pub(super) fn note_image(&self, key: &str, made: i64) {

@@ -68,6 +68,13 @@ pub struct Built {
     chain: Chain,
 }
 
+impl Built {
+    /// Returns how many layers of the image are those of its base.
+    pub fn base_layers(&self) -> usize {
+        self.chain.links().iter().filter(|link| link.origin.is_some()).count()
+    }
+}
+
 impl std::fmt::Debug for Builder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")

@@ -279,7 +279,7 @@ impl Work<'_> {
         let result = self.act(step, chain, source.as_ref(), tree);
         self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
         let layer = result?;
-        let done = CachedStep { layer: layer.id, created: super::now() };
+        let done = CachedStep { layer: layer.id, created: super::now(), keys: keys.clone() };
         for key in &keys {
             self.store.remember(key, &done)?;
         }

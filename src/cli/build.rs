@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_runtime::container::Control;
 
 use super::arriving::{Arriving, NotArrived};
 use super::bases::Bases;
+use super::dress::Dresser;
 use super::elsewhere::Elsewhere;
 use super::finder::Finder;
 use super::findings::{self, Around, Told};
 use super::locked::Locked;
 use super::platforms::{self, Graphs};
-use super::product::{Form, Product};
+use super::product::Product;
 use super::progress::Progress;
 use super::registry::LazyClient;
 use super::remote_cache::{self, CachePlaces};
@@ -56,7 +58,7 @@ pub(super) fn options(request: &BuildRequest, given: Given) -> BuildOptions {
         cache: request.cache.clone(),
         explain: if request.explain { Explain::Misses } else { Explain::No },
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        compression: request.compression,
+        compression: request.compression(),
         times: request.times,
         limits: request.limits.clone(),
         around: request.around.clone(),
@@ -74,9 +76,11 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let given = given::given(&request.given)?;
     let store = Store::open(&request.root)?;
     let control = Arc::new(Control::new());
+    // A step that fails ends all others, but not the writing of what was done by then to a cache.
+    let has_failed = Arc::new(AtomicBool::new(false));
     let cancel = Cancel::new({
-        let control = Arc::clone(&control);
-        move || control.cancelled()
+        let (control, has_failed) = (Arc::clone(&control), Arc::clone(&has_failed));
+        move || control.cancelled() && !has_failed.load(Ordering::Relaxed)
     });
     let fetcher = sources::fetcher(&request.sources, &store, &given, cancel.clone());
     let sources = Sources {
@@ -182,6 +186,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let arrived = arriving.bring(&mut builder, &client);
     arrived.map_err(|error| not_arrived(error, &source, request.style))?.name(&store)?;
     let result = builder.build(&plan, &bases, &inputs, &options);
+    has_failed.store(!matches!(result, Ok(_) | Err(BuildError::Interrupted)), Ordering::Relaxed);
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
         // What was done before a failure need not be done again.
@@ -189,10 +194,10 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     };
     let built = result.map_err(|error| failure(error, (&source, context.as_ref()), progress, request))?;
     written?;
-    let form = if request.platforms.make_index() { Form::Index } else { Form::Image };
-    let product = Product::new(built, form, &store)?;
+    let dresser = Dresser::new(request, &builder, &plan);
+    let product = Product::new(built, &dresser)?;
     for output in &request.outputs {
-        outputs::write(output, &mut builder, &product, &tags, progress.as_ref())?;
+        outputs::write(output, &mut builder, (&product, &dresser), &tags, progress.as_ref())?;
     }
     told.tell(progress.as_ref());
     result::finish(request, &store, &client, &product, &tags, progress)

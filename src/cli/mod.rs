@@ -23,6 +23,7 @@ mod context_ls;
 mod copy;
 mod diff;
 mod doctor;
+mod dress;
 mod elsewhere;
 mod finder;
 mod findings;

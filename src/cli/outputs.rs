@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::args::{Destination, DigestFiles, OutputSpec};
 use super::classify::{BuildProblem, FileLost, not_created};
+use super::dress::Dresser;
 use super::product::Product;
 use super::report::Failure;
 use super::request::BuildRequest;
@@ -19,8 +20,8 @@ use crate::store::{Store, View};
 pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
     let outputs = request.outputs.iter().filter_map(|output| match output {
         // These make their folder.
-        OutputSpec::OciDir(_) | OutputSpec::Local(_) | OutputSpec::Image(_) => None,
-        OutputSpec::OciArchive(to) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
+        OutputSpec::OciDir(..) | OutputSpec::Local(_) | OutputSpec::Image(_) => None,
+        OutputSpec::OciArchive(to, _) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
             Destination::File(file) => Some(file),
             Destination::Stdout => None,
         },
@@ -40,7 +41,7 @@ pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
 pub(super) fn write(
     spec: &OutputSpec,
     builder: &mut Builder<'_>,
-    product: &Product,
+    (product, dresser): (&Product, &Dresser<'_>),
     tags: &[String],
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
@@ -48,20 +49,22 @@ pub(super) fn write(
     let what = match spec {
         // Written with the names, when all else is there.
         OutputSpec::Image(_) => return Ok(()),
-        OutputSpec::OciDir(dir) => {
-            return export(content, builder.store, Location::OciDir { path: dir.clone(), reference: None }, tags, sink);
+        OutputSpec::OciDir(dir, look) => {
+            let to = Location::OciDir { path: dir.clone(), reference: None };
+            return export(&dresser.content(&product.built, look)?, builder.store, to, tags, sink);
         }
-        OutputSpec::OciArchive(Destination::File(file)) => {
+        OutputSpec::OciArchive(Destination::File(file), look) => {
             let to = Location::OciArchive { path: file.clone(), reference: None };
-            return export(content, builder.store, to, tags, sink);
+            return export(&dresser.content(&product.built, look)?, builder.store, to, tags, sink);
         }
         OutputSpec::DockerArchive(Destination::File(file)) => {
             let to = Location::DockerArchive { path: file.clone(), reference: None };
             return export(content, builder.store, to, tags, sink);
         }
-        OutputSpec::OciArchive(Destination::Stdout) => {
+        OutputSpec::OciArchive(Destination::Stdout, look) => {
             let mut out = BufWriter::new(io::stdout().lock());
-            write_archive(content, builder.store, ArchiveFormat::Oci, tags, &mut out, sink)?;
+            let content = dresser.content(&product.built, look)?;
+            write_archive(&content, builder.store, ArchiveFormat::Oci, tags, &mut out, sink)?;
             "standard output".into()
         }
         OutputSpec::DockerArchive(Destination::Stdout) => {

@@ -1,11 +1,11 @@
 //! What a build made, as it goes out: an image, or an index of images.
 
+use super::args::Look;
+use super::dress::Dresser;
 use super::report::Failure;
 use crate::build::Built;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 use crate::output::content::Content;
-use crate::output::index;
-use crate::store::{Image, Store};
 
 /// What a build made. It is in the store, without a name.
 #[derive(Debug)]
@@ -17,31 +17,16 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// Returns what is made of the images in `built`: an index of them, or the only one.
-    pub fn new(built: Vec<Built>, form: Form, store: &Store) -> Result<Self, Failure> {
-        let content = match form {
-            Form::Image => Content::of_image(&built[0].image),
-            Form::Index => {
-                let images: Vec<&Image> = built.iter().map(|built| &built.image).collect();
-                let members = images.iter().map(|image| {
-                    let mut member = image.descriptor();
-                    member.set_platform(Some(index::platform_of(&image.config)));
-                    member
-                });
-                let (top, bytes) = index::join(&members.collect::<Vec<_>>(), &[])?;
-                store.put_blob(&bytes)?;
-                Content::of_index(&images, top, bytes)
-            }
-        };
+    /// Returns what is made of the images in `built`, as the whole build wants it: an index of them, or the only one.
+    pub fn new(built: Vec<Built>, dresser: &Dresser<'_>) -> Result<Self, Failure> {
+        let content = dresser.content(&built, &Look::default())?;
         Ok(Product { built, content })
     }
 
-    /// Returns the image; `None` for an index.
-    pub fn image(&self) -> Option<&Image> {
-        match &self.built[..] {
-            [built] if !self.content.is_index() => Some(&built.image),
-            _ => None,
-        }
+    /// Returns the digest of the image's configuration; `None` for an index.
+    pub fn config_digest(&self) -> Option<Digest> {
+        let mut configs = self.content.configs.keys();
+        configs.next().copied().filter(|_| !self.content.is_index())
     }
 
     /// Returns for each image the folder in which its files lie beside those of the others; `None` where there is only one.
@@ -49,15 +34,6 @@ impl Product {
         let is_index = self.content.is_index();
         self.built.iter().map(move |built| (is_index.then(|| folder(&built.image.config.platform)), built))
     }
-}
-
-/// What becomes of the images of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// There is one, and it is the result.
-    Image,
-    /// An index of them is the result.
-    Index,
 }
 
 /// Returns the folder of a platform: as with BuildKit.

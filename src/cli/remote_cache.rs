@@ -68,7 +68,7 @@ fn open<'b>(
 
 /// Returns whether a cache of the build lies in a registry.
 pub(super) fn needs_client(request: &BuildRequest) -> bool {
-    let to = request.cache_to.iter().map(|to| &to.location);
+    let to = request.cache_to.iter().filter_map(|to| to.location.as_ref());
     request.cache_from.iter().chain(to).any(|location| matches!(location, Location::Registry(_)))
 }
 
@@ -83,16 +83,18 @@ pub(super) fn write(
     client: Option<&Client>,
 ) -> Result<(), Failure> {
     for to in to {
+        // That is part of the image.
+        let Some(location) = &to.location else { continue };
         // What is there already need not be here.
-        let is_source = request.cache_from.contains(&to.location);
+        let is_source = request.cache_from.contains(location);
         let from = from.filter(|_| is_source);
-        let compression = to.compression.unwrap_or(request.compression);
-        match (one(to, builder, plan, compression, from, client), to.failure) {
+        let compression = to.compression.unwrap_or(request.compression());
+        match (one((to, location), builder, plan, compression, from, client), to.failure) {
             (Ok(()), _) => {}
             (Err(failure), CacheFailure::Fails) => return Err(failure),
             (Err(failure), CacheFailure::Warns) => {
                 let why = failure.message().unwrap_or_default();
-                let message = format!("cache {} is not written: {why}", to.location);
+                let message = format!("cache {location} is not written: {why}");
                 builder.sink.emit(Event::Warning { message, line: None });
             }
         }
@@ -101,7 +103,7 @@ pub(super) fn write(
 }
 
 fn one(
-    to: &CacheTo,
+    (to, location): (&CacheTo, &Location),
     builder: &mut Builder<'_>,
     plan: &Plan,
     compression: Compression,
@@ -125,7 +127,7 @@ fn one(
     }
     let (store, sink) = (builder.store, builder.sink);
     let content = gather_cache(&steps, builder.journal.images(), FORMAT_VERSION, store)?;
-    match (&to.location, client) {
+    match (location, client) {
         (Location::Registry(name), Some(client)) => {
             let names = std::slice::from_ref(name);
             remote::push(&content, &StoreOrigin(store), client, names, PushOptions::default(), sink)?;

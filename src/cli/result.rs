@@ -18,7 +18,7 @@ use super::request::BuildRequest;
 use super::{names, print};
 use crate::oci::Reference;
 use crate::progress::{Event, Sink};
-use crate::store::{Image, Store};
+use crate::store::Store;
 
 /// The names that a build gives to its image.
 #[derive(Debug, Default)]
@@ -113,12 +113,12 @@ pub(super) fn finish(
 fn prepare_files(request: &BuildRequest, product: &Product, names: &ImageNames) -> Result<Vec<PreparedFile>, Failure> {
     let digest = product.content.digest().to_string();
     let mut metadata = serde_json::json!({
-        "containerimage.config.digest": product.image().map(Image::config_digest),
+        "containerimage.config.digest": product.config_digest(),
         "containerimage.descriptor": product.content.top,
         "containerimage.digest": digest,
         "image.name": names.told(&digest).join(","),
     });
-    if let (None, Some(members)) = (product.image(), metadata.as_object_mut()) {
+    if let (None, Some(members)) = (product.config_digest(), metadata.as_object_mut()) {
         // An index has none.
         members.shift_remove("containerimage.config.digest");
     }

@@ -10,6 +10,12 @@ use crate::net::{ClientCertificate, Security};
 /// # Errors
 /// [`ConfigError::Missing`] for a certificate without its key, or a folder that the user named; [`ConfigError::Io`].
 pub fn security(places: &Places, host: &str) -> Result<Security, ConfigError> {
+    let mut security = of_files(places, host)?;
+    places.given.secure(host, &mut security);
+    Ok(security)
+}
+
+fn of_files(places: &Places, host: &str) -> Result<Security, ConfigError> {
     let mut security = Security::default();
     if let Some(dir) = &places.cert_dir {
         if !read_dir(dir, &mut security)? {

@@ -58,6 +58,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// A mirror from the command line is no place.
+    #[error("the mirror {place:?} is none: images would be looked for as {made:?}")]
+    BadMirror {
+        /// As it was given.
+        place: String,
+        /// What it makes of a name.
+        made: String,
+    },
     /// A name, put together from registries.conf, is none.
     #[error("{path} turns {name} into something that is no name of an image: {made:?}", path = path.display())]
     BadLocation {

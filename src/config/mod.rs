@@ -8,6 +8,7 @@
 mod auth;
 mod certs;
 mod error;
+mod given;
 mod helper;
 mod login;
 mod policy;
@@ -17,6 +18,7 @@ mod secret;
 pub use auth::Auth;
 pub use certs::security;
 pub use error::ConfigError;
+pub use given::{Fallback, GivenRegistries};
 pub use login::{log_in, log_out, logged_in};
 pub use policy::Policy;
 pub use registries::{Endpoint, Reach, Registries};
@@ -41,6 +43,8 @@ pub struct Places {
     pub cert_dir: Option<PathBuf>,
     /// The folder of the machine's settings: /etc.
     pub etc: PathBuf,
+    /// What the command line says of single registries: it counts more than the files.
+    pub given: GivenRegistries,
 }
 
 impl Default for Places {
@@ -53,6 +57,7 @@ impl Default for Places {
             registries_conf: None,
             cert_dir: None,
             etc: "/etc".into(),
+            given: GivenRegistries::default(),
         }
     }
 }

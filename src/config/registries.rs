@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Places, read};
+use super::{ConfigError, GivenRegistries, Places, read};
 use crate::oci::Reference;
 
 /// Where images really lie: registries.conf and what lies in registries.conf.d, read once.
@@ -16,6 +16,7 @@ pub struct Registries {
     search: Option<Vec<String>>,
     mode: Option<String>,
     aliases: BTreeMap<String, String>,
+    given: GivenRegistries,
 }
 
 /// A place where an image is looked for.
@@ -79,7 +80,7 @@ impl Registries {
     /// # Errors
     /// [`ConfigError::Missing`] for one that the user named, [`ConfigError::Format`], [`ConfigError::Io`].
     pub fn load(places: &Places) -> Result<Self, ConfigError> {
-        let mut all = Registries::default();
+        let mut all = Registries { given: places.given.clone(), ..Registries::default() };
         let own = places.config_dir.as_ref().map(|dir| dir.join("containers"));
         let machine = places.etc.join("containers");
         let mains = match &places.registries_conf {
@@ -196,6 +197,10 @@ impl Registries {
     /// # Errors
     /// [`ConfigError::Blocked`], [`ConfigError::BadLocation`].
     pub fn sources(&self, reference: &Reference) -> Result<Vec<Endpoint>, ConfigError> {
+        self.given.sources(reference, self.sources_of_files(reference)?)
+    }
+
+    fn sources_of_files(&self, reference: &Reference) -> Result<Vec<Endpoint>, ConfigError> {
         let Some(entry) = self.entry(reference)? else {
             return Ok(vec![Endpoint { reference: reference.clone(), reach: Reach::Unsaid }]);
         };
@@ -221,10 +226,11 @@ impl Registries {
     /// # Errors
     /// As [`Registries::sources`].
     pub fn target(&self, reference: &Reference) -> Result<Endpoint, ConfigError> {
-        match self.entry(reference)? {
-            Some(entry) => self.own_place(reference, entry),
-            None => Ok(Endpoint { reference: reference.clone(), reach: Reach::Unsaid }),
-        }
+        let endpoint = match self.entry(reference)? {
+            Some(entry) => self.own_place(reference, entry)?,
+            None => Endpoint { reference: reference.clone(), reach: Reach::Unsaid },
+        };
+        Ok(self.given.reached(endpoint))
     }
 
     fn own_place(&self, reference: &Reference, entry: &Entry) -> Result<Endpoint, ConfigError> {

@@ -22,6 +22,9 @@ pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use select::{Fetch, Selected, select};
 
+/// The member of an image configuration that says which steps made the layers of the image (docs/cache-export.md).
+pub const INLINE_CACHE: &str = "coracle.cache.v1";
+
 /// Media types that coracle reads or writes.
 pub mod media_type {
     /// An OCI image manifest.

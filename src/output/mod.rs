@@ -12,6 +12,7 @@ pub mod content;
 pub mod difference;
 mod dir;
 mod docker_archive;
+pub mod dress;
 mod error;
 mod export;
 pub mod files;

@@ -3,8 +3,7 @@
 use crate::source::Diagnostic;
 
 /// Those of BuildKit that mean nothing here, and what to do in place of each.
-const IDLE: [(&str, &str); 3] = [
-    ("BUILDKIT_INLINE_CACHE", "the cache of a build is in the store, whatever the image is"),
+const IDLE: [(&str, &str); 2] = [
     ("BUILDKIT_MULTI_PLATFORM", "`coracle manifest` makes one image of several platforms"),
     ("BUILDKIT_SYNTAX", "no frontend is fetched: the file is read as an ordinary Dockerfile"),
 ];

@@ -13,12 +13,16 @@ pub struct CachedStep {
     pub layer: LayerId,
     /// When it was made: seconds since 1970. History and `created` of the image show it.
     pub created: i64,
+    /// All cache keys that it had when it was made; none where that was not recorded.
+    pub keys: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct CacheRecord {
     layer: LayerId,
     created: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<String>,
     stamp: Stamp,
 }
 
@@ -40,7 +44,7 @@ impl Store {
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(rustix::fs::CWD, &file, &times, rustix::fs::AtFlags::empty());
-        Some(CachedStep { layer: record.layer, created: record.created })
+        Some(CachedStep { layer: record.layer, created: record.created, keys: record.keys })
     }
 
     /// Records what the step with the cache key `key` made.
@@ -52,7 +56,9 @@ impl Store {
         if let Some(dir) = file.parent() {
             fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
         }
-        self.write_json(&file, &CacheRecord { layer: step.layer, created: step.created, stamp: Stamp::now() })
+        // One key alone is that of the record itself.
+        let keys = if step.keys.len() > 1 { step.keys.clone() } else { Vec::new() };
+        self.write_json(&file, &CacheRecord { layer: step.layer, created: step.created, keys, stamp: Stamp::now() })
     }
 
     /// Returns when the image with the key `key` was made first, if that is known: seconds since 1970.

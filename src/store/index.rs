@@ -107,6 +107,12 @@ impl Index {
         postcard::to_stdvec(&self.entries).expect("entries hold nothing that cannot be serialised")
     }
 
+    /// Returns the bytes of the file of this index, as docs/store.md has them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let payload = self.payload();
+        [MAGIC.as_slice(), Digest::of(&payload).raw(), &payload].concat()
+    }
+
     /// Writes the index to the new file `path` and returns the id of its layer.
     pub(super) fn write(&self, path: &Path) -> Result<LayerId, StoreError> {
         let payload = self.payload();

@@ -4,8 +4,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::{
-    AroundArgs, Assignment, CacheArgs, CallArgs, Compression, GivenArgs, KanikoArgs, LimitArgs, NamedArgs, OutputSpec,
-    PlatformArgs, RegistryArgs, SourceArgs, Timestamp,
+    AroundArgs, Assignment, CacheArgs, CallArgs, GivenArgs, KanikoArgs, LimitArgs, NamedArgs, OutputSpec, PlatformArgs,
+    RegistryArgs, SourceArgs, Timestamp,
 };
 use crate::cli::progress::Mode;
 
@@ -65,7 +65,12 @@ Outputs:
   type=tar,dest=FILE            the files of the image in a tar file
   type=registry[,name=NAME]     a registry, as --push; push-by-digest=true gives it no tag there
   type=image,name=NAME          one more name in the store
+oci, image and registry also take compression=KIND, compression-level=N, force-compression=true,
+oci-mediatypes=false and annotation.KEY=VALUE, for this output alone or for the image in all places.
 A part with a comma stands in quotes: 'type=local,\"dest=a,b\"'
+
+--annotation is for the manifest, and LEVEL:KEY=VALUE for a level: manifest, manifest-descriptor,
+index, index-descriptor; manifest[linux/arm64]:KEY=VALUE is for the image of one platform.
 
 --file - reads the instructions from standard input.
 --build-arg NAME hands on the variable NAME, where it is set.
@@ -126,9 +131,9 @@ pub struct BuildArgs {
     /// Set all times to this one: seconds since 1970, or RFC 3339
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     pub timestamp: Option<Timestamp>,
-    /// How to compress layers: gzip, zstd or none
-    #[arg(long, value_name = "KIND[:LEVEL]", default_value = "gzip")]
-    pub compression: Compression,
+    /// What it looks like.
+    #[command(flatten)]
+    pub look: super::LookArgs,
     /// What the image is for.
     #[command(flatten)]
     pub platform: PlatformArgs,

@@ -23,7 +23,7 @@ pub struct CacheArgs {
     /// Take results from here: type=registry,ref=NAME or type=local,src=DIR; can be repeated
     #[arg(long, value_name = "SPEC")]
     pub cache_from: Vec<CacheFrom>,
-    /// Write results to here: as --cache-from, with dest= and mode=min|max; can be repeated
+    /// Write results to here: as --cache-from, with dest= and mode=min|max, or type=inline; can be repeated
     #[arg(long, value_name = "SPEC")]
     pub cache_to: Vec<CacheTo>,
     /// Results may be this old: 90m, 24h, 7d
@@ -41,8 +41,8 @@ pub struct CacheFrom(pub Location);
 /// What `--cache-to` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheTo {
-    /// Where it goes.
-    pub location: Location,
+    /// Where it goes; `None` for the image itself: `type=inline`.
+    pub location: Option<Location>,
     /// Which steps.
     pub reach: Reach,
     /// How layers are packed that are not packed yet.
@@ -72,7 +72,9 @@ pub enum CacheSpecError {
     #[error(transparent)]
     Form(#[from] OutputError),
     /// A type that is not there.
-    #[error("there is no cache of type {kind:?}: the types are registry (with ref=) and local (with src= or dest=)")]
+    #[error(
+        "there is no cache of type {kind:?}: the types are registry (with ref=), local (with src= or dest=) and inline"
+    )]
     Type {
         /// The type.
         kind: String,
@@ -83,6 +85,9 @@ pub enum CacheSpecError {
         /// The type.
         kind: String,
     },
+    /// A cache that is in an image is read by the name of the image.
+    #[error("a cache in an image is read by the image's name: type=registry,ref=NAME")]
+    FromInline,
     /// A key is missing.
     #[error("type={kind} needs {key}=")]
     Missing {
@@ -162,7 +167,8 @@ impl Parts {
                 let name = self.take("tag").unwrap_or_else(|| IN_LAYOUT.into());
                 Ok(Location::OciDir { path: PathBuf::from(dir), reference: Some(name) })
             }
-            kind @ ("inline" | "gha" | "s3" | "azblob") => Err(CacheSpecError::Unsupported { kind: kind.into() }),
+            "inline" => Err(CacheSpecError::FromInline),
+            kind @ ("gha" | "s3" | "azblob") => Err(CacheSpecError::Unsupported { kind: kind.into() }),
             kind => Err(CacheSpecError::Type { kind: kind.into() }),
         }
     }
@@ -192,7 +198,8 @@ impl FromStr for CacheTo {
 
     fn from_str(text: &str) -> Result<Self, CacheSpecError> {
         let mut parts = Parts::parse(text)?;
-        let location = parts.location("dest")?;
+        let inline = parts.kind == "inline";
+        let location = if inline { None } else { Some(parts.location("dest")?) };
         let wrong = |key: &str, value: &str, wanted: String| CacheSpecError::Value {
             key: key.into(),
             value: value.into(),
@@ -200,11 +207,15 @@ impl FromStr for CacheTo {
         };
         let reach = match parts.take("mode").as_deref() {
             None | Some("min") => Reach::Min,
+            Some("max") if inline => {
+                return Err(wrong("mode", "max", "an image has its own layers only, which is min".into()));
+            }
             Some("max") => Reach::Max,
             Some(other) => return Err(wrong("mode", other, "it is min or max".into())),
         };
-        let level = parts.take("compression-level");
-        let compression = match (parts.take("compression"), level) {
+        // The layers of an image are compressed as the image wants it: that is no key of an inline cache.
+        let level = if inline { None } else { parts.take("compression-level") };
+        let compression = match (if inline { None } else { parts.take("compression") }, level) {
             (None, None) => None,
             (kind, level) => {
                 let kind = match kind.as_deref() {
@@ -223,7 +234,8 @@ impl FromStr for CacheTo {
         };
         // What BuildKit lets choose is so here in any case.
         for key in ["oci-mediatypes", "image-manifest"] {
-            if let Some(value) = parts.take(key)
+            if !inline
+                && let Some(value) = parts.take(key)
                 && !bool(value.clone())?
             {
                 return Err(wrong(key, &value, "a cache of coracle is an OCI manifest".into()));
@@ -274,10 +286,12 @@ mod tests {
         assert_eq!("localhost:5000/a/cache:x".parse(), Ok(CacheFrom(registry.clone())));
         assert_eq!("type=registry,ref=localhost:5000/a/cache:x".parse(), Ok(CacheFrom(registry.clone())));
         let to: CacheTo = "type=registry,mode=max,ref=localhost:5000/a/cache:x,ignore-error=false".parse().unwrap();
-        assert_eq!((to.location, to.reach, to.failure), (registry, Reach::Max, CacheFailure::Fails));
+        assert_eq!((to.location, to.reach, to.failure), (Some(registry), Reach::Max, CacheFailure::Fails));
         let to: CacheTo = "type=local,dest=c,compression=zstd,compression-level=5".parse().unwrap();
         assert_eq!((to.reach, to.failure), (Reach::Min, CacheFailure::Warns));
         assert_eq!(to.compression, Some("zstd:5".parse().unwrap()));
+        let to: CacheTo = "type=inline".parse().unwrap();
+        assert_eq!((to.location, to.reach), (None, Reach::Min));
     }
 
     #[test]
@@ -286,6 +300,8 @@ mod tests {
             ("type=local", "type=local needs dest="),
             ("type=registry", "type=registry needs ref="),
             ("type=gha", "a cache of type gha is not supported: use type=registry,ref=NAME or type=local"),
+            ("type=inline,mode=max", "mode=max makes no sense: an image has its own layers only, which is min"),
+            ("type=inline,compression=zstd", "type=inline has no key \"compression\""),
             ("type=local,dest=a,mode=mid", "mode=mid makes no sense: it is min or max"),
             ("type=local,dest=a,speed=9", "type=local has no key \"speed\""),
             ("dest=a", "type= needs type="),

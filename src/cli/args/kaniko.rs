@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::{Age, BuildArgs, CacheFailure, CacheFrom, CacheTo, Destination, OutputSpec, Time, Timestamp};
+use super::{Age, BuildArgs, CacheFailure, CacheFrom, CacheTo, Destination, Look, OutputSpec, Time, Timestamp};
 use crate::build::Reach;
+use crate::cli::progress::Mode;
 use crate::oci::Reference;
 use crate::output::Location;
 
@@ -74,6 +75,9 @@ pub struct KanikoArgs {
     /// text, color or json
     #[arg(long, value_name = "FORM", hide = true)]
     pub log_format: Option<String>,
+    /// What is said of single registries.
+    #[command(flatten)]
+    pub registries: super::kaniko_registries::KanikoRegistryArgs,
     /// These mean nothing here.
     #[command(flatten)]
     pub nothing: NothingArgs,
@@ -161,6 +165,24 @@ pub enum KanikoError {
         /// Why it is none.
         reason: String,
     },
+    /// A word that a flag does not have.
+    #[error("{flag} has no {value:?}: there is {known}")]
+    Word {
+        /// The flag.
+        flag: &'static str,
+        /// The word.
+        value: String,
+        /// What there is.
+        known: &'static str,
+    },
+    /// A value that is not of the form of its flag.
+    #[error("{value:?} is not {flag}")]
+    Form {
+        /// The flag and its form.
+        flag: &'static str,
+        /// The value.
+        value: String,
+    },
     /// `--push` and `--no-push`.
     #[error("--push and --no-push contradict each other")]
     PushAndNot,
@@ -208,14 +230,19 @@ pub fn fold(args: &mut BuildArgs, exists: impl Fn(&Path) -> bool) -> Result<(Dig
         args.cache.cache_from.push(CacheFrom(location.clone()));
         if !kaniko.no_push {
             let failure = CacheFailure::Warns;
-            args.cache.cache_to.push(CacheTo { location, reach: Reach::Max, compression: None, failure });
+            args.cache.cache_to.push(CacheTo {
+                location: Some(location),
+                reach: Reach::Max,
+                compression: None,
+                failure,
+            });
         }
         // As long as kaniko's cache counts by itself.
         args.cache.cache_ttl.get_or_insert(Age(14 * 86_400));
     }
     args.tags.extend(kaniko.destination);
     args.output.extend(kaniko.tar_path.map(|file| OutputSpec::DockerArchive(Destination::File(file))));
-    args.output.extend(kaniko.oci_layout_path.map(OutputSpec::OciDir));
+    args.output.extend(kaniko.oci_layout_path.map(|dir| OutputSpec::OciDir(dir, Look::default())));
     if kaniko.reproducible {
         args.timestamp.get_or_insert(Timestamp(0));
     }
@@ -226,11 +253,28 @@ pub fn fold(args: &mut BuildArgs, exists: impl Fn(&Path) -> bool) -> Result<(Dig
         args.registry.retry.get_or_insert(retry);
         args.registry.retry_delay.get_or_insert(Time(std::time::Duration::from_secs(1)));
     }
-    if kaniko.log_format.as_deref() == Some("json") {
-        args.progress = crate::cli::progress::Mode::Json;
+    args.registry.given = kaniko.registries.given()?;
+    let word = |flag, value: &str, known| Err(KanikoError::Word { flag, value: value.into(), known });
+    match kaniko.log_format.as_deref() {
+        // In colour where there is a terminal.
+        None | Some("color") => {}
+        Some("text") => args.progress = Mode::Plain,
+        Some("json") => args.progress = Mode::Json,
+        Some(other) => return word("--log-format", other, "text, color and json"),
     }
-    if matches!(kaniko.verbosity.as_deref(), Some("error" | "fatal" | "panic")) {
-        args.quiet = true;
+    match kaniko.verbosity.as_deref() {
+        None | Some("info") => {}
+        Some("trace" | "debug") => {
+            args.call.explain = true;
+            if args.progress != Mode::Json {
+                args.progress = Mode::Plain;
+            }
+        }
+        Some("warn" | "warning") => args.progress = Mode::Warnings,
+        Some("error" | "fatal" | "panic") => args.quiet = true,
+        Some(other) => {
+            return word("--verbosity", other, "trace, debug, info, warn, error, fatal and panic");
+        }
     }
     let nothing = kaniko.nothing.given();
     if !nothing.is_empty() {
@@ -310,7 +354,7 @@ mod tests {
         assert!(args.push);
         let cache = Location::Registry("localhost:5000/a/cache:coracle".parse().expect("a name"));
         assert_eq!(args.cache.cache_from, [CacheFrom(cache.clone())]);
-        assert_eq!(args.cache.cache_to[0].location, cache);
+        assert_eq!(args.cache.cache_to[0].location, Some(cache));
         assert_eq!(args.timestamp, Some(Timestamp(0)));
         assert_eq!((args.registry.tls_verify, args.registry.retry), (Some(false), Some(5)));
         assert_eq!(files.digest, Some("/dev/termination-log".into()));

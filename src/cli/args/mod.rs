@@ -9,8 +9,10 @@ mod call;
 mod container;
 mod images;
 mod kaniko;
+mod kaniko_registries;
 mod limits;
 mod lock;
+mod look;
 mod manifest;
 mod output;
 mod platform;
@@ -35,6 +37,7 @@ pub use images::{
 };
 pub use kaniko::{DigestFiles, KanikoArgs, KanikoError, fold};
 pub use limits::{LimitArgs, LimitError, SwapSize};
+pub use look::{Annotation, AnnotationSpec, Level, Look, LookArgs, LookError};
 pub use manifest::{DetailArgs, ManifestArgs, ManifestVerb};
 pub use output::{Destination, ImageOutput, OutputError, OutputSpec};
 pub use platform::PlatformArgs;

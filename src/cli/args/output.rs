@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::Look;
+
 /// Where a file of a result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -14,9 +16,9 @@ pub enum Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputSpec {
     /// The image as a tar file of an OCI image layout.
-    OciArchive(Destination),
+    OciArchive(Destination, Look),
     /// The image in a folder: an OCI image layout.
-    OciDir(PathBuf),
+    OciDir(PathBuf, Look),
     /// The image as a file that `docker load` reads.
     DockerArchive(Destination),
     /// The files of the image in a folder.
@@ -38,6 +40,8 @@ pub struct ImageOutput {
     pub by_digest: bool,
     /// Whether its name with the digest is one of those in the metadata.
     pub canonical: bool,
+    /// What the image looks like.
+    pub look: Look,
 }
 
 /// `--output` asks for something that is not there.
@@ -94,23 +98,34 @@ pub enum OutputError {
     /// A NUL byte.
     #[error("there is a NUL byte in it")]
     Nul,
+    /// A compression that is none.
+    #[error("{0:?} is no compression: it is none, gzip with a level of 0 to 12, or zstd with one of 1 to 19")]
+    Compression(String),
+    /// An annotation that makes no sense.
+    #[error(transparent)]
+    Look(#[from] super::LookError),
+    /// An archive of docker has no manifest, and layers that are not compressed.
+    #[error("{key}= means nothing for type=docker: its layers are not compressed, and it has no manifest")]
+    NotInDocker {
+        /// The key.
+        key: String,
+    },
 }
 
 const TYPES: &str = "the types are registry, image, oci, docker, local and tar";
 
-const IMAGE_KEYS: &str = "type, name, push, push-by-digest, name-canonical";
+const IMAGE_KEYS: &str = "type, name, push, push-by-digest, name-canonical, compression, compression-level, \
+                          force-compression, oci-mediatypes, annotation.KEY";
+const OCI_KEYS: &str =
+    "type, dest, tar, compression, compression-level, force-compression, oci-mediatypes, annotation.KEY";
 
 /// What docker and buildah have besides.
 const UNBUILT_TYPES: [&str; 2] = ["cacheonly", "moby"];
-const UNBUILT_KEYS: [&str; 11] = [
+const UNBUILT_KEYS: [&str; 7] = [
     "attestation-prefix",
     "buildinfo",
-    "compression",
-    "compression-level",
     "dangling-name-prefix",
-    "force-compression",
     "mode",
-    "oci-mediatypes",
     "platform-split",
     "rewrite-timestamp",
     "unpack",
@@ -141,13 +156,16 @@ impl FromStr for OutputSpec {
             }
             pairs.push((key, value.to_owned()));
         }
+        let has_manifest =
+            pairs.iter().any(|(key, value)| key == "type" && ["oci", "image", "registry"].contains(&&**value));
+        let look = if has_manifest { Look::take(&mut pairs)? } else { Look::default() };
         let mut take = |key: &str| {
             let at = pairs.iter().position(|(known, _)| known == key)?;
             Some(pairs.remove(at).1)
         };
         let kind = take("type").ok_or(OutputError::NoType)?;
         let (kind, known) = match kind.as_str() {
-            "oci" => ("oci", "type, dest, tar"),
+            "oci" => ("oci", OCI_KEYS),
             "docker" => ("docker", "type, dest"),
             "local" => ("local", "type, dest"),
             "tar" => ("tar", "type, dest"),
@@ -160,7 +178,7 @@ impl FromStr for OutputSpec {
                 });
             }
         };
-        let mut image = ImageOutput { push: kind == "registry", ..ImageOutput::default() };
+        let mut image = ImageOutput { push: kind == "registry", look: look.clone(), ..ImageOutput::default() };
         if matches!(kind, "image" | "registry") {
             let names = take("name").unwrap_or_default();
             image.names = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -180,9 +198,13 @@ impl FromStr for OutputSpec {
             None => true,
         };
         if let Some((key, _)) = pairs.into_iter().next() {
-            let unbuilt = UNBUILT_KEYS.contains(&key.as_str())
-                || key.starts_with("annotation")
-                || (kind == "docker" && (key == "tar" || key == "context"));
+            let of_look =
+                |key: &str| key.starts_with("annotation") || OCI_KEYS.split(", ").skip(3).any(|own| own == key);
+            if kind == "docker" && of_look(&key) {
+                return Err(OutputError::NotInDocker { key });
+            }
+            let unbuilt =
+                UNBUILT_KEYS.contains(&key.as_str()) || (kind == "docker" && (key == "tar" || key == "context"));
             return Err(if unbuilt {
                 OutputError::UnbuiltKey { kind, key, known }
             } else {
@@ -198,11 +220,11 @@ impl FromStr for OutputSpec {
         let dest = dest.filter(|dest| !dest.is_empty()).ok_or(OutputError::NoDest(kind))?;
         let file = || if dest == "-" { Destination::Stdout } else { Destination::File(dest.clone().into()) };
         match (kind, archive) {
-            ("oci", true) => Ok(OutputSpec::OciArchive(file())),
+            ("oci", true) => Ok(OutputSpec::OciArchive(file(), look)),
             ("docker", _) => Ok(OutputSpec::DockerArchive(file())),
             ("tar", _) => Ok(OutputSpec::Tar(file())),
             ("oci", false) if dest == "-" => Err(OutputError::FolderToStdout("type=oci,tar=false")),
-            (_, false) => Ok(OutputSpec::OciDir(dest.into())),
+            (_, false) => Ok(OutputSpec::OciDir(dest.into(), look)),
             _ if dest == "-" => Err(OutputError::FolderToStdout("type=local")),
             _ => Ok(OutputSpec::Local(dest.into())),
         }
@@ -213,8 +235,8 @@ impl OutputSpec {
     /// Returns the path, to read or to change it; `None` for standard output.
     pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
-            OutputSpec::OciDir(path) | OutputSpec::Local(path) => Some(path),
-            OutputSpec::OciArchive(to) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
+            OutputSpec::OciDir(path, _) | OutputSpec::Local(path) => Some(path),
+            OutputSpec::OciArchive(to, _) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
                 Destination::File(path) => Some(path),
                 Destination::Stdout => None,
             },
@@ -225,7 +247,10 @@ impl OutputSpec {
     /// Returns whether this goes to standard output.
     pub fn is_stdout(&self) -> bool {
         use OutputSpec::{DockerArchive, OciArchive, Tar};
-        matches!(self, OciArchive(Destination::Stdout) | DockerArchive(Destination::Stdout) | Tar(Destination::Stdout))
+        matches!(
+            self,
+            OciArchive(Destination::Stdout, _) | DockerArchive(Destination::Stdout) | Tar(Destination::Stdout)
+        )
     }
 }
 
@@ -290,10 +315,10 @@ mod tests {
     #[test]
     fn what_can_be_asked_for() {
         for (text, spec) in [
-            ("type=oci,dest=a.tar", OutputSpec::OciArchive(file("a.tar"))),
-            ("dest=a.tar,type=oci,tar=true", OutputSpec::OciArchive(file("a.tar"))),
-            ("type=oci,dest=-", OutputSpec::OciArchive(Destination::Stdout)),
-            ("type=oci,dest=layout,tar=false", OutputSpec::OciDir("layout".into())),
+            ("type=oci,dest=a.tar", OutputSpec::OciArchive(file("a.tar"), Look::default())),
+            ("dest=a.tar,type=oci,tar=true", OutputSpec::OciArchive(file("a.tar"), Look::default())),
+            ("type=oci,dest=-", OutputSpec::OciArchive(Destination::Stdout, Look::default())),
+            ("type=oci,dest=layout,tar=false", OutputSpec::OciDir("layout".into(), Look::default())),
             ("type=docker,dest=a.tar", OutputSpec::DockerArchive(file("a.tar"))),
             ("type=docker,dest=-", OutputSpec::DockerArchive(Destination::Stdout)),
             ("type=local,dest=out", OutputSpec::Local("out".into())),
@@ -312,6 +337,7 @@ mod tests {
                     push: true,
                     by_digest: true,
                     canonical: true,
+                    look: Look::default(),
                 }),
             ),
         ] {
@@ -331,11 +357,20 @@ mod tests {
             ),
             ("type=oci", "type=oci needs dest=PATH"),
             ("type=tar,dest=", "type=tar needs dest=PATH"),
-            ("type=oci,dest=a,colour=red", "type=oci has no key \"colour\" (its keys are type, dest, tar)"),
+            (
+                "type=oci,dest=a,colour=red",
+                "type=oci has no key \"colour\" (its keys are type, dest, tar, compression, compression-level, \
+                 force-compression, oci-mediatypes, annotation.KEY)",
+            ),
             (
                 "type=oci,dest=a,compression=b",
-                "compression= is not supported yet for type=oci (its keys are type, dest, tar)",
+                "\"b\" is no compression: it is none, gzip with a level of 0 to 12, or zstd with one of 1 to 19",
             ),
+            (
+                "type=docker,dest=a,compression=zstd",
+                "compression= means nothing for type=docker: its layers are not compressed, and it has no manifest",
+            ),
+            ("type=local,dest=a,compression=zstd", "type=local has no key \"compression\" (its keys are type, dest)"),
             ("type=docker,dest=a,tar=false", "tar= is not supported yet for type=docker (its keys are type, dest)"),
             ("type=oci,dest=a,tar=maybe", "tar= is true or false, not \"maybe\""),
             ("type=oci,dest=a,dest=b", "\"dest\" is given twice"),

@@ -31,6 +31,9 @@ pub struct RegistryArgs {
     /// Wait so long before the first of them: 2s, 500ms, 1m [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub retry_delay: Option<Time>,
+    /// What other flags say of single registries.
+    #[arg(skip)]
+    pub given: crate::config::GivenRegistries,
 }
 
 /// Text that is not shown.

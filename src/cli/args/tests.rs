@@ -182,6 +182,9 @@ Options:
       --jobs <N>                    Stages at the same time, at most [default: one a processor]
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]
+      --force-compression[=<BOOL>]  Compress the layers of base images so too
+      --format <FORM>               The form of manifests: oci or docker [default: oci]
+      --annotation <KEY=VALUE>      Annotate the image: see below; can be repeated
       --platform <PLATFORM,…>       Build for these platforms, as linux/amd64,linux/arm64
       --all-platforms               Build for all platforms that the base images share
       --locked                      Use what the lock beside the Dockerfile says, and nothing else
@@ -192,7 +195,7 @@ Cache:
       --cache-from <SPEC>         Take results from here: type=registry,ref=NAME or
                                   type=local,src=DIR; can be repeated
       --cache-to <SPEC>           Write results to here: as --cache-from, with dest= and
-                                  mode=min|max; can be repeated
+                                  mode=min|max, or type=inline; can be repeated
       --cache-ttl <TIME>          Results may be this old: 90m, 24h, 7d
 
 Limits:
@@ -269,7 +272,12 @@ Outputs:
   type=tar,dest=FILE            the files of the image in a tar file
   type=registry[,name=NAME]     a registry, as --push; push-by-digest=true gives it no tag there
   type=image,name=NAME          one more name in the store
+oci, image and registry also take compression=KIND, compression-level=N, force-compression=true,
+oci-mediatypes=false and annotation.KEY=VALUE, for this output alone or for the image in all places.
 A part with a comma stands in quotes: 'type=local,"dest=a,b"'
+
+--annotation is for the manifest, and LEVEL:KEY=VALUE for a level: manifest, manifest-descriptor,
+index, index-descriptor; manifest[linux/arm64]:KEY=VALUE is for the image of one platform.
 
 --file - reads the instructions from standard input.
 --build-arg NAME hands on the variable NAME, where it is set.

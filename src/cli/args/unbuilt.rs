@@ -12,10 +12,10 @@ use super::Cli;
 const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
-        "--allow --annotation --arch --attest --builder \
+        "--allow --arch --attest --builder \
          --cgroup-parent --cgroupns \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems \
-         --cw --debug -D --decryption-key --device --env --force-rm --format --from \
+         --cw --debug -D --decryption-key --device --env --force-rm --from \
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \

@@ -49,6 +49,9 @@ pub enum Mode {
     Json,
     /// Nothing but errors.
     Quiet,
+    /// Nothing but warnings and errors: what kaniko's --verbosity=warn asks for.
+    #[value(skip)]
+    Warnings,
 }
 
 impl Mode {
@@ -100,6 +103,7 @@ enum Face {
     Tty { view: Tty, screen: Screen, size: Box<dyn Fn() -> Size + Send>, drawn: Option<Duration> },
     Plain(Plain),
     Json,
+    Warnings(Plain),
     Quiet,
 }
 
@@ -114,6 +118,7 @@ impl Progress {
             Mode::Tty => Face::Tty { view: Tty::default(), screen: Screen::new(style), size, drawn: None },
             Mode::Plain | Mode::Auto => Face::Plain(Plain::default()),
             Mode::Json => Face::Json,
+            Mode::Warnings => Face::Warnings(Plain::default()),
             Mode::Quiet => Face::Quiet,
         };
         let shown = Shown { face, lines: HashMap::new(), last: LastLines::default(), finished: false, out };
@@ -208,7 +213,8 @@ impl Shown {
             Face::Tty { view, .. } => view.event(at, event, &mut text),
             Face::Plain(view) => view.event(at, event, &mut text),
             Face::Json => text = json::line(jiff::Timestamp::now(), event),
-            Face::Quiet => {}
+            Face::Warnings(view) if matches!(event, Event::Warning { .. }) => view.event(at, event, &mut text),
+            Face::Warnings(_) | Face::Quiet => {}
         }
         self.write(&text);
         self.draw(at, false);
@@ -233,7 +239,7 @@ impl Shown {
             match &mut self.face {
                 Face::Tty { view, .. } => view.line(at, step, line, &mut text),
                 Face::Plain(view) => view.line(at, step, line, &mut text),
-                Face::Json | Face::Quiet => {}
+                Face::Json | Face::Warnings(_) | Face::Quiet => {}
             }
         }
         self.write(&text);

@@ -4,11 +4,12 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
+use super::look::{is_set, whole_look};
 use super::{Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
-use crate::build::{Around, CachePolicy, CacheUse, Times};
+use crate::build::{Around, CachePolicy, CacheUse, Reach, Times};
 use crate::cli::args::{
-    self, Age, BuildArgs, CacheTo, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, OutputSpec,
-    PullPolicy, Timestamp,
+    self, Age, BuildArgs, CacheFailure, CacheTo, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, Look,
+    OutputSpec, PullPolicy, Timestamp,
 };
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
@@ -65,8 +66,8 @@ pub struct BuildRequest {
     pub jobs: Option<usize>,
     /// Which times files and the image get.
     pub times: Times,
-    /// How layers are compressed.
-    pub compression: Compression,
+    /// What the image looks like.
+    pub look: Look,
     /// What each RUN step may use.
     pub limits: Limits,
     /// What is to be done.
@@ -107,8 +108,9 @@ impl BuildRequest {
         };
         let cache_from =
             args.cache.cache_from.into_iter().map(|from| absolute(from.0)).collect::<Result<Vec<_>, _>>()?;
-        let with_path = |to: CacheTo| Ok::<_, UsageError>(CacheTo { location: absolute(to.location)?, ..to });
-        let cache_to = args.cache.cache_to.into_iter().map(with_path).collect::<Result<Vec<_>, _>>()?;
+        let with_path =
+            |to: CacheTo| Ok::<_, UsageError>(CacheTo { location: to.location.map(&absolute).transpose()?, ..to });
+        let mut cache_to = args.cache.cache_to.into_iter().map(with_path).collect::<Result<Vec<_>, _>>()?;
         let (isolation, unknown) = wanted(args.isolation, environment);
         let file = |path: Option<PathBuf>| path.map(|path| environment.absolute(&path)).transpose();
         let (iidfile, metadata_file) = (file(args.iidfile)?, file(args.metadata_file)?);
@@ -156,6 +158,11 @@ impl BuildRequest {
             return Err(UsageError::LockedOnly);
         }
         let platforms = Platforms::new(args.platform, Task::new(&args.call), &outputs)?;
+        let look = whole_look(args.look, &outputs, &platforms)?;
+        if is_set(&build_args, "BUILDKIT_INLINE_CACHE") && cache_to.iter().all(|to| to.location.is_some()) {
+            let failure = CacheFailure::Warns;
+            cache_to.push(CacheTo { location: None, reach: Reach::Min, compression: None, failure });
+        }
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         let registry = RegistryRequest::new(args.registry, environment)?;
         let mut sources =
@@ -191,7 +198,7 @@ impl BuildRequest {
             isolation,
             jobs: if with_shell { Some(1) } else { args.jobs.map(usize::from) },
             times,
-            compression: args.compression,
+            look,
             limits: super::limits(args.limits)?,
             task: Task::new(&args.call),
             explain: args.call.explain,
@@ -200,6 +207,11 @@ impl BuildRequest {
             digest_files,
             warnings: unknown.into_iter().chain(of_kaniko).collect(),
         })
+    }
+
+    /// Returns how the layers that the build makes are compressed.
+    pub fn compression(&self) -> Compression {
+        self.look.compression.unwrap_or_default()
     }
 
     /// Returns whether an output goes to standard output: the image's id must not.

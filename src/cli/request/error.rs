@@ -19,6 +19,30 @@ pub enum UsageError {
     /// A flag of kaniko's cannot be followed.
     #[error(transparent)]
     Kaniko(#[from] crate::cli::args::KanikoError),
+    /// A flag about what an image looks like makes no sense.
+    #[error(transparent)]
+    Look(#[from] crate::cli::args::OutputError),
+    /// The image in the store and in registries is one.
+    #[error("the image cannot have two values of {key}: an output of type=oci can have one of its own")]
+    TwoLooks {
+        /// The key.
+        key: &'static str,
+    },
+    /// An annotation of an index where there is none.
+    #[error("the annotation {key:?} is for an index, which there is of images for several platforms only")]
+    NoIndex {
+        /// Its key.
+        key: String,
+    },
+    /// Docker's form has no layers with zstd.
+    #[error("docker's form has no layers with zstd: use --format oci, or gzip")]
+    DockerZstd,
+    /// Docker's form has no annotations.
+    #[error("docker's form has no annotations, so {key:?} has nowhere to go: use --format oci, or --label")]
+    DockerAnnotation {
+        /// Its key.
+        key: String,
+    },
     /// SOURCE_DATE_EPOCH is no number of seconds.
     #[error("SOURCE_DATE_EPOCH is {value:?}, not a whole number of seconds since 1970")]
     BadEpoch {

@@ -9,6 +9,7 @@ mod error;
 mod images;
 mod limits;
 mod lock;
+mod look;
 mod manifest;
 mod network;
 mod platforms;

@@ -30,8 +30,14 @@ impl RegistryRequest {
         let usual = RetryPolicy::default();
         network.retry.retries = args.retry.unwrap_or(usual.retries);
         network.retry.delay = args.retry_delay.map_or(usual.delay, |time| time.0);
+        let mut given = args.given;
+        let clients = given.clients.iter_mut().flat_map(|(_, client)| [&mut client.certificate, &mut client.key]);
+        for file in given.roots.iter_mut().map(|(_, file)| file).chain(clients) {
+            *file = environment.absolute(file)?;
+        }
         Ok(RegistryRequest {
             places: Places {
+                given,
                 auth_file: absolute(args.authfile)?.or(places(environment)?.auth_file),
                 cert_dir: absolute(args.cert_dir)?,
                 ..places(environment)?
@@ -148,7 +154,8 @@ impl LoginRequest {
         };
         let RegistryArgs { creds, retry, retry_delay, .. } = RegistryArgs::default();
         let LoginArgs { authfile, cert_dir, tls_verify, .. } = args;
-        let flags = RegistryArgs { authfile, creds, cert_dir, tls_verify, retry, retry_delay };
+        let flags =
+            RegistryArgs { authfile, creds, cert_dir, tls_verify, retry, retry_delay, ..RegistryArgs::default() };
         Ok(LoginRequest { registry: host(&args.registry), action, access: RegistryRequest::new(flags, environment)? })
     }
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::build::{Around, CachePolicy, CacheUse, Times};
 use coracle_runtime::probe::Wanted;
 
-use crate::cli::args::ImageOutput;
 use crate::cli::args::{
     self, Compression, ContextLocation, Destination, Document, Named, OutputSpec, PullPolicy, SourceArgs,
 };
+use crate::cli::args::{ImageOutput, Look};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
 use crate::config::{Credentials, Places};
@@ -101,7 +101,7 @@ fn a_build_of_this_folder_has_the_defaults() {
         isolation: Wanted::Any,
         jobs: None,
         times: Times::Keep,
-        compression: Compression::GZIP,
+        look: Look::default(),
         limits: Limits::default(),
         task: Task::Build,
         explain: false,
@@ -146,7 +146,7 @@ fn a_build_with_every_flag() {
         cache_to: vec![],
         pull: PullPolicy::Newer,
         outputs: vec![
-            OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into())),
+            OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into()), Look::default()),
             OutputSpec::Local("/home/ann/web/out".into()),
             OutputSpec::Image(ImageOutput { push: true, ..ImageOutput::default() }),
         ],
@@ -168,7 +168,7 @@ fn a_build_with_every_flag() {
         isolation: Wanted::UserNamespace,
         jobs: Some(4),
         times: Times::Set(1_700_000_000),
-        compression: Compression::Zstd(9),
+        look: Look { compression: Some(Compression::Zstd(9)), ..Look::default() },
         limits: Limits::default(),
         task: Task::Build,
         explain: false,

@@ -44,8 +44,9 @@ pub struct StepRecord {
 /// A layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRecord {
-    /// The blob with its index.
-    pub index: BlobRecord,
+    /// The blob with its index; where there is none, it is made from the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<BlobRecord>,
     /// The blob with its files.
     pub packed: Packed,
     /// The name in the store of the way in which that is packed.
@@ -68,18 +69,24 @@ impl Document {
     /// The reason why it is none that can be used.
     pub fn parse(bytes: &[u8], key_format: u32) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let Document { version, key_format: other, .. } = document;
-        if version != VERSION || other != key_format {
-            return Err(format!(
-                "it was written by another version of coracle (format {version}, keys {other}; this one has {VERSION}, keys {key_format})"
-            ));
-        }
-        // The name of a way of packing becomes a file name.
-        let odd =
-            |variant: &str| variant.is_empty() || variant.bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'-');
-        match document.layers.iter().find(|(id, layer)| LayerId::from_hex(id).is_none() || odd(&layer.variant)) {
-            Some((id, _)) => Err(format!("its layer {id:?} makes no sense")),
-            None => Ok(document),
-        }
+        check_version(document.version, document.key_format, key_format)?;
+        document.layers.iter().try_for_each(|(id, layer)| check_variant(id, &layer.variant))?;
+        Ok(document)
     }
+}
+
+/// Refuses what another version has written.
+pub(super) fn check_version(version: u32, other: u32, key_format: u32) -> Result<(), String> {
+    if version == VERSION && other == key_format {
+        return Ok(());
+    }
+    Err(format!(
+        "it was written by another version of coracle (format {version}, keys {other}; this one has {VERSION}, keys {key_format})"
+    ))
+}
+
+/// Refuses what is no id of a layer, and what is no name of a way of packing, which becomes a file name.
+pub(super) fn check_variant(id: &str, variant: &str) -> Result<(), String> {
+    let odd = variant.is_empty() || variant.bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'-');
+    if odd || LayerId::from_hex(id).is_none() { Err(format!("its layer {id:?} makes no sense")) } else { Ok(()) }
 }

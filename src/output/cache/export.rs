@@ -67,7 +67,7 @@ pub fn gather_cache(
                 layers.push(descriptor);
             }
         }
-        let record = LayerRecord { index, packed: packed.clone(), variant: step.variant.clone() };
+        let record = LayerRecord { index: Some(index), packed: packed.clone(), variant: step.variant.clone() };
         document.layers.insert(id, record);
     }
     let config = serde_json::to_vec(&document).expect("records always serialise");

@@ -2,18 +2,22 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
 use super::document::{ARTIFACT, BlobRecord, CONFIG, Document, INDEX, LayerRecord};
-use crate::layer::decompress;
-use crate::oci::{Digest, DigestReader};
+use super::inline::cache_in;
+use crate::layer::{UnpackOptions, decompress, scan};
+use crate::oci::{Digest, DigestReader, Parts, os_platform};
 use crate::output::OutputError;
 use crate::output::content::{Origin, read_document};
 use crate::progress::{Event, Sink};
-use crate::store::{CachedStep, LayerId, Packed, RemoteSteps, Store, describe};
+use crate::store::{CachedStep, Image, Index, LayerId, Packed, RemoteSteps, Store, describe};
 
 /// The most bytes that the index of a layer may have.
 const LARGEST_INDEX: u64 = 256 << 20;
+/// The most manifests that are read of one cache.
+const MOST_MANIFESTS: usize = 64;
 
 /// Opens the place of a cache, when it is needed.
 pub type OpenOrigin<'a> = Box<dyn Fn() -> Result<Box<dyn Origin + 'a>, OutputError> + Sync + 'a>;
@@ -53,7 +57,6 @@ struct Known<'a> {
 #[serde(rename_all = "camelCase")]
 struct Manifest {
     artifact_type: Option<String>,
-    config: oci_spec::image::Descriptor,
 }
 
 impl std::fmt::Debug for CacheSources<'_> {
@@ -85,7 +88,7 @@ impl<'a> CacheSources<'a> {
             let mut known = Known::default();
             for source in &self.sources {
                 match self.read(source) {
-                    Ok((origin, document)) => known.add(source.name.clone(), origin, document),
+                    Ok((origin, documents)) => known.add(source.name.clone(), origin, documents),
                     Err(reason) => self.warn(format!("cache {} is not used: {reason}", source.name)),
                 }
             }
@@ -93,24 +96,53 @@ impl<'a> CacheSources<'a> {
         })
     }
 
-    fn read(&self, source: &CacheSource<'a>) -> Result<(Box<dyn Origin + 'a>, Document), String> {
+    fn read(&self, source: &CacheSource<'a>) -> Result<(Box<dyn Origin + 'a>, Vec<Document>), String> {
         let origin = (source.open)().map_err(|error| chain(&error))?;
-        let config = || -> Result<Result<Vec<u8>, String>, OutputError> {
-            let top = origin.top()?;
-            let [start] = &top.starts[..] else { return Ok(Err("it is not one manifest".into())) };
-            let manifest = read_document(origin.as_ref(), start, "manifest of the cache")?;
-            Ok(match serde_json::from_slice::<Manifest>(&manifest) {
-                Ok(Manifest { artifact_type, config })
-                    if artifact_type.as_deref() == Some(ARTIFACT) || config.media_type().as_ref() == CONFIG =>
-                {
-                    Ok(read_document(origin.as_ref(), &config, "list of steps")?)
-                }
-                _ => Err("what is there is no cache of coracle".into()),
-            })
+        let mut todo = origin.top().map_err(|error| chain(&error))?.starts;
+        let (mut found, mut odd) = (Vec::new(), None);
+        let mut at = 0;
+        // Of an index all images count: each has the cache of its platform.
+        while let Some(descriptor) = todo.get(at).cloned().filter(|_| at < MOST_MANIFESTS) {
+            at += 1;
+            match self.documents(origin.as_ref(), &descriptor, &mut todo)? {
+                Ok(document) => found.extend(document),
+                Err(reason) => odd = Some(reason),
+            }
+        }
+        match odd {
+            _ if !found.is_empty() => Ok((origin, found)),
+            Some(reason) => Err(reason),
+            None => Err("what is there is no cache of coracle, and no image with one in it".into()),
+        }
+    }
+
+    /// Returns the cache that `descriptor` leads to, if there is one. What an index names is added to `todo`.
+    fn documents(
+        &self,
+        origin: &dyn Origin,
+        descriptor: &Descriptor,
+        todo: &mut Vec<Descriptor>,
+    ) -> Result<Result<Option<Document>, String>, String> {
+        let read = |descriptor: &Descriptor, what: &str| {
+            read_document(origin, descriptor, what).map_err(|error: OutputError| chain(&error))
         };
-        let config = config().map_err(|error| chain(&error))??;
-        let document = Document::parse(&config, self.key_format)?;
-        Ok((origin, document))
+        let bytes = read(descriptor, "manifest of the cache")?;
+        let kind = descriptor.media_type().as_ref();
+        let parts = Parts::parse(&bytes, Some(kind), "manifest of the cache").map_err(|error| chain(&error))?;
+        let is_image = |child: &&Descriptor| os_platform(child).is_none_or(|platform| platform.os != "unknown");
+        todo.extend(parts.children.iter().flatten().filter(is_image).cloned());
+        let Some(config) = &parts.config else { return Ok(Ok(None)) };
+        let said: Option<Manifest> = serde_json::from_slice(&bytes).ok();
+        let is_cache = said.and_then(|manifest| manifest.artifact_type).as_deref() == Some(ARTIFACT);
+        if is_cache || config.media_type().as_ref() == CONFIG {
+            return Ok(Document::parse(&read(config, "list of steps")?, self.key_format).map(Some));
+        }
+        if !parts.is_image() {
+            return Ok(Ok(None));
+        }
+        let config = read(config, "configuration of the image")?;
+        let image = Image::new(&parts.media_type, bytes, config).map_err(|error| chain(&error))?;
+        Ok(cache_in(&image, self.key_format))
     }
 
     fn warn(&self, message: String) {
@@ -135,7 +167,7 @@ impl<'a> CacheSources<'a> {
     }
 
     fn index(&self, origin: &dyn Origin, layer: &LayerId, record: &LayerRecord) -> Result<(), String> {
-        let BlobRecord { digest, size } = &record.index;
+        let Some(BlobRecord { digest, size }) = &record.index else { return self.derived(origin, layer, record) };
         let (reader, _) = origin.blob(&describe(INDEX, digest, *size)).map_err(|error| chain(&error))?;
         let mut compressed = Vec::new();
         let read = reader.take(size.saturating_add(1)).read_to_end(&mut compressed);
@@ -153,8 +185,35 @@ impl<'a> CacheSources<'a> {
         }
     }
 
+    /// Makes the index of a layer from its files.
+    fn derived(&self, origin: &dyn Origin, layer: &LayerId, record: &LayerRecord) -> Result<(), String> {
+        self.fetch(origin, &record.packed)?;
+        let options = UnpackOptions { max_index: LARGEST_INDEX, ..UnpackOptions::default() };
+        let mut found = None;
+        self.read_files(layer, record, &mut |input| {
+            found = Some(scan(input, &options).map_err(|error| chain(&error))?);
+            Ok(())
+        })?;
+        // Of a layer that was built no directory is implied, and none is opaque.
+        let entries = found.map(|found| found.entries).unwrap_or_default();
+        let index = Index::new(entries.into_iter().filter(|entry| !entry.implied).collect());
+        match self.store.put_index(layer, &index.to_bytes()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("blob {} does not hold layer {layer}", record.packed.digest)),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
     fn blob(&self, origin: &dyn Origin, layer: &LayerId, record: &LayerRecord) -> Result<(), String> {
-        let packed = &record.packed;
+        if self.store.packed(layer, &record.variant).as_ref() == Some(&record.packed) {
+            return Ok(());
+        }
+        self.fetch(origin, &record.packed)?;
+        self.read_files(layer, record, &mut |_| Ok(()))
+    }
+
+    /// Sees to it that a blob is in the store.
+    fn fetch(&self, origin: &dyn Origin, packed: &Packed) -> Result<(), String> {
         if !self.store.blob_is_sound(&packed.digest, packed.size) {
             let descriptor = describe(&packed.media_type, &packed.digest, packed.size);
             let (reader, _) = origin.blob(&descriptor).map_err(|error| chain(&error))?;
@@ -164,11 +223,23 @@ impl<'a> CacheSources<'a> {
             writer.flush().map_err(|error| error.to_string())?;
             writer.finish_as(&packed.digest, packed.size).map_err(|error| chain(&error))?;
         }
+        Ok(())
+    }
+
+    /// Gives the files of a blob in the store to `read`, and remembers that it holds the layer.
+    fn read_files(
+        &self,
+        layer: &LayerId,
+        record: &LayerRecord,
+        read: &mut dyn FnMut(&mut dyn Read) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let packed = &record.packed;
         // A configuration that names another digest than that of the tar would be an image that nobody can unpack.
         let file = self.store.open_blob(&packed.digest).map_err(|error| chain(&error))?;
         let input =
             decompress(std::io::BufReader::with_capacity(256 << 10, file)).map_err(|error| error.to_string())?;
         let mut input = DigestReader::new(input);
+        read(&mut input)?;
         std::io::copy(&mut input, &mut std::io::sink()).map_err(|error| error.to_string())?;
         let (_, found, _) = input.finish();
         if found != packed.diff_id.0 {
@@ -179,9 +250,13 @@ impl<'a> CacheSources<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn add(&mut self, name: String, origin: Box<dyn Origin + 'a>, document: Document) {
+    fn add(&mut self, name: String, origin: Box<dyn Origin + 'a>, documents: Vec<Document>) {
         let at = self.origins.len();
         self.origins.push((name, origin));
+        documents.into_iter().for_each(|document| self.add_document(at, document));
+    }
+
+    fn add_document(&mut self, at: usize, document: Document) {
         let ids = document.layers.into_iter().filter_map(|(id, record)| Some((LayerId::from_hex(&id)?, record)));
         for (id, record) in ids {
             self.layers.entry(id).or_default().push((at, record));
@@ -191,8 +266,10 @@ impl<'a> Known<'a> {
         }
         for step in document.steps {
             let Some(layer) = LayerId::from_hex(&step.layer) else { continue };
+            let keys = step.keys.clone();
             for key in step.keys {
-                self.steps.entry(key).or_insert(CachedStep { layer, created: step.created });
+                let keys = keys.clone();
+                self.steps.entry(key).or_insert(CachedStep { layer, created: step.created, keys });
             }
         }
     }

@@ -1,0 +1,150 @@
+//! The image of a build as it goes out: in the compression, the form and with the annotations that were asked for, and with the
+//! cache of its steps in it.
+
+use std::sync::Arc;
+
+use oci_spec::image::Descriptor;
+
+use super::args::{Annotation, CacheFailure, Level, Look};
+use super::report::Failure;
+use super::request::BuildRequest;
+use crate::build::{Builder, Built, Reach};
+use crate::layer::Compression;
+use crate::oci::Platform;
+use crate::output::cache::{InlineStep, inline_cache};
+use crate::output::content::{Content, Form, convert};
+use crate::output::dress::{Dress, dress, is_compressed_so};
+use crate::output::index;
+use crate::plan::{FORMAT_VERSION, Plan};
+use crate::progress::{Event, Sink};
+use crate::store::{Image, Store};
+
+/// Makes images look as the outputs want them.
+pub(super) struct Dresser<'a> {
+    request: &'a BuildRequest,
+    store: &'a Store,
+    sink: &'a dyn Sink,
+    /// What goes into the image; `None` where nobody wants it.
+    steps: Option<Vec<InlineStep>>,
+    /// The keys of images, and when they were made first.
+    made: Vec<(String, i64)>,
+}
+
+impl<'a> Dresser<'a> {
+    /// Returns what knows the steps of a build that was done.
+    pub fn new(request: &'a BuildRequest, builder: &Builder<'a>, plan: &Plan) -> Self {
+        let wanted = request.cache_to.iter().any(|to| to.location.is_none());
+        let steps = wanted.then(|| {
+            let made = Arc::clone(&builder.journal).made(plan, Reach::Min);
+            made.into_iter()
+                .map(|made| {
+                    // Those of its making: the same wherever and whenever it is found again.
+                    let mut keys = made.step.keys.clone();
+                    if keys.is_empty() {
+                        keys.extend(made.keys);
+                    }
+                    keys.sort();
+                    let diff_id = builder.store.packed_as_it_is(&made.step.layer).map(|(_, packed)| packed.diff_id);
+                    InlineStep { keys, layer: made.step.layer, created: made.step.created, diff_id }
+                })
+                .collect()
+        });
+        let made = builder.journal.images();
+        Dresser { request, store: builder.store, sink: builder.sink, steps, made }
+    }
+
+    /// Returns the images in `built`, or the index of them, as an output wants it that says `look`. All is in the store then.
+    ///
+    /// # Errors
+    /// [`Failure`] where the form has no word for something, or a layer cannot be read.
+    pub fn content(&self, built: &[Built], look: &Look) -> Result<Content, Failure> {
+        let look = self.request.look.with(look);
+        let mut dressed = built.iter().map(|built| self.dressed(built, &look)).collect::<Result<Vec<_>, _>>()?;
+        let form = look.form.map_or(Form::Oci, Form::from);
+        let content = match &mut dressed[..] {
+            [(image, descriptor)] if !self.request.platforms.make_index() => {
+                let mut content = Content::of_image(image);
+                content.top = descriptor.clone();
+                content
+            }
+            dressed => {
+                let members: Vec<Descriptor> = dressed.iter().map(|(_, descriptor)| descriptor.clone()).collect();
+                let (top, bytes) = index::join(&members, &of_level(&look.annotations, Level::Index, None))?;
+                let images: Vec<&Image> = dressed.iter().map(|(image, _)| image).collect();
+                let mut content = convert(Content::of_index(&images, top, bytes), form)?;
+                let (_, bytes) = content.documents.last().expect("that of the index");
+                self.store.put_blob(bytes)?;
+                annotate(&mut content.top, of_level(&look.annotations, Level::IndexDescriptor, None));
+                content
+            }
+        };
+        self.store.sync()?;
+        Ok(content)
+    }
+
+    /// Returns an image as it goes out, and what leads to it.
+    fn dressed(&self, built: &Built, look: &Look) -> Result<(Image, Descriptor), Failure> {
+        let image = &built.image;
+        let platform = image.config.platform.normalised();
+        let compression = look.compression.unwrap_or_default();
+        let layers = image.layers();
+        let is_forced = look.forced == Some(true);
+        let changes = |at: &usize| {
+            let kind = layers[*at].descriptor.media_type().as_ref();
+            match *at < built.base_layers() {
+                // Of which level the layers of a base are, is for those to say who made it.
+                true => is_forced && !is_compressed_so(kind, compression) && !is_foreign(kind),
+                false => compression != self.request.compression(),
+            }
+        };
+        let numbers: Vec<usize> = (0..layers.len()).filter(changes).collect();
+        let wish = Dress {
+            recompress: (!numbers.is_empty()).then_some((compression, numbers)),
+            annotations: of_level(&look.annotations, Level::Manifest, Some(&platform)),
+            form: Some(look.form.map_or(Form::Oci, Form::from)),
+            cache: self.cache(image, compression)?,
+        };
+        let image = dress(image, &wish, self.store)?;
+        let mut descriptor = image.descriptor();
+        descriptor.set_platform(Some(index::platform_of(&image.config)));
+        annotate(&mut descriptor, of_level(&look.annotations, Level::ManifestDescriptor, Some(&platform)));
+        Ok((image, descriptor))
+    }
+
+    /// Returns what the configuration says of the steps, where that is wanted.
+    fn cache(&self, image: &Image, compression: Compression) -> Result<Option<serde_json::Value>, Failure> {
+        let Some(steps) = &self.steps else { return Ok(None) };
+        let (cache, count) = inline_cache(steps, &self.made, FORMAT_VERSION, image, compression);
+        if count < steps.len() {
+            let message = format!(
+                "the cache in the image has {count} of {} steps: the times of the files of the others were changed",
+                steps.len()
+            );
+            let inline = |to: &&super::args::CacheTo| to.location.is_none();
+            if self.request.cache_to.iter().filter(inline).any(|to| to.failure == CacheFailure::Fails) {
+                return Err(Failure::rendered(super::report::ExitStatus::Failed, format!("error: {message}")));
+            }
+            self.sink.emit(Event::Warning { message, line: None });
+        }
+        Ok(Some(cache))
+    }
+}
+
+/// Returns the annotations of this level, for an image of this platform: those for it alone count more.
+fn of_level(all: &[Annotation], level: Level, platform: Option<&Platform>) -> Vec<(String, String)> {
+    let of_level = || all.iter().filter(|annotation| annotation.level == level);
+    let general = of_level().filter(|annotation| annotation.platform.is_none());
+    let special = of_level().filter(|annotation| platform.is_some() && annotation.platform.as_ref() == platform);
+    general.chain(special).map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect()
+}
+
+fn annotate(descriptor: &mut Descriptor, annotations: Vec<(String, String)>) {
+    if !annotations.is_empty() {
+        descriptor.set_annotations(Some(annotations.into_iter().collect()));
+    }
+}
+
+/// Layers that their owner does not want redistributed stay as they are.
+fn is_foreign(kind: &str) -> bool {
+    kind.contains("nondistributable") || kind.contains("foreign")
+}
