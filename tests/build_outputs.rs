@@ -160,7 +160,7 @@ fn single_registries_are_reached_as_kaniko_says() {
     let root = format!("{}=/nowhere.crt", registry.host());
     let name = registry.name("hub/library/mirrored:1");
     let other = Project::of(&User::new()).dockerfile(&format!("FROM {name}\nLABEL a=b\n"));
-    build(&other, &["--registry-certificate", &root]).fails_cleanly().stderr_has("/nowhere.crt");
+    build(&other, &["--tls-verify=true", "--registry-certificate", &root]).fails_cleanly().stderr_has("/nowhere.crt");
 }
 
 #[test]
