@@ -30,6 +30,7 @@ mod run;
 mod run_step;
 mod running;
 mod schedule;
+mod ship;
 mod ssh;
 mod stubs;
 mod unpack;
@@ -51,6 +52,7 @@ pub use pack::Times;
 pub use preview::{StagePreview, StepPreview, StepState};
 pub use run::{Command, not_started};
 pub use schedule::{Builder, Built, Isolation, obstacle};
+pub use ship::{LayerOf, Ship};
 pub use ssh::{Agent, KeyError, Keys};
 pub use users::{User, UserError, lookup_owner, lookup_user};
 

@@ -75,12 +75,15 @@ impl<'a> Packer<'a> {
         (Packer { store, compression, times, control, failed: Mutex::new(None) }, sender, receiver)
     }
 
-    /// Packs what comes until the last sender is gone. After a failure it only drains the queue.
-    pub fn work(&self, queue: Receiver<ViewLayer>) {
+    /// Packs what comes until the last sender is gone, and tells `done` of each blob. After a failure it only drains the queue.
+    pub fn work(&self, queue: Receiver<ViewLayer>, done: &dyn Fn(Packed)) {
         for layer in queue {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             if failed.is_none() && !self.control.cancelled() {
-                *failed = pack(self.store, &layer, self.compression, self.times, self.control).err();
+                match pack(self.store, &layer, self.compression, self.times, self.control) {
+                    Ok(packed) => done(packed),
+                    Err(error) => *failed = Some(error),
+                }
             }
             // Time for it is here, beside the steps.
             self.store.sweep_workshop();

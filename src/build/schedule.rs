@@ -21,6 +21,7 @@ use super::mounts::Mounts;
 use super::pack::{PackQueue, Packer};
 use super::run_step::StepPlace;
 use super::running::Running;
+use super::ship::{self, LayerOf, Line, Ship};
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{Progress, StageReplay, StageState, Work, at_step};
@@ -45,6 +46,8 @@ pub struct Builder<'a> {
     pub on_enter: &'a dyn Fn(),
     /// What is done when the command of a RUN step fails.
     pub on_failure: OnFailure<'a>,
+    /// Where layers go while later steps still run.
+    pub ship: Option<Ship<'a>>,
 }
 
 /// Whether and how this process isolates what it runs.
@@ -172,6 +175,7 @@ impl Builder<'_> {
         work.remote = self.remote;
         work.journal = Arc::clone(&self.journal);
         work.on_failure = self.on_failure;
+        work.ship = self.ship;
         let mut replayed = replay(&work)?;
         if let Some(images) = replayed.images(&work)? {
             return Ok(images);
@@ -378,6 +382,7 @@ impl<'a> Begin<'a> {
             selections: Mutex::new(HashMap::new()),
             gathered: Mutex::new(HashMap::new()),
             on_failure: OnFailure::Nothing,
+            ship: None,
             running: Running::default(),
             place: place.1,
             no_overlay: OnceLock::new(),
@@ -513,9 +518,23 @@ fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
             }
         }
     };
+    let (quay, line) = Line::new();
+    if work.ship.is_some() {
+        ship::of_bases(work, &in_target).into_iter().for_each(|packed| drop(quay.send((LayerOf::Base, packed))));
+    }
     std::thread::scope(|scope| {
+        if let Some(ship) = work.ship {
+            for _ in 0..ship::LINES {
+                // Without such a thread they go out in the end.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || line.work(work, ship));
+            }
+        }
         let spawn = |queue: PackQueue| std::thread::Builder::new().spawn_scoped(scope, || worker(queue));
-        let packing = std::thread::Builder::new().spawn_scoped(scope, || packer.work(receiver));
+        let packing = std::thread::Builder::new().spawn_scoped(scope, || {
+            let quay = quay;
+            packer.work(receiver, &|packed| drop(quay.send((LayerOf::Step, packed))));
+            line.end();
+        });
         // This thread works too, so that a build goes on where no more threads are to be had.
         let more = stages.min(jobs * 4).saturating_sub(1);
         for _ in 0..more {

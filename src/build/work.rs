@@ -21,6 +21,7 @@ use super::journal::Journal;
 use super::mounts::{self, Gathered};
 use super::run_step::StepPlace;
 use super::running::Running;
+use super::ship::Ship;
 use super::stubs::Stubs;
 use super::unpack::{self, OnDisk};
 use super::worktree::WorkTree;
@@ -69,6 +70,8 @@ pub(super) struct Work<'a> {
     pub gathered: Mutex<HashMap<(String, String), Arc<Gathered>>>,
     /// What is done when the command of a step fails.
     pub on_failure: OnFailure<'a>,
+    /// Where layers go while later steps still run.
+    pub ship: Option<Ship<'a>>,
     /// What is around the steps.
     pub place: StepPlace,
     /// Why layers cannot be stacked here, once the kernel has said so: then steps work on copies.

@@ -10,6 +10,7 @@ use coracle_runtime::container::Control;
 use super::arriving::{Arriving, NotArrived};
 use super::bases::Bases;
 use super::dress::Dresser;
+use super::early::EarlyPush;
 use super::elsewhere::Elsewhere;
 use super::finder::Finder;
 use super::findings::{self, Around, Told};
@@ -29,11 +30,12 @@ use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::GitDir;
 use crate::net::Cancel;
+use crate::oci::Reference;
 use crate::plan::check::Stages;
 use crate::plan::{BaseImage, CopyFrom, Op, Plan};
 use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
-use crate::store::{RemoteSteps, Store, View};
+use crate::store::{Packed, RemoteSteps, Store, View};
 
 use super::args::Timestamp;
 use super::outputs;
@@ -105,7 +107,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         _ => Graphs::new(&file, request).map_err(&failed)?,
     };
     // Now, while nothing is done yet: a helper may open a window, and a mistake in a file is better known early.
-    for target in ImageNames::of(request, &tags)?.pushed() {
+    let pushed: Vec<Reference> = ImageNames::of(request, &tags)?.pushed().cloned().collect();
+    for target in &pushed {
         client.get()?.prepare_target(target)?;
     }
     let arriving = Arriving::default();
@@ -165,6 +168,11 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let actions =
         given::Actions { actions: &request.given.on_failure, sink: progress.as_ref(), control: control.as_ref() };
     let (tell, keep) = (|terminal| actions.tell(terminal), |view: &View| actions.keep(view));
+    let early = match pushed.is_empty() {
+        true => None,
+        false => EarlyPush::new(request, &pushed, client.get()?, &store),
+    };
+    let send = |whose, packed: &Packed| early.iter().for_each(|early| early.send(whose, packed));
     let mut builder = Builder {
         store: &store,
         sink: progress.as_ref(),
@@ -174,6 +182,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         remote: remote.as_ref().map(|remote| remote as &dyn RemoteSteps),
         journal: Arc::default(),
         on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
+        ship: early.is_some().then_some(&send),
     };
     let options =
         BuildOptions { times: times(request.times, graphs.first().source_date_epoch())?, ..options(request, given) };

@@ -139,6 +139,7 @@ fn with_builder<T>(
         remote: None,
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
+        ship: None,
     };
     let done = act(&mut builder);
     progress.finish();

@@ -24,6 +24,7 @@ mod copy;
 mod diff;
 mod doctor;
 mod dress;
+mod early;
 mod elsewhere;
 mod finder;
 mod findings;

@@ -80,6 +80,7 @@ pub(super) fn plan(
         remote: None,
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
+        ship: None,
     };
     let named = sources.named(&plan)?;
     // Nobody is asked for what ADD names elsewhere: what cannot have changed is taken as it was fetched before.

@@ -67,6 +67,7 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
         remote: None,
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
+        ship: None,
     };
     let arrived = arriving.bring(&mut builder, &client).map_err(|error| error.failure)?;
     unpack(&mut builder, &image)?;

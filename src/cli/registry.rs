@@ -277,7 +277,7 @@ pub(super) fn push_content(
 }
 
 /// Returns in which other repositories of the registry of `target` blobs are: those of images that came from there, or went there.
-fn repositories(store: &Store, target: &Reference) -> HashMap<Digest, Vec<String>> {
+pub(super) fn repositories(store: &Store, target: &Reference) -> HashMap<Digest, Vec<String>> {
     let mut found: HashMap<Digest, Vec<String>> = HashMap::new();
     for tagged in store.images().unwrap_or_default() {
         let Ok(name) = Reference::parse(&tagged.name) else { continue };

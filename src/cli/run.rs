@@ -34,6 +34,7 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         remote: None,
         journal: Arc::default(),
         on_failure: OnFailure::Nothing,
+        ship: None,
     };
     for note in &request.notes {
         say(&format!("{note}\n"));

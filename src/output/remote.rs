@@ -1,17 +1,18 @@
 //! Between registries and all other places.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use oci_spec::image::Descriptor;
 
 use super::OutputError;
-use super::content::{Blob, Content, Origin, Top};
+use super::content::{Blob, Content, Origin, StoreOrigin, Top};
 use crate::oci::{Digest, DigestReader, Reference, digest_of};
 use crate::progress::{Event, Sink};
 use crate::registry::{
-    self, BoxError, Client, Incoming, Manifest, Outgoing, PushOptions, Pushed, RegistryError, Remote,
+    self, BoxError, Client, Incoming, Manifest, Outgoing, PushOptions, Pushed, RegistryError, Remote, Repository,
 };
-use crate::store::{Arrivals, PartialBlob, Store, UploadRecord};
+use crate::store::{Arrivals, Packed, PartialBlob, Store, UploadRecord, describe};
 
 /// An image in a registry, opened: see [`Client::open`].
 #[derive(Debug)]
@@ -81,6 +82,25 @@ pub fn push(
         sink.emit(Event::Exported { what: format!("docker://{name}"), digest: Some(content.digest().to_string()) });
     }
     Ok(pushed)
+}
+
+/// Pushes one layer of the store, without an image that it belongs to.
+///
+/// # Errors
+/// As [`push`].
+pub fn push_layer(
+    layer: &Packed,
+    store: &Store,
+    repository: &Repository,
+    options: PushOptions<'_>,
+    sink: &dyn Sink,
+) -> Result<(), OutputError> {
+    let top = describe(&layer.media_type, &layer.digest, layer.size);
+    let blobs = BTreeMap::from([(layer.digest, top.clone())]);
+    let content = Content { top, documents: Vec::new(), configs: BTreeMap::new(), blobs };
+    let origin = Blobs { content: &content, from: &StoreOrigin(store) };
+    repository.push_blobs(&[(layer.digest, layer.size)], &origin, options, sink)?;
+    Ok(())
 }
 
 /// Layers that their owner does not want redistributed: they have addresses of their own.

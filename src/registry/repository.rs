@@ -6,7 +6,7 @@ use super::RegistryError;
 use super::patience::Patience;
 use super::referrers::referring;
 use super::session::{Access, Session};
-use crate::net::{Body, HeaderMap, Method, NetError, Request, Response};
+use crate::net::{Agent, AgentOptions, Body, HeaderMap, Method, NetError, Request, Response, RetryPolicy};
 use crate::oci::{Digest, MAX_DOCUMENT, digest_of, media_type};
 
 /// What a manifest may be.
@@ -32,6 +32,14 @@ pub struct Fetched {
 }
 
 impl Repository {
+    /// Returns this repository for who tries nothing again: what fails is done once more later, by somebody else.
+    #[must_use]
+    pub fn without_retries(mut self) -> Self {
+        let options = self.session.agent.options().clone();
+        self.session.agent = Agent::new(AgentOptions { retry: RetryPolicy::never(), ..options });
+        self
+    }
+
     /// Returns host and repository.
     pub fn name(&self) -> String {
         self.session.name()
