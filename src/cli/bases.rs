@@ -1,6 +1,7 @@
 //! The images that a Dockerfile names, brought into the store for a build.
 
 use super::arriving::Arriving;
+use super::bundled::Bundled;
 use super::names;
 use super::registry::{LazyClient, Puller};
 use super::report::{ExitStatus, Failure, Style};
@@ -23,11 +24,16 @@ pub(super) struct Bases<'a> {
     pub sink: &'a dyn Sink,
     /// Whether the build is for several platforms: then each image must be for the one that it is wanted for.
     pub several: bool,
+    /// Where they are, in place of registries and the store.
+    pub bundled: Option<&'a Bundled<'a>>,
 }
 
 impl Bases<'_> {
     /// Returns the images that are wanted, in their order. Those of one name are of one index, whatever it leads to meanwhile.
     pub fn find(&self, wanted: &[ImageUse]) -> Result<Vec<Image>, Failure> {
+        if let Some(bundled) = self.bundled {
+            bundled.images(wanted, self.store)?;
+        }
         let mut found: Vec<Option<Image>> = vec![None; wanted.len()];
         for at in 0..wanted.len() {
             if found[at].is_some() {
@@ -56,6 +62,10 @@ impl Bases<'_> {
                 let selection = Selection::Platform(used.platform.clone());
                 let imported = output::import_for(&location, &selection, self.store, self.sink)?;
                 images.push(self.store.image_for(&imported.descriptor, &used.platform)?);
+            }
+        } else if let Some(bundled) = self.bundled {
+            for used in uses {
+                images.push(bundled.image(used, self.store, self.sink)?);
             }
         } else {
             let platforms: Vec<Platform> = uses.iter().map(|used| used.platform.clone()).collect();

@@ -9,6 +9,7 @@ use coracle_runtime::container::Control;
 
 use super::arriving::{Arriving, NotArrived};
 use super::bases::Bases;
+use super::bundled::Bundled;
 use super::dress::Dresser;
 use super::early::EarlyPush;
 use super::elsewhere::Elsewhere;
@@ -95,10 +96,13 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let (main, source) = sources.main()?;
     let locked = request.locked.then(|| Locked::load(main.dockerfile_here().as_deref(), &source, request.style));
     let locked = locked.transpose()?;
+    let bundled = request.bundle.as_deref().map(|path| Bundled::open(path, &store, &source, request.style));
+    let bundled = bundled.transpose()?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
     let client = LazyClient::new(&request.registry, cancel);
-    let finder = Finder { client: &client, store: &store, sink: progress.as_ref() };
+    let bundle = bundled.as_ref().map(|bundled| bundled.bundle.as_ref());
+    let finder = Finder { client: &client, store: &store, sink: progress.as_ref(), bundle };
     let mut graphs = match request.platforms {
         Platforms::All => {
             let platforms = platforms::common(&file, request, &finder, locked.as_ref(), &source)?;
@@ -120,6 +124,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         source: &source,
         sink: progress.as_ref(),
         several: graphs.are_several(),
+        bundled: bundled.as_ref(),
     };
     let mut bases = BTreeMap::new();
     let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
@@ -156,6 +161,10 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         return Err(findings::failure(rules));
     }
     let elsewhere = Elsewhere::new(&fetcher, &store, progress.as_ref(), locked.as_ref().map(|locked| &locked.pins));
+    let elsewhere = elsewhere.out_of(bundled.as_ref().map(|bundled| Arc::clone(&bundled.bundle)));
+    if let Some(bundled) = &bundled {
+        bundled.fetches(&plan)?;
+    }
     if let Some(locked) = &locked {
         locked.fetches(&plan, &elsewhere)?;
     }

@@ -100,6 +100,11 @@ impl Classify for BuildError {
             BuildError::Layer(error) => error.exit_status(),
             BuildError::Copy(CopyError::Archive { source, .. }) => source.exit_status(),
             BuildError::Tree(error) if is_full(&error.source) => ExitStatus::Store,
+            BuildError::Tree(error) | BuildError::Copy(CopyError::Tree(error)) => {
+                // What is read out of a bundle.
+                let inside = error.source.get_ref().and_then(|inside| inside.downcast_ref::<OutputError>());
+                inside.map_or(ExitStatus::Failed, Classify::exit_status)
+            }
             BuildError::Runtime(error) => error.exit_status(),
             BuildError::CannotRun { .. }
             | BuildError::ForeignPlatform { .. }
@@ -276,6 +281,10 @@ impl Classify for OutputError {
             OutputError::Store(error) => error.hint(),
             OutputError::Layer(error) => error.hint(),
             OutputError::Registry(error) => error.hint(),
+            OutputError::NoBundle { .. } => Some("`coracle bundle create` writes one".into()),
+            OutputError::NotBundled { wanted, .. } => {
+                Some(format!("`coracle bundle create --platform {wanted}` has it"))
+            }
             OutputError::Several { .. } => Some("put the name behind the path: oci:DIR:NAME".into()),
             _ => None,
         }
@@ -322,7 +331,10 @@ impl Classify for FetchError {
         match self {
             FetchError::Net(NetError::Cancelled) => ExitStatus::Interrupted,
             FetchError::Net(NetError::BadUrl { .. }) => ExitStatus::Input,
-            FetchError::WrongDigest { .. } | FetchError::Submodule { .. } => ExitStatus::Input,
+            FetchError::WrongDigest { .. }
+            | FetchError::Submodule { .. }
+            | FetchError::NotBundled { .. }
+            | FetchError::BadPack { .. } => ExitStatus::Input,
             FetchError::NoGit { .. } => ExitStatus::Unable,
             FetchError::Io { .. } => ExitStatus::Store,
             _ => ExitStatus::Network,
@@ -334,6 +346,7 @@ impl Classify for FetchError {
             FetchError::NoGit { .. } => Some("install git, or use an archive of the repository".into()),
             FetchError::Io { source, .. } => store_hint(source),
             FetchError::NoReference { .. } => Some("`git ls-remote` lists the branches and tags that there are".into()),
+            FetchError::NotBundled { .. } => Some(super::bundled::ANEW.into()),
             FetchError::NoCommit { .. } => Some("name a branch or a tag that leads to it".into()),
             _ => None,
         }

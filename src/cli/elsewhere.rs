@@ -1,9 +1,12 @@
 //! What ADD names elsewhere: URLs and Git repositories, as the build wants them.
 
+mod bundle;
+
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use self::bundle::{Commits, FromBundle};
 use super::finder;
 use crate::address::{self, GitAddress};
 use crate::build::{BuildError, Fetched, OtherTree, Remote};
@@ -11,6 +14,7 @@ use crate::context::{Context, Gathered};
 use crate::fetch::{FetchError, Fetcher, GitDir, Trust};
 use crate::net::NetError;
 use crate::oci::Digest;
+use crate::output::bundle::Bundle;
 use crate::plan::{Add, CopySource, Pins};
 use crate::progress::Sink;
 use crate::store::{Store, Workplace};
@@ -29,12 +33,19 @@ pub(super) struct Elsewhere<'a> {
     sink: &'a dyn Sink,
     /// What URLs and repositories have to be, whatever they are now.
     pins: Option<&'a Pins>,
+    /// Where it is, in place of the network.
+    bundle: Option<FromBundle<'a>>,
     known: Mutex<Vec<((CopySource, Add), Fetched)>>,
 }
 
 impl<'a> Elsewhere<'a> {
     pub fn new(fetcher: &'a Fetcher, store: &'a Store, sink: &'a dyn Sink, pins: Option<&'a Pins>) -> Self {
-        Elsewhere { fetcher, store, sink, pins, known: Mutex::default() }
+        Elsewhere { fetcher, store, sink, pins, bundle: None, known: Mutex::default() }
+    }
+
+    /// Returns this, with all taken out of `bundle` where there is one.
+    pub fn out_of(self, bundle: Option<Arc<Bundle>>) -> Self {
+        Elsewhere { bundle: bundle.map(|bundle| FromBundle::new(bundle, self.store)), ..self }
     }
 
     fn url(&self, url: &str, add: &Add) -> Result<Fetched, BuildError> {
@@ -50,16 +61,24 @@ impl<'a> Elsewhere<'a> {
             return Err(FetchError::WrongDigest { what: address::shown(url), expected, found }.into());
         }
         let checksum: Option<Digest> = checksum.or(pin.copied());
+        let name = address::file_name(url).unwrap_or_else(|| UNNAMED.to_vec());
+        if let Some(bundle) = &self.bundle {
+            let row = bundle.file(&finder::url_key(url))?;
+            if let Some(expected) = checksum.filter(|expected| *expected != row.digest) {
+                let (expected, found) = (expected.to_string(), row.digest.to_string());
+                return Err(FetchError::WrongDigest { what: address::shown(url), expected, found }.into());
+            }
+            let (tree, at) = bundle.tree(row, MODE)?;
+            return Ok(Fetched { tree: OtherTree::new(tree), at, name });
+        }
         let file = self.fetcher.download(url, checksum.as_ref(), self.sink)?;
-        let name = file.path.file_name().unwrap_or_default().as_encoded_bytes();
-        let at = TreePath::root().child(name);
+        let at = TreePath::root().child(file.path.file_name().unwrap_or_default().as_encoded_bytes());
         let kind = Kind::File { size: file.size, digest: Some(FileDigest(*file.digest.raw())) };
         // BuildKit has it so: where the server tells no time, it is 1970.
         let meta = Meta { mode: MODE, mtime: Mtime::from_secs(file.modified.unwrap_or_default()), ..Meta::default() };
         let entries = vec![Entry { path: at.clone(), kind, meta, implied: false }];
         let root = file.path.parent().unwrap_or(Path::new("/")).to_path_buf();
         let context = Context::of_gathered(Gathered { root, entries }, address::shown(url))?;
-        let name = address::file_name(url).unwrap_or_else(|| UNNAMED.to_vec());
         Ok(Fetched { tree: OtherTree::new(Held { context, _place: None }), at, name })
     }
 
@@ -68,14 +87,28 @@ impl<'a> Elsewhere<'a> {
         if let Some(checksum) = &add.checksum {
             address = address.with_checksum(checksum)?;
         }
-        if let Some(commit) = self.pins.and_then(|pins| pins.git.get(&address.to_string())) {
+        let written = address.to_string();
+        if let Some(commit) = self.pins.and_then(|pins| pins.git.get(&written)) {
             address.reference = Some(commit.clone());
         }
         let keep = address.keep_git_dir.unwrap_or(add.keep_git_dir);
         let git_dir = if keep { GitDir::Kept } else { GitDir::Dropped };
-        let commit = self.fetcher.resolve(&address, Trust::Dockerfile)?;
+        let commits: Option<Arc<Commits>>;
+        let (commit, fetcher) = match &self.bundle {
+            Some(bundle) => {
+                let commit = bundle.commit(&written, &address)?;
+                commits = Some(bundle.commits(self.fetcher)?);
+                (commit, commits.as_deref().map_or(self.fetcher, |commits| &commits.fetcher))
+            }
+            None => (self.fetcher.resolve(&address, Trust::Dockerfile)?, self.fetcher),
+        };
         let place = self.store.workplace()?;
-        let files = self.fetcher.check_out(&address, &commit, git_dir, Trust::Dockerfile, &place.root())?;
+        let files = fetcher.check_out(&address, &commit, git_dir, Trust::Dockerfile, &place.root());
+        let files = files.map_err(|error| match (error, &self.bundle) {
+            // A submodule.
+            (FetchError::NotHere { what }, Some(bundle)) => bundle.missing(&what),
+            (error, _) => error,
+        })?;
         let gathered = Gathered { root: files.root, entries: files.entries };
         let context = Context::of_gathered(gathered, address.to_string())?;
         let name = address.name().as_bytes().to_vec();

@@ -2,9 +2,10 @@
 
 use super::registry::{LazyClient, remote_error};
 use super::report::Failure;
-use super::{classify, names};
+use super::{bundled, classify, names};
 use crate::address::{self, GitAddress};
 use crate::oci::{Digest, ImageConfig, Platform, Reference, digest_of, media_type};
+use crate::output::bundle::{Bundle, ImageRow};
 use crate::output::content::{Content, InStore, Origin, Selection};
 use crate::output::remote::RemoteOrigin;
 use crate::output::{Location, OutputError, Place, index};
@@ -18,6 +19,8 @@ pub(super) struct Finder<'a> {
     pub client: &'a LazyClient<'a>,
     pub store: &'a Store,
     pub sink: &'a dyn Sink,
+    /// What is asked in place of all registries.
+    pub bundle: Option<&'a Bundle>,
 }
 
 /// An image that was found.
@@ -25,6 +28,7 @@ pub(super) enum Found<'a> {
     Registry { remote: Box<Remote>, name: Reference },
     Store(Box<InStore<'a>>),
     Place(Place),
+    Bundle(&'a Bundle, ImageRow),
 }
 
 impl<'a> Finder<'a> {
@@ -47,6 +51,11 @@ impl<'a> Finder<'a> {
             && let Some(found) = self.in_store(&reference)?
         {
             return Ok(Ok(found));
+        }
+        if let Some(bundle) = self.bundle {
+            let missing = || OutputError::Missing { what: written.clone(), path: bundle.path().to_path_buf() };
+            let row = bundled::find(bundle, &written)?;
+            return Ok(row.map(|row| Found::Bundle(bundle, row.clone())).ok_or_else(|| missing().into()));
         }
         let client = self.client.get()?;
         let mut failed = None;
@@ -94,6 +103,7 @@ impl Found<'_> {
             Found::Registry { remote, name } => Box::new(RemoteOrigin { remote, name: name.clone() }),
             Found::Store(image) => Box::new(InStore::clone(image)),
             Found::Place(place) => place.origin(None)?,
+            Found::Bundle(bundle, row) => Box::new(bundle.image(row)),
         })
     }
 

@@ -17,6 +17,8 @@ pub mod text;
 mod arriving;
 mod bases;
 mod build;
+mod bundle;
+mod bundled;
 mod caches;
 mod call;
 mod context_ls;
@@ -121,6 +123,8 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
     match request {
         Request::Build(request) => build::build(&request),
         Request::Lock(request) => lock::lock(&request, mode, style),
+        Request::BundleCreate(request) => bundle::create(&request, mode, style),
+        Request::BundleLs(request) => bundle::ls(&request),
         Request::Run(request) => run::run(&request, style),
         Request::Pull(request) => pull::pull(&request, mode, style),
         Request::Push(request) => push::push(&request, mode, style),

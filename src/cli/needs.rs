@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::finder::Finder;
+use super::given;
 use super::registry::LazyClient;
 use super::report::{Failure, Style};
 use super::request::{NeedsRequest, SourcesRequest};
 use super::sources::{self, Sources};
-use crate::build::Given;
 use crate::dockerfile;
 use crate::fetch::{Fetcher, GitDir};
 use crate::net::Cancel;
@@ -47,13 +47,14 @@ pub(super) struct Needs {
 impl<'a> Reader<'a> {
     pub fn open(request: &'a NeedsRequest, sink: &'a dyn Sink) -> Result<Self, Failure> {
         let store = Store::open(&request.root)?;
-        let fetcher = sources::fetcher(&request.sources, &store, &Given::default(), Cancel::default());
+        let given = given::given(&request.given)?;
+        let fetcher = sources::fetcher(&request.sources, &store, &given, Cancel::default());
         let client = LazyClient::new(&request.registry, Cancel::default());
         Ok(Reader { request, store, fetcher, client, sink })
     }
 
     pub fn finder(&self) -> Finder<'_> {
-        Finder { client: &self.client, store: &self.store, sink: self.sink }
+        Finder { client: &self.client, store: &self.store, sink: self.sink, bundle: None }
     }
 
     /// Reads the Dockerfile.

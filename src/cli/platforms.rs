@@ -9,7 +9,7 @@ use super::finder::{self, Finder, Found};
 use super::locked::Locked;
 use super::report::Failure;
 use super::request::{BuildRequest, Platforms};
-use super::{build, needs, sources};
+use super::{build, bundled, needs, sources};
 use crate::dockerfile::Dockerfile;
 use crate::oci::{Platform, digest_of, media_type, os_platform};
 use crate::output::OutputError;
@@ -181,9 +181,16 @@ fn platforms_of(
     finder: &Finder<'_>,
     locked: Option<&Locked<'_>>,
 ) -> Result<Vec<Platform>, Failure> {
+    if let Some(bundle) = finder.bundle.filter(|_| !finder::is_place(&used.name))
+        && let Some(row) = bundled::find(bundle, &used.name)?
+    {
+        // Its index may list more.
+        return Ok(row.platforms.clone());
+    }
     let key = finder::image_key(&used.name)?;
     let pin = locked.and_then(|locked| locked.pins.images.get(&key));
-    let looks_here = pin.is_none() && matches!(request.pull, PullPolicy::Missing | PullPolicy::Never);
+    let looks_here =
+        pin.is_none() && finder.bundle.is_none() && matches!(request.pull, PullPolicy::Missing | PullPolicy::Never);
     let found: Found<'_> = match if looks_here { finder.stored(&used.name)? } else { None } {
         Some(found) => found,
         None if request.pull == PullPolicy::Never => {

@@ -87,6 +87,24 @@ pub enum FetchError {
         /// The commit.
         commit: String,
     },
+    /// A bundle has no such thing, and nobody else is asked.
+    #[error("{what} is not in {bundle}", bundle = bundle.display())]
+    NotBundled {
+        /// What was asked for.
+        what: String,
+        /// The bundle.
+        bundle: PathBuf,
+    },
+    /// The objects of a commit are not what they should be.
+    #[error("the pack of commit {commit} of {url} is damaged: {reason}")]
+    BadPack {
+        /// The repository.
+        url: String,
+        /// The commit.
+        commit: String,
+        /// What git says.
+        reason: String,
+    },
     /// A directory of a repository is not there.
     #[error("there is no directory {folder:?} in {url}")]
     NoFolder {

@@ -12,7 +12,7 @@ mod lock;
 pub use credentials::Credentials;
 pub use download::Download;
 pub use error::FetchError;
-pub use git::{Checkout, Commit, GitDir, GitEnvironment, Trust};
+pub use git::{Checkout, Commit, CommitPack, GitDir, GitEnvironment, Trust};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -92,6 +92,13 @@ impl Fetcher {
         }
     }
 
+    /// Returns another one that asks nobody: it has the commits that [`unpack`](Self::unpack) puts into the folder `cache`, which is its
+    /// own, and nothing else.
+    pub fn apart(&self, cache: PathBuf) -> Self {
+        let options = FetchOptions { cache, ..self.options.clone() };
+        Fetcher { reach: Reach::Disk, ..Fetcher::new(self.agent.clone(), options) }
+    }
+
     /// Returns the file behind `url`, which has the digest `checksum` if one is given: one that is known already is not
     /// fetched at all.
     ///
@@ -154,6 +161,30 @@ impl Fetcher {
         into: &std::path::Path,
     ) -> Result<Checkout, FetchError> {
         git::check_out(self, address, commit, git_dir, trust, into)
+    }
+
+    /// Writes the objects of `commit`, which [`resolve`](Self::resolve) gave for `address`, and of its submodules into files in the
+    /// folder `into`, and returns these, each commit once. The same objects give the same bytes.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub fn pack(
+        &self,
+        address: &GitAddress,
+        commit: &Commit,
+        trust: Trust,
+        into: &std::path::Path,
+    ) -> Result<Vec<CommitPack>, FetchError> {
+        git::pack(self, address, commit, trust, into)
+    }
+
+    /// Takes the file `pack`, which [`pack`](Self::pack) wrote, into what is known of the repository `url`. That it has all of
+    /// `commit` is verified; the file is moved.
+    ///
+    /// # Errors
+    /// [`FetchError::BadPack`] where it is damaged.
+    pub fn unpack(&self, url: &str, commit: &Commit, pack: &std::path::Path) -> Result<(), FetchError> {
+        git::unpack(self, url, commit, pack)
     }
 }
 

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::oci::{Digest, ImageError, ReferenceError};
+use crate::oci::{Digest, ImageError, Platform, ReferenceError};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 
@@ -88,6 +88,26 @@ pub enum OutputError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// An archive is no bundle.
+    #[error("{path} is no bundle: {reason}", path = path.display())]
+    NoBundle {
+        /// The archive.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A bundle has an image, but not for this platform.
+    #[error("{path} has {name} for {has} only, not for {wanted}", path = path.display())]
+    NotBundled {
+        /// The bundle.
+        path: PathBuf,
+        /// The image.
+        name: String,
+        /// For which platforms it has it.
+        has: String,
+        /// For which it was asked for.
+        wanted: Box<Platform>,
     },
     /// A blob that the image needs is not in the layout or archive.
     #[error("{what} is not in {path}", path = path.display())]

@@ -65,7 +65,7 @@ impl Origin for LayoutOrigin<'_> {
 /// Returns what is in the layout: for each entry what to ask for, and its names in full.
 pub(super) fn list(source: &dyn Source) -> Result<Vec<(String, Vec<String>)>, OutputError> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
-    for entry in read_index(source)? {
+    for entry in read_index(source)?.into_iter().filter(is_image) {
         let reference = names_of(&entry).next().map_or_else(|| entry.digest().to_string(), str::to_owned);
         if !found.iter().any(|(known, _)| *known == reference) {
             found.push((reference, reference_name(&entry).iter().map(ToString::to_string).collect()));
@@ -75,7 +75,7 @@ pub(super) fn list(source: &dyn Source) -> Result<Vec<(String, Vec<String>)>, Ou
 }
 
 /// Returns the entries of a layout's index.json.
-fn read_index(source: &dyn Source) -> Result<Vec<Descriptor>, OutputError> {
+pub(super) fn read_index(source: &dyn Source) -> Result<Vec<Descriptor>, OutputError> {
     let path = source.path();
     let Some(layout) = read_file(source, "oci-layout")? else {
         let other = read_file(source, "manifest.json")?.is_some();
@@ -107,7 +107,9 @@ fn choose(entries: &[Descriptor], reference: Option<&str>, path: &Path) -> Resul
     let listed = || printable(names.keys().copied());
     let path = path.to_path_buf();
     let Some(wanted) = reference else {
-        let first = digest_of(&entries[0])?;
+        let entries: Vec<Descriptor> = entries.iter().filter(|entry| is_image(entry)).cloned().collect();
+        let Some(first) = entries.first().map(digest_of) else { return Err(OutputError::Empty { path }) };
+        let first = first?;
         if entries.iter().all(|entry| digest_of(entry).is_ok_and(|digest| digest == first)) {
             return Ok(entries[..1].to_vec());
         }
@@ -138,7 +140,12 @@ fn choose(entries: &[Descriptor], reference: Option<&str>, path: &Path) -> Resul
     Err(OutputError::NoSuchImage { path, wanted: wanted.into(), names: listed() })
 }
 
-fn names_of(entry: &Descriptor) -> impl Iterator<Item = &str> {
+/// Returns whether an entry may be an image: what says that it is an artifact is none.
+fn is_image(entry: &Descriptor) -> bool {
+    entry.artifact_type().is_none()
+}
+
+pub(super) fn names_of(entry: &Descriptor) -> impl Iterator<Item = &str> {
     NAMES.iter().filter_map(|key| Some(entry.annotations().as_ref()?.get(*key)?.as_str()))
 }
 

@@ -11,6 +11,7 @@ pub mod nodes;
 mod outcome;
 mod project;
 pub mod registry;
+pub mod repositories;
 pub mod schema;
 mod tree;
 mod user;

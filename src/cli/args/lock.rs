@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::{Assignment, NamedArgs, RegistryArgs};
+use super::{AgentSpec, Assignment, NamedArgs, RegistryArgs, SecretSpec};
 use crate::oci::Platform;
 
 /// Flags of `coracle lock`.
@@ -34,9 +34,23 @@ pub struct LockArgs {
     /// What has a name.
     #[command(flatten)]
     pub named: NamedArgs,
+    /// What opens doors.
+    #[command(flatten)]
+    pub doors: DoorArgs,
     /// How registries are talked to.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// What is shown to servers that do not give to everybody.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DoorArgs {
+    /// A token for ADD, as of a build: id=HTTP_AUTH_TOKEN_host,src=FILE; can be repeated
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub secrets: Vec<SecretSpec>,
+    /// An ssh agent for ADD: default, or default=SOCKET
+    #[arg(long = "ssh", value_name = "NAME[=SOCKET]")]
+    pub ssh: Vec<AgentSpec>,
 }
 
 /// What a build takes images, URLs and Git repositories from, in place of what their names lead to now.
@@ -45,4 +59,7 @@ pub struct PinnedArgs {
     /// Use what the lock beside the Dockerfile says, and nothing else
     #[arg(long)]
     pub locked: bool,
+    /// Take images, URLs and Git commits from this bundle alone
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
 }

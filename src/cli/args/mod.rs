@@ -3,6 +3,7 @@
 
 mod around;
 mod build;
+mod bundle;
 mod cache;
 mod caches;
 mod call;
@@ -27,6 +28,7 @@ pub use around::{
     NetworkMode, SecretSpec,
 };
 pub use build::{BuildArgs, Isolation, PullPolicy};
+pub use bundle::{BundleArgs, BundleCreateArgs, BundleLsArgs, BundleVerb};
 pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
 pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
 pub use call::{Call, CallArgs, CallError, Method, PrintForm};
@@ -50,7 +52,7 @@ pub use crate::input::{ContextLocation, NamedContext, NamedLocation};
 pub use crate::layer::Compression;
 pub use crate::output::Location;
 
-pub use lock::{LockArgs, PinnedArgs};
+pub use lock::{DoorArgs, LockArgs, PinnedArgs};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -105,6 +107,8 @@ pub enum Verb {
     Build(Box<BuildArgs>),
     /// Write down what a Dockerfile names elsewhere, as it is now
     Lock(Box<LockArgs>),
+    /// Take what a Dockerfile names elsewhere to where there is no network
+    Bundle(BundleArgs),
     /// Run a command in a new container of an image
     Run(Box<RunArgs>),
     /// Bring an image into the store

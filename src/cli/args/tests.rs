@@ -44,7 +44,7 @@ fn what_is_refused_and_how() {
         ("coracle copy -a --platform linux/arm64 web oci:x", "cannot be used with"),
         ("coracle images --filter x", "there is no equals sign in it"),
         ("coracle rmi", "<NAME>..."),
-        ("coracle biuld", "a similar subcommand exists: 'build'"),
+        ("coracle biuld", "similar subcommands exist: 'bundle', 'build'"),
     ] {
         let said = refused(line);
         assert!(said.starts_with("error: ") && said.contains(words), "{line}: {said}");
@@ -104,6 +104,7 @@ Usage: coracle [OPTIONS] <COMMAND>
 Commands:
   build     Build an image from a Dockerfile
   lock      Write down what a Dockerfile names elsewhere, as it is now
+  bundle    Take what a Dockerfile names elsewhere to where there is no network
   run       Run a command in a new container of an image
   pull      Bring an image into the store
   push      Write an image of the store somewhere else
@@ -188,6 +189,7 @@ Options:
       --platform <PLATFORM,…>       Build for these platforms, as linux/amd64,linux/arm64
       --all-platforms               Build for all platforms that the base images share
       --locked                      Use what the lock beside the Dockerfile says, and nothing else
+      --bundle <FILE>               Take images, URLs and Git commits from this bundle alone
 
 Cache:
       --no-cache                  Run every step, also those whose result is known

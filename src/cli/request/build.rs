@@ -34,6 +34,8 @@ pub struct BuildRequest {
     pub platforms: Platforms,
     /// Whether all from elsewhere must be what the lock says.
     pub locked: bool,
+    /// The bundle that has all from elsewhere, absolute.
+    pub bundle: Option<PathBuf>,
     /// Labels to add, in order.
     pub labels: Vec<(String, String)>,
     /// Which results of earlier builds count.
@@ -168,6 +170,7 @@ impl BuildRequest {
         let mut sources =
             SourcesRequest::new(args.sources, &context, environment)?.with_named(args.named.contexts, environment)?;
         sources.network.retry = registry.network.retry.clone();
+        let bundle = super::bundle::of_build(&args.pinned, (Task::new(&args.call), pull), &sources, environment)?;
         Ok(BuildRequest {
             root,
             sources,
@@ -176,6 +179,7 @@ impl BuildRequest {
             build_args,
             platforms,
             locked: args.pinned.locked,
+            bundle,
             labels,
             cache: CachePolicy {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },

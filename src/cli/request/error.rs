@@ -58,6 +58,21 @@ pub enum UsageError {
     /// A lock, and no image is made.
     #[error("--locked is for builds: what is only looked at is not fetched")]
     LockedOnly,
+    /// A bundle, and no image is made.
+    #[error("--bundle is for builds: what is only looked at is not fetched")]
+    BundleOnly,
+    /// A bundle, and registries are to be asked.
+    #[error("--bundle and --pull={policy} contradict each other: with a bundle nobody is asked")]
+    BundlePull {
+        /// The policy.
+        policy: &'static str,
+    },
+    /// A bundle, and something to be fetched that is never in one.
+    #[error("--bundle keeps the build from the network, and {place} is not on this machine")]
+    BundleContext {
+        /// The context or the Dockerfile.
+        place: String,
+    },
     /// `build` without CONTEXT.
     #[error("there is no build context")]
     NoContext,
@@ -209,6 +224,11 @@ impl UsageError {
             UsageError::ShellWithoutTerminal => "--on-failure=save=DIR keeps the files without one".into(),
             UsageError::AllPlatformsOnly => "name them: --platform=linux/amd64,linux/arm64".into(),
             UsageError::OnePlatformOutput => "type=oci holds the images for all platforms, and their index".into(),
+            UsageError::BundleContext { .. } => {
+                "bring the context here, as a folder or an archive: a bundle has images, URLs of ADD and repositories of \
+                 ADD, and no contexts"
+                    .into()
+            }
             UsageError::StdinTwice => "put the Dockerfile into the archive, and name it with --file".into(),
             UsageError::ArchiveToTerminal => "name a file with dest=FILE, or redirect the output".into(),
             _ => return None,

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use super::{RegistryRequest, SourcesRequest, UsageError};
-use crate::cli::args::{LockArgs, NamedArgs, RegistryArgs, SourceArgs};
+use super::{GivenRequest, RegistryRequest, SourcesRequest, UsageError, given};
+use crate::cli::args::{DoorArgs, GivenArgs, LockArgs, NamedArgs, RegistryArgs, SourceArgs};
 use crate::cli::environment::Environment;
 use crate::oci::Platform;
 
@@ -18,14 +18,16 @@ pub struct NeedsRequest {
     pub build_args: Vec<(String, String)>,
     /// How registries are talked to.
     pub registry: RegistryRequest,
+    /// What servers are shown.
+    pub given: GivenRequest,
 }
 
 impl NeedsRequest {
-    fn new(
+    pub(super) fn new(
         root: PathBuf,
         (file, context): (Option<PathBuf>, &Path),
         (target, build_args): (Option<String>, Vec<crate::cli::args::Assignment>),
-        (named, registry): (NamedArgs, RegistryArgs),
+        (named, registry, doors): (NamedArgs, RegistryArgs, DoorArgs),
         environment: &Environment,
     ) -> Result<Self, UsageError> {
         let args = SourceArgs { file, ..SourceArgs::default() };
@@ -33,7 +35,10 @@ impl NeedsRequest {
         let mut sources = SourcesRequest::new(args, context, environment)?.with_named(named.contexts, environment)?;
         sources.network.retry = registry.network.retry.clone();
         let build_args = environment.fill(build_args)?;
-        Ok(NeedsRequest { root, sources, target, build_args, registry })
+        let DoorArgs { secrets, ssh } = doors;
+        let given = GivenArgs { secrets, ssh, cache_dir: None, on_failure: Vec::new() };
+        let given = self::given(given, &build_args, environment)?;
+        Ok(NeedsRequest { root, sources, target, build_args, registry, given })
     }
 }
 
@@ -50,8 +55,9 @@ pub struct LockRequest {
 
 impl LockRequest {
     pub(super) fn new(args: LockArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
-        let LockArgs { file, update, target, build_args, platform, context, named, registry } = args;
-        let needs = NeedsRequest::new(root, (file, &context), (target, build_args), (named, registry), environment)?;
+        let LockArgs { file, update, target, build_args, platform, context, named, doors, registry } = args;
+        let needs =
+            NeedsRequest::new(root, (file, &context), (target, build_args), (named, registry, doors), environment)?;
         Ok(LockRequest { needs, platform, update })
     }
 }

@@ -3,6 +3,7 @@
 
 mod around;
 mod build;
+mod bundle;
 mod caches;
 mod call;
 mod error;
@@ -20,6 +21,7 @@ mod sources;
 
 pub use around::{GivenRequest, SecretFrom};
 pub use build::BuildRequest;
+pub use bundle::{BundleCreateRequest, BundleLsRequest};
 pub use caches::CacheRequest;
 pub use call::{PlanStatus, Task};
 pub use error::UsageError;
@@ -41,7 +43,7 @@ use limits::limits;
 
 use std::path::PathBuf;
 
-use super::args::{Cli, ContextArgs, ContextVerb, Location, PullPolicy, Verb};
+use super::args::{BundleArgs, BundleVerb, Cli, ContextArgs, ContextVerb, Location, PullPolicy, Verb};
 use super::environment::Environment;
 use crate::oci::Platform;
 
@@ -52,6 +54,10 @@ pub enum Request {
     Build(Box<BuildRequest>),
     /// Write a lock.
     Lock(Box<LockRequest>),
+    /// Write a bundle.
+    BundleCreate(Box<BundleCreateRequest>),
+    /// List a bundle.
+    BundleLs(BundleLsRequest),
     /// Run a command in a container.
     Run(Box<RunRequest>),
     /// Bring an image into the store.
@@ -190,6 +196,12 @@ impl Request {
         Ok(match cli.verb {
             Verb::Build(args) => Request::Build(Box::new(BuildRequest::new(*args, root?, environment)?)),
             Verb::Lock(args) => Request::Lock(Box::new(LockRequest::new(*args, root?, environment)?)),
+            Verb::Bundle(BundleArgs { verb: BundleVerb::Create(args) }) => {
+                Request::BundleCreate(Box::new(BundleCreateRequest::new(*args, root?, environment)?))
+            }
+            Verb::Bundle(BundleArgs { verb: BundleVerb::Ls(args) }) => {
+                Request::BundleLs(BundleLsRequest::new(args, environment)?)
+            }
             Verb::Run(args) => Request::Run(Box::new(RunRequest::new(*args, root?, environment)?)),
             Verb::Copy(args) => Request::Copy(CopyRequest::new(args, root?, environment)?),
             Verb::Save(args) => Request::Save(SaveRequest::new(args, root?, environment)?),

@@ -133,6 +133,8 @@ fn with_git_dir(
         let _ = fs::remove_file(dir.join(name));
     }
     let _ = fs::remove_dir_all(dir.join("logs"));
+    // And what depends on how the commit came here: all of its objects are packed anew.
+    run(Call::new("pack", ["repack", "-a", "-d", "-F", "-q", "-n"]).within(&dir))?;
     run(Call::new("set up", ["read-tree", "HEAD"]).within(&dir))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Trust;
 use super::program::{Call, Remote, git};
-use crate::address::GitAddress;
+use crate::address::{GitAddress, reference_is_safe};
 use crate::fetch::lock::lock;
 use crate::fetch::{FetchError, Fetcher};
 use crate::oci::Digest;
@@ -23,19 +23,47 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Returns the commit with the whole id `id`, the name by which it was found, and the id of the tag that has this name, as
+    /// another fetcher has found them; `None` where one of them cannot be that.
+    pub fn known(id: &str, reference: Option<&str>, tag: Option<&str>) -> Option<Self> {
+        let whole = |id: &str| is_id(id) && !id.bytes().any(|b| b.is_ascii_uppercase());
+        let name = |name: &str| name == "HEAD" || (name.starts_with("refs/") && reference_is_safe(name));
+        let good = whole(id) && tag.is_none_or(whole) && reference.is_none_or(name);
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        good.then(|| Commit { id: id.to_owned(), reference: owned(reference), tag: owned(tag) })
+    }
+
+    /// Returns the name by which it was found: `refs/heads/…`, `refs/tags/…`, `HEAD`.
+    pub fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
+    /// Returns the id of the tag that names it, where that is an object of its own.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
     /// Returns the commit with this whole id.
     pub(super) fn of_id(id: &str) -> Self {
         Commit { id: id.to_ascii_lowercase(), reference: None, tag: None }
     }
 
     /// Checks that this is the commit that `address` demands, if it demands one.
-    pub(in crate::fetch) fn check(&self, address: &GitAddress) -> Result<(), FetchError> {
-        let Some(expected) = &address.checksum else { return Ok(()) };
+    ///
+    /// # Errors
+    /// [`FetchError::WrongDigest`].
+    pub fn check(&self, address: &GitAddress) -> Result<(), FetchError> {
         let ids = [Some(&self.id), self.tag.as_ref()];
-        if ids.into_iter().flatten().any(|id| id.starts_with(expected.as_str())) {
-            return Ok(());
+        let is = |expected: &str| ids.into_iter().flatten().any(|id| id.starts_with(expected));
+        let named = address.reference.as_ref().filter(|reference| is_id(reference)).map(|id| id.to_ascii_lowercase());
+        match named.as_ref().into_iter().chain(&address.checksum).find(|expected| !is(expected)) {
+            None => Ok(()),
+            Some(expected) => Err(FetchError::WrongDigest {
+                what: address.to_string(),
+                expected: expected.clone(),
+                found: self.id.clone(),
+            }),
         }
-        Err(FetchError::WrongDigest { what: address.to_string(), expected: expected.clone(), found: self.id.clone() })
     }
 }
 
@@ -93,25 +121,32 @@ impl Mirror {
         primary: &str,
         trust: Trust,
     ) -> Result<Self, FetchError> {
-        let folder = fetcher.options.cache.join("git");
         let name = Digest::of(address.url.as_bytes()).hex().to_string();
-        if !folder.join(&name).join("HEAD").is_file() {
+        if !fetcher.options.cache.join("git").join(name).join("HEAD").is_file() {
             fetcher.may_ask(|| address.to_string())?;
         }
+        let mirror = Mirror::open(fetcher, &address.url)?;
+        if !mirror.has(fetcher, commit, address)? {
+            mirror.fetch(fetcher, address, commit, Remote { address, primary, trust })?;
+        }
+        Ok(mirror)
+    }
+
+    /// Returns the repository for `url`, empty where there was none.
+    pub fn open(fetcher: &Fetcher, url: &str) -> Result<Self, FetchError> {
+        let folder = fetcher.options.cache.join("git");
         fs::create_dir_all(&folder).map_err(|source| FetchError::Io {
             call: "create",
             path: folder.clone(),
             source,
         })?;
+        let name = Digest::of(url.as_bytes()).hex().to_string();
         let lock = lock(&folder.join(format!("{name}.lock")), &fetcher.agent)?;
         let mirror = Mirror { path: folder.join(name), _lock: lock };
         if !mirror.path.join("HEAD").is_file() {
             let mut args: Vec<OsString> = ["init", "--quiet", "--bare", "--template=", "--"].map(OsString::from).into();
             args.push(mirror.path.clone().into());
-            git(fetcher, &Call::new("prepare a copy of", args), &address.url)?;
-        }
-        if !mirror.has(fetcher, commit, address)? {
-            mirror.fetch(fetcher, address, commit, Remote { address, primary, trust })?;
+            git(fetcher, &Call::new("prepare a copy of", args), url)?;
         }
         Ok(mirror)
     }
@@ -127,7 +162,7 @@ impl Mirror {
         }
     }
 
-    fn fetch(
+    pub fn fetch(
         &self,
         fetcher: &Fetcher,
         address: &GitAddress,
@@ -192,4 +227,29 @@ pub(super) fn is_id(text: &str) -> bool {
 /// Returns what git says about an object in the repository at `path`, as text.
 pub(super) fn ask(fetcher: &Fetcher, path: &Path, url: &str, args: &[&str]) -> Result<Vec<u8>, FetchError> {
     git(fetcher, &Call::new("read", args.iter().copied()).within(path), url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_fetcher_says_of_a_commit_is_checked() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let known = Commit::known(id, Some("refs/tags/v1"), Some(id)).expect("a commit");
+        assert_eq!((known.reference(), known.tag()), (Some("refs/tags/v1"), Some(id)));
+        assert!(Commit::known(id, Some("HEAD"), None).is_some() && Commit::known(id, None, None).is_some());
+        for (id, reference, tag) in [
+            ("0123", None, None),
+            ("../../../../../../../../../../../../etc/x", None, None),
+            ("0123456789ABCDEF0123456789abcdef01234567", None, None),
+            (id, Some("main"), None),
+            (id, Some("--upload-pack=x"), None),
+            (id, Some("refs/heads/../x"), None),
+            (id, Some("refs/heads/a:refs/heads/b"), None),
+            (id, None, Some("v1")),
+        ] {
+            assert_eq!(Commit::known(id, reference, tag), None, "{id} {reference:?} {tag:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod checkout;
 mod mirror;
+mod pack;
 mod program;
 mod submodules;
 mod tree;
@@ -13,4 +14,6 @@ pub(super) use checkout::check_out;
 pub use checkout::{Checkout, GitDir, Trust};
 pub use mirror::Commit;
 pub(super) use mirror::resolve;
+pub use pack::CommitPack;
+pub(super) use pack::{pack, unpack};
 pub use program::GitEnvironment;

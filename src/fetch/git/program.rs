@@ -74,6 +74,8 @@ pub(super) struct Call<'a> {
     pub remote: Option<Remote<'a>>,
     /// Whether a repository on this disk is read by its URL.
     pub from_disk: bool,
+    /// What it reads.
+    pub stdin: Option<&'a File>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +147,8 @@ fn once(fetcher: &Fetcher, call: &Call<'_>, url: &str) -> Result<Vec<u8>, FetchE
         file.map(Stdio::from).map_err(|source| FetchError::Io { call: "duplicate", path: tmp.clone(), source })
     };
     let mut command = command(fetcher, call);
-    command.stdin(Stdio::null()).stdout(shared(&stdout)?).stderr(shared(&stderr)?);
+    let stdin = call.stdin.map_or(Ok(Stdio::null()), shared)?;
+    command.stdin(stdin).stdout(shared(&stdout)?).stderr(shared(&stderr)?);
     let mut child = command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => FetchError::NoGit { url: url.to_owned() },
         _ => FetchError::Io { call: "start", path: "git".into(), source },

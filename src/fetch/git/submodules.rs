@@ -17,8 +17,8 @@ const MOST: usize = 500;
 #[derive(Debug)]
 pub(super) struct Module {
     path: String,
-    address: GitAddress,
-    commit: Commit,
+    pub address: GitAddress,
+    pub commit: Commit,
     depth: usize,
 }
 
@@ -74,6 +74,20 @@ pub(super) fn check_out(
     files: &Path,
     index: &Path,
 ) -> Result<(), FetchError> {
+    each(fetcher, address, modules, trust, &mut |mirror, module| {
+        // git made an empty directory for it, and every directory on the way.
+        files_of(fetcher, mirror, &module.address, &module.commit, (&files.join(&module.path), index))
+    })
+}
+
+/// Calls `act` for each of `modules`, and of those in them.
+pub(super) fn each(
+    fetcher: &Fetcher,
+    address: &GitAddress,
+    modules: Vec<Module>,
+    trust: Trust,
+    act: &mut dyn FnMut(&Mirror, &Module) -> Result<(), FetchError>,
+) -> Result<(), FetchError> {
     let (mut todo, mut count) = (modules, 0);
     while let Some(module) = todo.pop() {
         count += 1;
@@ -81,9 +95,7 @@ pub(super) fn check_out(
             return Err(FetchError::TooManySubmodules { url: address.url.clone(), limit: DEPTH, most: MOST });
         }
         let mirror = Mirror::with(fetcher, &module.address, &module.commit, &address.host, trust)?;
-        // git made an empty directory for it, and every directory on the way.
-        let place = files.join(&module.path);
-        files_of(fetcher, &mirror, &module.address, &module.commit, (&place, index))?;
+        act(&mirror, &module)?;
         for inner in of(fetcher, &mirror, &module.address, &module.commit)? {
             let path = format!("{}/{}", module.path, inner.path);
             todo.push(Module { path, depth: module.depth + 1, ..inner });

@@ -5,7 +5,7 @@ use oci_spec::image::Descriptor;
 use super::{Origin, Top, read_document};
 use crate::oci::{Digest, Document, ImageError, Parts, Platform, digest_of, media_type, parse_config, select};
 use crate::output::{OutputError, index};
-use crate::store::Image;
+use crate::store::{Image, describe};
 
 /// How many indexes may lead to an image.
 const MAX_DEPTH: usize = 8;
@@ -74,6 +74,57 @@ impl Content {
             }
             Selection::All => Content::all(from, &top.starts),
         }
+    }
+
+    /// Reads the images for these platforms that are meant in `from`, as [`gather`](Self::gather) reads one, and keeps all that led to
+    /// them: of an index its digest stays, though not all is there that it lists.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    ///
+    /// # Panics
+    /// Where there is no platform.
+    pub fn gather_some(from: &dyn Origin, top: &Top, platforms: &[Platform]) -> Result<Self, OutputError> {
+        let mut read: Vec<(Descriptor, Vec<u8>)> = Vec::new();
+        let mut content: Option<Content> = None;
+        for platform in platforms {
+            let mut fetch = |descriptor: &Descriptor, what: &str| {
+                if let Some((_, bytes)) = read.iter().find(|(known, _)| known.digest() == descriptor.digest()) {
+                    return Ok(bytes.clone());
+                }
+                let bytes = read_document(from, descriptor, what)?;
+                read.push((descriptor.clone(), bytes.clone()));
+                Ok::<_, OutputError>(bytes)
+            };
+            let image: Image = select(&top.starts, platform, &from.place(), &mut fetch)?.into();
+            let more = Content::of_image(&image);
+            match &mut content {
+                Some(content) => content.blobs.extend(more.blobs),
+                None => content = Some(more),
+            }
+        }
+        let mut content = content.expect("the caller names a platform");
+        content.documents.clear();
+        // The last was reached through those before it.
+        for (descriptor, bytes) in read.into_iter().rev() {
+            let digest = digest_of(&descriptor)?;
+            let plain = describe(descriptor.media_type().as_ref(), &digest, descriptor.size());
+            match descriptor.media_type().as_ref() {
+                media_type::INDEX | media_type::DOCKER_INDEX | media_type::MANIFEST | media_type::DOCKER_MANIFEST => {
+                    content.documents.push((plain, bytes))
+                }
+                _ => {
+                    // It may have been read to learn a platform, and belong to an image that nobody wants.
+                    content.blobs.insert(digest, plain);
+                    content.configs.insert(digest, bytes);
+                }
+            }
+        }
+        if top.starts.len() > 1 {
+            content.documents.push(index::assemble(media_type::INDEX, &top.starts));
+        }
+        content.top = content.documents.last().expect("an image has a manifest").0.clone();
+        Ok(content)
     }
 
     /// Reads all that `starts` lead to. Several are joined by an index that is made here: they had none.
