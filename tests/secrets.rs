@@ -82,6 +82,11 @@ fn a_secret_counts_in_no_key_and_a_required_one_must_be_there() {
         .stderr_has("Dockerfile:2")
         .stderr_has("--secret id=t,src=FILE");
     with(project(",required"), "value").succeeds();
+    // It is said before the first step, not after an hour.
+    let late = Project::of(&user).dockerfile(
+        "FROM busybox\nRUN echo first\nRUN --mount=type=ssh,required true\nRUN --mount=type=secret,id=u,required true",
+    );
+    late.build().fails(2).stderr_has("the ssh agent \"default\" is required").stderr_has_no("RUN echo first");
 }
 
 #[test]

@@ -226,11 +226,12 @@ impl Builder<'_> {
         if let (Some(step), Some(source)) = (runs.first(), self.obstacle()) {
             return Err(at_step(step, BuildError::CannotRun { source }));
         }
-        if self.place() != StepPlace::Chroot {
-            return Ok(());
-        }
         for step in runs {
             let Op::Run(run) = &step.op else { continue };
+            work.check_given(run).map_err(|error| at_step(step, error))?;
+            if self.place() != StepPlace::Chroot {
+                continue;
+            }
             if work.access(run) == Access::None {
                 return Err(at_step(step, BuildError::NoOwnNetwork));
             }

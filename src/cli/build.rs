@@ -278,10 +278,16 @@ fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {
     }
 }
 
+/// Errors of a Dockerfile that are shown at the most: whoever makes more reads none of them.
+const MOST_ERRORS: usize = 100;
+
 /// Returns the failure of a Dockerfile that makes no sense.
 pub(super) fn rendered(diagnostics: &[Diagnostic], source: &Source, style: Style) -> Failure {
-    let text: Vec<String> =
-        diagnostics.iter().map(|diagnostic| diagnostic.render(source, style == Style::Colour)).collect();
+    let shown = diagnostics.iter().take(MOST_ERRORS);
+    let mut text: Vec<String> = shown.map(|diagnostic| diagnostic.render(source, style == Style::Colour)).collect();
+    if let more @ 1.. = diagnostics.len().saturating_sub(MOST_ERRORS) {
+        text.push(Diagnostic::error(format!("{more} more errors")).render(source, style == Style::Colour));
+    }
     Failure::rendered(ExitStatus::Input, text.join("\n"))
 }
 

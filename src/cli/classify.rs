@@ -294,7 +294,10 @@ impl Classify for OutputError {
 impl Classify for ContextError {
     fn exit_status(&self) -> ExitStatus {
         match self {
-            ContextError::NotUtf8 { .. } | ContextError::Ignore { .. } => ExitStatus::Input,
+            ContextError::NotUtf8 { .. }
+            | ContextError::Ignore { .. }
+            | ContextError::NotAFile { .. }
+            | ContextError::TooLarge { .. } => ExitStatus::Input,
             ContextError::Open { .. } | ContextError::NoDockerfile { .. } => ExitStatus::Usage,
             ContextError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => ExitStatus::Usage,
             _ => ExitStatus::Failed,

@@ -85,7 +85,16 @@ impl Graph<'_> {
                 context.errors.push(image.not_found());
             }
         }
-        let mut states: Vec<StageState> = Vec::with_capacity(self.order.len());
+        let mut states: Vec<Option<StageState>> = Vec::with_capacity(self.order.len());
+        // A history is long where stages stand upon each other: the last one that needs a state takes it.
+        let takers: HashMap<usize, usize> = self
+            .order
+            .iter()
+            .filter_map(|&index| match self.nodes[index].base {
+                Origin::Stage(below) => Some((below, index)),
+                _ => None,
+            })
+            .collect();
         let mut stages: Vec<StagePlan> = Vec::with_capacity(self.order.len());
         for &index in &self.order {
             let stage = &self.file.stages[index];
@@ -96,7 +105,11 @@ impl Graph<'_> {
                 }
                 Origin::Stage(below) => {
                     let place = context.places[below];
-                    (Base::Stage(place), states[place].inherit())
+                    let state = match takers.get(below) == Some(&index) {
+                        true => states[place].take(),
+                        false => states[place].clone(),
+                    };
+                    (Base::Stage(place), state.expect("the last one takes it").inherit())
                 }
                 Origin::Image { name, platform } => {
                     let key = options.key(name, platform);
@@ -143,7 +156,7 @@ impl Graph<'_> {
                 Base::Image(key) => config::platform_of(bases.get(key), options.target_platform()),
             };
             stages.push(StagePlan { name, base, platform, shown: None, steps, config: state.config() });
-            states.push(state);
+            states.push(Some(state));
         }
         if !context.errors.is_empty() {
             context.errors.sort_by_key(|error| error.span);

@@ -60,12 +60,12 @@ impl StageState {
     }
 
     /// Returns a stage that stands on this one: it sees the ARGs of this one, too.
-    pub fn inherit(&self) -> Self {
-        let mut state = StageState { has_cmd: false, ..self.clone() };
+    pub fn inherit(self) -> Self {
+        let mut state = StageState { has_cmd: false, ..self };
         // The triggers of the stage below are done in this one, and not handed on.
         state.config.config.on_build.clear();
         // FROM sets what the configuration says anew: it wins over an ARG of the same name in the stage below.
-        for (name, value) in self.environment.iter() {
+        for (name, value) in state.environment.iter() {
             state.visible.set(name, value);
         }
         state

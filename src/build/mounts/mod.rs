@@ -212,8 +212,24 @@ pub(super) fn sources(run: &plan::Run) -> impl Iterator<Item = (&CopyFrom, &str)
 }
 
 impl Work<'_> {
+    /// Refuses a step that requires a secret or an agent that was not given.
+    pub fn check_given(&self, run: &plan::Run) -> Result<(), BuildError> {
+        let given = &self.options.given;
+        let missing = run.mounts.iter().find_map(|mount| match &mount.kind {
+            MountKind::Secret { id, required: true, .. } if !given.secrets.contains_key(id) => {
+                Some(BuildError::NoSecret { id: id.clone() })
+            }
+            MountKind::Ssh { id, required: true, .. } if !given.agents.contains_key(id) => {
+                Some(BuildError::NoAgent { id: id.clone() })
+            }
+            _ => None,
+        });
+        missing.map_or(Ok(()), Err)
+    }
+
     /// Gets ready what the step `run` has mounted, in the folder of `active`.
     pub fn mounts(&self, run: &plan::Run, active: &Active, stacking: Stacking) -> Result<Mounts, BuildError> {
+        self.check_given(run)?;
         let mut mounts = Mounts { _caches: self.claim_caches(run)?, ..Mounts::default() };
         let mut agents = 0;
         for (number, mount) in run.mounts.iter().enumerate() {
@@ -238,13 +254,8 @@ impl Work<'_> {
                     }
                     mounts.shown.push(Shown { target, what: What::Memory(*size), read_only: false, special: vec![] });
                 }
-                MountKind::Secret { id, env, file, required, mode, uid, gid } => {
-                    let Some(secret) = self.options.given.secrets.get(id) else {
-                        if *required {
-                            return Err(BuildError::NoSecret { id: id.clone() });
-                        }
-                        continue;
-                    };
+                MountKind::Secret { id, env, file, mode, uid, gid, .. } => {
+                    let Some(secret) = self.options.given.secrets.get(id) else { continue };
                     mounts.mask.add(secret.bytes());
                     if let Some(name) = env {
                         mounts.env.push(variable(name, secret)?);
@@ -255,13 +266,8 @@ impl Work<'_> {
                         mounts.shown.push(Shown { target, what, read_only: true, special: owner(*uid, *gid) });
                     }
                 }
-                MountKind::Ssh { id, required, mode, uid, gid } => {
-                    let Some(agent) = self.options.given.agents.get(id) else {
-                        if *required {
-                            return Err(BuildError::NoAgent { id: id.clone() });
-                        }
-                        continue;
-                    };
+                MountKind::Ssh { id, mode, uid, gid, .. } => {
+                    let Some(agent) = self.options.given.agents.get(id) else { continue };
                     let target = match target.is_empty() {
                         true => format!("/run/buildkit/ssh_agent.{agents}"),
                         false => target,
