@@ -85,6 +85,7 @@ fn a_tar_gets_the_files_with_their_owners() {
     assert_eq!(tree.get("d/f").unwrap().owner, "1:2");
 }
 
+// Rule 51.
 #[test]
 fn compression_changes_the_blob_and_not_the_layer() {
     let project = project();
