@@ -380,3 +380,94 @@ fn a_lock_holds_for_all_platforms() {
     let other = project.dockerfile("ARG TARGETARCH\nFROM busybox:$TARGETARCH\n").call().run().fails(3);
     other.stderr_has("busybox:amd64 is not in").stderr_has("busybox:arm64 is not in");
 }
+
+/// A registry with `multi:1`, an index for two platforms; and its digest.
+fn registry_with_index() -> (Registry, String) {
+    let registry = Registry::new();
+    let images = ["amd64", "arm64"].map(|architecture| {
+        registry.image("multi", architecture, &format!("linux/{architecture}"), architecture.as_bytes())
+    });
+    let index = registry.index("multi", "1", &images);
+    let digest = index["digest"].as_str().unwrap().to_owned();
+    (registry, digest)
+}
+
+#[test]
+fn a_base_of_which_one_platform_was_pulled_gets_the_others_from_the_same_index() {
+    let (registry, old) = registry_with_index();
+    let (user, name) = (User::new(), registry.name("multi:1"));
+    run(&user, &["pull", &name]).succeeds();
+    let never = Project::of(&user).dockerfile(&format!("FROM {name}\n")).arg(BOTH).arg("--pull=never").build();
+    never.fails(3).stderr_has("is in the store, but not for linux/amd64").stderr_has("Dockerfile:1:6");
+    // Its tag leads elsewhere by now: both platforms are still those of the image that is here.
+    let newer = registry.image("multi", "newer", "linux/amd64", b"newer");
+    registry.index("multi", "1", &[newer]);
+    let project = Project::of(&user).dockerfile(&format!("FROM {name}\nENV A=1\n")).arg(BOTH);
+    let built = project.call().run().succeeds();
+    assert_eq!(platforms(&user.layout(), built.stdout.trim()), ["linux/amd64", "linux/arm64"]);
+    let raw = run(&user, &["inspect", "--raw", "--type=index", &name]).succeeds();
+    assert_eq!(Digest::of(raw.stdout.as_bytes()).to_string(), old);
+    // Then all of it is there, and nobody is asked.
+    registry.forget();
+    Project::of(&user).dockerfile(&format!("FROM {name}\nENV A=2\n")).arg(BOTH).call().run().succeeds();
+    assert!(registry.state().log.is_empty());
+    // Whoever asks gets what the tag leads to, for each platform: there the new one has none.
+    let always = Project::of(&user).dockerfile(&format!("FROM {name}\n")).arg(BOTH).arg("--pull=always").build();
+    always.fails(3).stderr_has("no image for linux/arm64, only for: linux/amd64");
+}
+
+#[test]
+fn all_of_an_index_is_pulled_pushed_and_copied_as_it_is() {
+    let (registry, digest) = registry_with_index();
+    let (user, name) = (User::new(), registry.name("multi:1"));
+    let pulled = run(&user, &["pull", "--all", &name]).succeeds();
+    assert_eq!(pulled.stdout.trim(), digest);
+    for architecture in ["amd64", "arm64"] {
+        Image::of_platform(&user.layout(), &digest, &format!("linux/{architecture}"));
+    }
+    registry.forget();
+    run(&user, &["pull", "--all", "--policy=missing", &name]).succeeds();
+    assert!(registry.state().log.is_empty());
+    // Asked again, nothing of it moves again.
+    run(&user, &["pull", "--all", &name]).succeeds();
+    assert!(registry.seen("GET", "/blobs/").is_empty());
+    let (other, to) = (Registry::new(), |registry: &Registry, name: &str| registry.name(name));
+    let pushed = run(&user, &["push", "--all", &name, &format!("docker://{}", to(&other, "copy:1"))]).succeeds();
+    assert_eq!(pushed.stdout.trim(), digest);
+    let second = User::new();
+    assert_eq!(run(&second, &["pull", "--all", &to(&other, "copy:1")]).succeeds().stdout.trim(), digest);
+    let place = format!("oci:{}", user.new_dir().join("out").display());
+    assert_eq!(run(&user, &["push", "--all", &name, &place]).succeeds().stdout.trim(), digest);
+    // One image of several: that is told, unless it was asked for.
+    let one = run(&user, &["push", &name, &format!("docker://{}", to(&other, "one:1"))]).succeeds();
+    one.stderr_has("only the image for linux/amd64 goes out; --all takes all of them: linux/amd64, linux/arm64");
+    let arm = format!("docker://{}", to(&other, "arm:1"));
+    let arm = run(&user, &["push", "--platform=linux/arm64", &name, &arm]).succeeds().stderr_has_no("--all");
+    assert_ne!(arm.stdout.trim(), digest);
+    run(&user, &["push", "--platform=linux/s390x", &name]).fails(3).stderr_has("only for: linux/amd64, linux/arm64");
+}
+
+#[test]
+fn an_index_of_which_images_were_left_out_says_so_and_what_helps() {
+    let (registry, digest) = registry_with_index();
+    let (user, name) = (User::new(), registry.name("multi:1"));
+    run(&user, &["pull", "--platform=linux/arm64", &name]).succeeds();
+    let out = user.new_dir();
+    let (layout, archive) = (format!("oci:{}", out.join("l").display()), out.join("a.tar").display().to_string());
+    for args in [
+        &["copy", "--all", &name, &layout][..],
+        &["push", "--all", &name, &layout],
+        &["save", "--all", "--format=oci-archive", "-o", &archive, &name],
+        &["manifest", "push", &name, &layout],
+    ] {
+        let failed = run(&user, args).fails(1);
+        failed
+            .stderr_has(&format!("not all of {name} is in the store: there is none of it for linux/amd64"))
+            .stderr_has(&format!("`coracle pull --all {name}` brings the rest in"));
+    }
+    assert!(!out.join("l").exists() && !Path::new(&archive).exists());
+    run(&user, &["copy", "--platform=linux/arm64", &name, &layout]).succeeds();
+    run(&user, &["pull", "--all", &name]).succeeds();
+    let copied = run(&user, &["copy", "--all", &name, &format!("oci:{}", out.join("all").display())]).succeeds();
+    assert_eq!(copied.stdout.trim(), digest);
+}

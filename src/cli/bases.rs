@@ -3,7 +3,7 @@
 use super::arriving::Arriving;
 use super::bundled::Bundled;
 use super::names;
-use super::registry::{LazyClient, Puller};
+use super::registry::{LazyClient, Puller, Wants};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::BuildRequest;
 use crate::oci::Platform;
@@ -70,7 +70,8 @@ impl Bases<'_> {
         } else {
             let platforms: Vec<Platform> = uses.iter().map(|used| used.platform.clone()).collect();
             let Bases { arriving, client, store, sink, .. } = *self;
-            let puller = Puller { arriving, client, store, platforms: &platforms, sink };
+            let wants = Wants::These(&platforms);
+            let puller = Puller { arriving, client, store, wants, sink };
             let name = names::normalise(written)
                 .map_err(|error| self.failed(used, Diagnostic::error(error.to_string()), ExitStatus::Input))?;
             let descriptor = match puller.find(written, self.request.pull) {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::args::{ArchiveName, Named};
 use super::classify::FileLost;
-use super::named::{Opened, in_store};
+use super::named::{Opened, check_whole, in_store};
 use super::progress::{Mode, Progress};
 use super::registry::{LazyClient, push_content};
 use super::report::{Failure, Style};
@@ -47,6 +47,9 @@ fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure>
     let scratch = if new.is_some() { store.tmp() } else { request.temp.clone() };
     let client = LazyClient::new(&request.registry, Cancel::default());
     let opened = Opened::new(&request.source, &store, &scratch, &client)?;
+    if let (Opened::Store(image), Selection::All) = (&opened, &request.selection) {
+        check_whole(image)?;
+    }
     let origin = opened.origin()?;
     let known = origin.top()?.names;
     if let Named::Place(Location::Registry(name)) = &request.destination {
@@ -124,6 +127,9 @@ fn write_archive(request: &SaveRequest, store: &Store, sink: &dyn Sink) -> Resul
     let mut contents: Vec<(Content, Vec<String>)> = Vec::new();
     for name in &request.names {
         let image: InStore<'_> = in_store(store, name)?;
+        if request.selection == Selection::All {
+            check_whole(&image)?;
+        }
         let content = Content::gather(&image, &image.top()?, &request.selection)?;
         let own: Vec<String> = image.name.into_iter().collect();
         match contents.iter_mut().find(|(known, _)| known.digest() == content.digest()) {

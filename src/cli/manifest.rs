@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::args::Named;
 use super::classify::{FileLost, ImageProblem, NoImage};
-use super::named::Opened;
+use super::named::{Opened, check_whole};
 use super::progress::{Mode, Progress};
 use super::registry::{Joined, LazyClient, push_content};
 use super::report::{ExitStatus, Failure, Style};
@@ -194,6 +194,7 @@ fn push(
     let top = store.find(&name)?.ok_or_else(|| NoImage { name: list.into() })?;
     let client = LazyClient::new(&request.registry, Cancel::default());
     let stored = InStore { store, top, name: Some(name.clone()) };
+    check_whole(&stored)?;
     let origin = Joined::new(stored, &client)?;
     let mut content = Content::gather(&origin, &origin.top()?, &Selection::All)?;
     if let Some(form) = form {

@@ -127,7 +127,7 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::BundleLs(request) => bundle::ls(&request),
         Request::Run(request) => run::run(&request, style),
         Request::Pull(request) => pull::pull(&request, mode, style),
-        Request::Push(request) => push::push(&request, mode, style),
+        Request::Push(request) => push::run(&request, mode, style),
         Request::Copy(request) => copy::copy(&request, mode, style),
         Request::Save(request) => copy::save(&request, mode, style),
         Request::Load(request) => copy::load(&request, mode, style),

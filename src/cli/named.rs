@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use oci_spec::image::Descriptor;
+
 use super::args::Named;
+use super::classify::ImageProblem;
 use super::names;
 use super::registry::LazyClient;
 use super::report::Failure;
-use crate::oci::{Reference, digest_of};
-use crate::output::content::{Content, Destination, InStore, Origin, write};
+use crate::oci::{Parts, Reference, digest_of, media_type, os_platform};
+use crate::output::content::{Content, Destination, InStore, Origin, read_document, write};
 use crate::output::remote::RemoteOrigin;
 use crate::output::{Location, OutputError, Place};
 use crate::progress::Sink;
@@ -76,6 +79,39 @@ impl<'a> Opened<'a> {
             Opened::Remote(remote, name) => Ok(Box::new(RemoteOrigin { remote, name: name.clone() })),
         }
     }
+}
+
+/// How many indexes may lead to an image.
+const MAX_DEPTH: usize = 8;
+
+/// Refuses an index of the store of which images were left out when it came in.
+pub(super) fn check_whole(image: &InStore<'_>) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    left_out(image, &image.top, 0, &mut missing)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(ImageProblem::NotWhole { image: image.place(), missing }.into())
+}
+
+/// Adds what an index names, and the store does not have.
+fn left_out(image: &InStore<'_>, top: &Descriptor, depth: usize, missing: &mut Vec<String>) -> Result<(), Failure> {
+    let is_index = matches!(top.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX);
+    if !is_index || depth > MAX_DEPTH {
+        return Ok(());
+    }
+    let what = format!("index {}", top.digest());
+    let bytes = read_document(image, top, &what)?;
+    let parts = Parts::parse(&bytes, Some(top.media_type().as_ref()), &what).map_err(OutputError::from)?;
+    for child in parts.children.iter().flatten() {
+        if image.store.has_blob(&digest_of(child).map_err(OutputError::from)?) {
+            left_out(image, child, depth + 1, missing)?;
+        } else {
+            let platform = os_platform(child).filter(|platform| platform.os != "unknown");
+            missing.push(platform.map_or_else(|| child.digest().to_string(), |platform| platform.to_string()));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the image that the store has under `name`, with its full name where it was found by one.

@@ -198,9 +198,13 @@ fn platforms_of(
         }
         None => finder.find(&used.name, pin)??,
     };
-    let origin = found.origin()?;
+    of_origin(found.origin()?.as_ref())
+}
+
+/// Returns for which platforms there is an image.
+pub(super) fn of_origin(origin: &dyn Origin) -> Result<Vec<Platform>, Failure> {
     let mut platforms = Vec::new();
-    add_platforms(origin.as_ref(), &origin.top()?.starts, 0, &mut platforms)?;
+    add_platforms(origin, &origin.top()?.starts, 0, &mut platforms)?;
     Ok(platforms)
 }
 

@@ -9,7 +9,7 @@ use coracle_runtime::probe::Wanted;
 use super::arriving::Arriving;
 use super::classify::{BuildProblem, NoImage};
 use super::progress::{Mode, Progress};
-use super::registry::{LazyClient, Puller};
+use super::registry::{LazyClient, Puller, Wants};
 use super::report::{Failure, Style, chain};
 use super::request::PullRequest;
 use super::{names, print, work};
@@ -41,22 +41,32 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     let arriving = Arriving::default();
     let (descriptor, name) = match &request.source {
         Location::Registry(_) => {
-            let (platforms, client, store) = (std::slice::from_ref(&request.platform), &client, &store);
-            let puller = Puller { arriving: &arriving, client, store, platforms, sink };
+            let wants = match &request.selection {
+                Selection::Platform(platform) => Wants::These(std::slice::from_ref(platform)),
+                Selection::All => Wants::All,
+            };
+            let puller = Puller { arriving: &arriving, client: &client, store: &store, wants, sink };
             let found = puller.find(&request.written, request.policy)?;
             let found = found.ok_or_else(|| NoImage { name: request.written.clone() })?;
             (found.descriptor, Some(found.name.to_string()))
         }
         location => {
-            let selection = Selection::Platform(request.platform.clone());
-            let imported = output::import_for(location, &selection, &store, sink)?;
+            let imported = output::import_for(location, &request.selection, &store, sink)?;
             (imported.descriptor, imported.name)
         }
     };
     let Some(name) = given.or(name) else {
         return Err(BuildProblem::NoName { place: request.source.to_string() }.into());
     };
-    let image = store.image_for(&descriptor, &request.platform)?;
+    let (image, digest) = match &request.selection {
+        Selection::Platform(platform) => {
+            let image = store.image_for(&descriptor, platform)?;
+            let digest = image.digest.to_string();
+            (Some(image), digest)
+        }
+        // There may be none for this machine.
+        Selection::All => (store.image(&descriptor).ok(), descriptor.digest().to_string()),
+    };
     let on_enter = work::on_enter(&control, progress);
     let mut builder = Builder {
         store: &store,
@@ -70,10 +80,11 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
         ship: None,
     };
     let arrived = arriving.bring(&mut builder, &client).map_err(|error| error.failure)?;
-    unpack(&mut builder, &image)?;
+    if let Some(image) = &image {
+        unpack(&mut builder, image)?;
+    }
     arrived.name(&store)?;
     store.tag(std::slice::from_ref(&name), &descriptor)?;
-    let digest = image.digest.to_string();
     sink.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
     Ok(digest)
 }

@@ -1,49 +1,104 @@
 //! `coracle push`: an image goes out of the store.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use super::named::{check_whole, in_store};
 use super::progress::{Mode, Progress};
-use super::registry::{LazyClient, push as push_to};
+use super::registry::{Joined, LazyClient, push, push_content};
 use super::report::{Failure, Style};
 use super::request::PushRequest;
 use super::result::write_file;
-use super::{names, print};
+use super::{platforms, print};
 use crate::net::Cancel;
-use crate::oci::Reference;
-use crate::output::content::Content;
-use crate::output::{self, Location};
+use crate::oci::{Platform, Reference};
+use crate::output::Location;
+use crate::output::content::{Content, Destination, InStore, Origin, Selection, write};
+use crate::progress::{Event, Sink};
 use crate::store::Store;
 
 /// Writes the image to its destination.
-pub(super) fn push(request: &PushRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
+pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
     let store = Store::open_read(&request.root)?;
-    let image = names::find(&store, &request.name)?;
+    let image = in_store(&store, &request.name)?;
     let destination = match &request.destination {
         Some(destination) => destination.clone(),
         None => Location::Registry(Reference::parse(&request.name)?),
     };
     let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
-    let result = match &destination {
-        Location::Registry(name) => {
-            let client = LazyClient::new(&request.registry, Cancel::default());
-            client.get().and_then(|client| {
-                push_to(&Content::of_image(&image), &store, client, std::slice::from_ref(name), &progress)
-            })
-        }
-        location => {
-            // An image that was found by its digest has no name to go by.
-            let name: Vec<String> = match names::normalise(&request.name) {
-                Ok(full) if store.find(&full)?.is_some() => vec![full],
-                _ => Vec::new(),
-            };
-            output::export(&image, &store, location, &name, &progress).map(drop).map_err(Failure::from)
-        }
+    let client = LazyClient::new(&request.registry, Cancel::default());
+    let result = match request.selection {
+        Some(Selection::All) => all(image, &client, &destination, &progress),
+        _ => one(request, &image, &client, &destination, &progress),
     };
     progress.finish();
-    result?;
-    let digest = image.digest.to_string();
+    let digest = result?;
     if let Some(file) = &request.digest_file {
         write_file(file, digest.as_bytes())?;
     }
     print(&format!("{digest}\n")).map(|()| ExitCode::SUCCESS)
+}
+
+/// Writes the image for one platform.
+fn one(
+    request: &PushRequest,
+    image: &InStore<'_>,
+    client: &LazyClient<'_>,
+    destination: &Location,
+    sink: &dyn Sink,
+) -> Result<String, Failure> {
+    let platform = match &request.selection {
+        Some(Selection::Platform(platform)) => platform.clone(),
+        _ => Platform::host(),
+    };
+    let chosen = image.store.image_for(&image.top, &platform)?;
+    let content = Content::of_image(&chosen);
+    if request.selection.is_none() && content.digest().to_string() != image.top.digest().to_string() {
+        let known = platforms::of_origin(image)?;
+        if known.len() > 1 {
+            let own = &chosen.config.platform;
+            let known = platforms::listed(&known);
+            let message = format!("only the image for {own} goes out; --all takes all of them: {known}");
+            sink.emit(Event::Warning { message, line: None });
+        }
+    }
+    match destination {
+        Location::Registry(name) => {
+            push(&content, image.store, client.get()?, std::slice::from_ref(name), sink)?;
+        }
+        location => place(&content, image, location, image.name.as_ref(), sink)?,
+    }
+    Ok(content.digest().to_string())
+}
+
+/// Writes the index and all its images.
+fn all(
+    image: InStore<'_>,
+    client: &LazyClient<'_>,
+    destination: &Location,
+    sink: &dyn Sink,
+) -> Result<String, Failure> {
+    check_whole(&image)?;
+    let (store, name) = (image.store, image.name.clone());
+    let origin = Joined::new(image, client)?;
+    let content = Content::gather(&origin, &origin.top()?, &Selection::All)?;
+    match destination {
+        Location::Registry(name) => push_content(&content, &origin, store, client.get()?, name, sink)?,
+        location => place(&content, &origin, location, name.as_ref(), sink)?,
+    }
+    Ok(content.digest().to_string())
+}
+
+fn place(
+    content: &Content,
+    from: &dyn Origin,
+    location: &Location,
+    name: Option<&String>,
+    sink: &dyn Sink,
+) -> Result<(), Failure> {
+    // The store can be read as often as need be, so nothing is unpacked on the way.
+    let to = Destination::Place { location, scratch: Path::new("/") };
+    // An image that was found by its digest has no name to go by.
+    let names: Vec<String> = name.into_iter().cloned().collect();
+    Ok(write(content, from, to, &names, sink)?)
 }

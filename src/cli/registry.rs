@@ -49,9 +49,17 @@ pub(super) struct Puller<'a> {
     pub arriving: &'a Arriving,
     pub client: &'a LazyClient<'a>,
     pub store: &'a Store,
-    /// For which platforms: all of these, at least one.
-    pub platforms: &'a [Platform],
+    pub wants: Wants<'a>,
     pub sink: &'a dyn Sink,
+}
+
+/// Which images of an index are brought in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wants<'a> {
+    /// Those for each of these platforms, at least one.
+    These(&'a [Platform]),
+    /// All.
+    All,
 }
 
 /// An image that is in the store, or arriving.
@@ -93,6 +101,7 @@ impl Puller<'_> {
                 Err(Problem::Registry(error)) if error.is_not_found() => missing = missing.or(Some(error)),
                 Err(Problem::Registry(error)) => return Err(remote_error(*error)),
                 Err(Problem::Store(error)) => return Err(error.into()),
+                Err(Problem::Output(error)) => return Err((*error).into()),
                 Err(Problem::Reference(error)) => return Err(error.into()),
             }
         }
@@ -111,15 +120,23 @@ impl Puller<'_> {
     /// Whether an image for one of the platforms was left out when `descriptor` was pulled, or has not come yet. That an index has none
     /// is no gap.
     fn lacks(&self, descriptor: &Descriptor) -> bool {
-        let mut images = self.platforms.iter().map(|platform| self.store.image_for(descriptor, platform));
-        images.any(|image| match image {
-            // A name leads to an index as soon as one of its images is there.
-            Ok(image) if image.digest.to_string() != descriptor.digest().to_string() => {
-                image.layers().iter().any(|layer| !self.store.has_blob(&layer.digest))
+        match self.wants {
+            Wants::These(platforms) => {
+                let mut images = platforms.iter().map(|platform| self.store.image_for(descriptor, platform));
+                images.any(|image| match image {
+                    // A name leads to an index as soon as one of its images is there.
+                    Ok(image) if image.digest.to_string() != descriptor.digest().to_string() => {
+                        image.layers().iter().any(|layer| !self.store.has_blob(&layer.digest))
+                    }
+                    Ok(_) => false,
+                    Err(error) => matches!(error, StoreError::NoBlob(_)),
+                })
             }
-            Ok(_) => false,
-            Err(error) => matches!(error, StoreError::NoBlob(_)),
-        })
+            Wants::All => match self.all(descriptor) {
+                Ok(all) => all.blobs.keys().any(|digest| !self.store.has_blob(digest)),
+                Err(error) => matches!(error, OutputError::Store(StoreError::NoBlob(_))),
+            },
+        }
     }
 
     fn fetch(&self, client: &Client, name: &Reference, policy: PullPolicy) -> Result<Descriptor, Problem> {
@@ -150,11 +167,22 @@ impl Puller<'_> {
         self.pull(client, name, name)
     }
 
-    /// Brings the documents of the images for all platforms in, and returns what leads to them; their layers are to come, and then
+    /// Reads all that a descriptor leads to in the store.
+    fn all(&self, descriptor: &Descriptor) -> Result<Content, OutputError> {
+        let stored = InStore { store: self.store, top: descriptor.clone(), name: None };
+        Content::gather(&stored, &stored.top()?, &Selection::All)
+    }
+
+    /// Brings the documents of the images that are wanted in, and returns what leads to them; their layers are to come, and then
     /// `known` leads there. They are of one index: it is asked for by its name once.
     fn pull(&self, client: &Client, name: &Reference, known: &Reference) -> Result<Descriptor, Problem> {
+        let Wants::These(platforms) = self.wants else {
+            let descriptor = remote::pull_all(client, name, self.store, self.sink)?;
+            self.store.tag(&[known.to_string()], &descriptor)?;
+            return Ok(descriptor);
+        };
         let (mut name, mut waiting) = (name.clone(), Vec::new());
-        for platform in self.platforms {
+        for platform in platforms {
             let found = client.locate(&name, platform)?;
             let image = Image::from(found.image.clone());
             self.store.put_blob(&image.config_bytes)?;
@@ -178,12 +206,17 @@ impl Puller<'_> {
 
     /// Whether all of the images is in the store.
     fn is_whole(&self, descriptor: &Descriptor) -> bool {
-        self.platforms.iter().all(|platform| {
-            let image = self.store.image_for(descriptor, platform);
-            image.is_ok_and(|image| {
-                image.layers().iter().all(|layer| self.store.blob_size(&layer.digest) == Some(layer.size))
-            })
-        })
+        let is_there = |digest: &Digest, size| self.store.blob_size(digest) == Some(size);
+        match self.wants {
+            Wants::These(platforms) => platforms.iter().all(|platform| {
+                let image = self.store.image_for(descriptor, platform);
+                image.is_ok_and(|image| image.layers().iter().all(|layer| is_there(&layer.digest, layer.size)))
+            }),
+            Wants::All => {
+                let all = self.all(descriptor);
+                all.is_ok_and(|all| all.blobs.iter().all(|(digest, blob)| is_there(digest, blob.size())))
+            }
+        }
     }
 }
 
@@ -195,12 +228,22 @@ fn by_digest(name: &Reference, digest: &Digest) -> Result<Reference, Problem> {
 enum Problem {
     Registry(Box<RegistryError>),
     Store(StoreError),
+    Output(Box<OutputError>),
     Reference(ReferenceError),
 }
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
         Problem::Registry(Box::new(error))
+    }
+}
+
+impl From<OutputError> for Problem {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Registry(error) => Problem::Registry(error),
+            error => Problem::Output(Box::new(error)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use oci_spec::image::Descriptor;
 
 use super::OutputError;
-use super::content::{Blob, Content, Origin, StoreOrigin, Top};
+use super::content::{Blob, Content, Origin, Selection, StoreOrigin, Top};
 use crate::oci::{Digest, DigestReader, Reference, digest_of};
 use crate::progress::{Event, Sink};
 use crate::registry::{
@@ -101,6 +101,34 @@ pub fn push_layer(
     let origin = Blobs { content: &content, from: &StoreOrigin(store) };
     repository.push_blobs(&[(layer.digest, layer.size)], &origin, options, sink)?;
     Ok(())
+}
+
+/// Brings an image or an index, with all that it leads to, into the store: from the first place of the name that has it. Returns what
+/// leads to it; the caller names it.
+///
+/// # Errors
+/// [`OutputError`]. Blobs that were complete by then stay in the store.
+pub fn pull_all(client: &Client, name: &Reference, store: &Store, sink: &dyn Sink) -> Result<Descriptor, OutputError> {
+    let content = client.first_place(name, &|remote| {
+        let origin = RemoteOrigin { remote: &remote, name: name.clone() };
+        let gathered = origin.top().and_then(|top| Content::gather(&origin, &top, &Selection::All));
+        let content = gathered.map_err(|error| match error {
+            OutputError::Registry(error) => *error,
+            // It becomes what it was on its way back.
+            error => RegistryError::Origin(io::Error::other(error)),
+        })?;
+        let layers = content.blobs.iter().filter(|(digest, _)| !content.configs.contains_key(*digest));
+        let layers: Vec<Descriptor> = layers.map(|(_, blob)| blob.clone()).collect();
+        remote.repository.fetch_blobs(&layers, &IntoStore(store), sink, 0)?;
+        Ok(content)
+    })?;
+    for config in content.configs.values() {
+        store.put_blob(config)?;
+    }
+    for (_, bytes) in &content.documents {
+        store.put_blob(bytes)?;
+    }
+    Ok(content.top)
 }
 
 /// Layers that their owner does not want redistributed: they have addresses of their own.

@@ -121,6 +121,18 @@ impl Client {
         }
     }
 
+    /// Does something with the image `reference`, at the first of its places where that can be done.
+    ///
+    /// # Errors
+    /// As [`Client::open`], and what `act` says.
+    pub fn first_place<T>(
+        &self,
+        reference: &Reference,
+        act: &dyn Fn(Remote) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        self.each_place(reference, None, &|_, repository, wanted| act(repository.open(wanted)?))
+    }
+
     /// Tries the places of an image, one after the other: all, or those behind the one where an error has happened already.
     fn each_place<T>(
         &self,

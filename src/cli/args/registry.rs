@@ -123,6 +123,9 @@ pub struct PullArgs {
     /// The platform of the image: OS/ARCHITECTURE[/VARIANT]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,
+    /// Pull the images for all platforms, and their index
+    #[arg(long, conflicts_with = "platform")]
+    pub all: bool,
     /// Print the digest only
     #[arg(short, long)]
     pub quiet: bool,
@@ -146,6 +149,12 @@ pub struct PushArgs {
     pub name: String,
     /// Where it goes: see below [default: the registry that its name says]
     pub destination: Option<Location>,
+    /// Push the images for all platforms, and their index
+    #[arg(long, conflicts_with = "platform")]
+    pub all: bool,
+    /// Push the image for this platform [default: that of this machine]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
     /// Write the digest of the manifest to FILE
     #[arg(long, alias = "digest-file", value_name = "FILE")]
     pub digestfile: Option<PathBuf>,

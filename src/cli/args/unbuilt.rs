@@ -38,8 +38,8 @@ const UNBUILT: &[(&str, &str)] = &[
     ("pull", "--all-tags -a --arch --os --signature-policy --variant"),
     (
         "push",
-        "--all --all-tags -a --compression-format --compression-level --encryption-key --force-compression --format -f \
-         --platform --remove-signatures --rm --sign-by",
+        "--all-tags -a --compression-format --compression-level --encryption-key --force-compression --format -f \
+         --remove-signatures --rm --sign-by",
     ),
     ("images", "--history --no-heading --noheading --sort --tree"),
     ("inspect", "--latest -l --size -s"),

@@ -58,6 +58,14 @@ pub enum ImageProblem {
         /// Its name.
         name: String,
     },
+    /// Images of an index are not in the store.
+    #[error("not all of {image} is in the store: there is none of it for {}", missing.join(", "))]
+    NotWhole {
+        /// The index.
+        image: String,
+        /// The platforms that are missing.
+        missing: Vec<String>,
+    },
     /// There is no index.
     #[error("{image} is one image, not an index of several")]
     NoIndex {
@@ -91,7 +99,7 @@ impl Classify for IndexError {
 impl Classify for ImageProblem {
     fn exit_status(&self) -> ExitStatus {
         match self {
-            ImageProblem::ListExists { .. } => ExitStatus::Failed,
+            ImageProblem::ListExists { .. } | ImageProblem::NotWhole { .. } => ExitStatus::Failed,
             _ => ExitStatus::Usage,
         }
     }
@@ -99,6 +107,9 @@ impl Classify for ImageProblem {
     fn hint(&self) -> Option<String> {
         match self {
             ImageProblem::ListExists { .. } => Some("--amend changes a list that is there".into()),
+            ImageProblem::NotWhole { image, .. } => Some(format!(
+                "`coracle pull --all {image}` brings the rest in; without --all the image for one platform is taken"
+            )),
             _ => None,
         }
     }

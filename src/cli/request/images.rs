@@ -75,7 +75,7 @@ pub(super) fn located(mut named: Named, environment: &Environment) -> Result<Nam
     Ok(named)
 }
 
-fn selection(platform: Option<Platform>, all: bool) -> Selection {
+pub(super) fn selection(platform: Option<Platform>, all: bool) -> Selection {
     if all { Selection::All } else { Selection::Platform(platform.unwrap_or_default()) }
 }
 

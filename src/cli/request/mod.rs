@@ -45,7 +45,7 @@ use std::path::PathBuf;
 
 use super::args::{BundleArgs, BundleVerb, Cli, ContextArgs, ContextVerb, Location, PullPolicy, Verb};
 use super::environment::Environment;
-use crate::oci::Platform;
+use crate::output::content::Selection;
 
 /// What coracle is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +117,8 @@ pub struct PullRequest {
     pub name: Option<String>,
     /// When a registry is asked.
     pub policy: PullPolicy,
-    /// For which platform.
-    pub platform: Platform,
+    /// Which images of an index.
+    pub selection: Selection,
     /// Whether the digest is all that is told.
     pub quiet: bool,
     /// How registries are talked to.
@@ -134,6 +134,8 @@ pub struct PushRequest {
     pub name: String,
     /// Where it goes; its path is absolute. `None` for the registry that its name says.
     pub destination: Option<Location>,
+    /// Which images of an index; `None` for that of this machine, whatever others there are.
+    pub selection: Option<Selection>,
     /// The file for the digest of the manifest, absolute.
     pub digest_file: Option<PathBuf>,
     /// Whether the digest is all that is told.

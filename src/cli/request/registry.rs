@@ -6,8 +6,8 @@ use crate::cli::args::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs};
 use crate::cli::environment::Environment;
 use crate::config::{Credentials, Places};
 use crate::net::RetryPolicy;
-use crate::oci::Platform;
 use crate::output::Location;
+use crate::output::content::Selection;
 use crate::registry::TlsCheck;
 
 /// How registries are talked to.
@@ -82,7 +82,7 @@ impl PullRequest {
             written: args.source.written,
             name: args.name,
             policy: args.policy,
-            platform: args.platform.unwrap_or_else(Platform::host),
+            selection: super::images::selection(args.platform, args.all),
             quiet: args.quiet,
             registry: RegistryRequest::new(args.registry, environment)?,
         })
@@ -95,6 +95,10 @@ impl PushRequest {
             root,
             name: args.name,
             destination: args.destination.map(|location| located(location, environment)).transpose()?,
+            selection: match (args.all, args.platform) {
+                (true, _) => Some(Selection::All),
+                (false, platform) => platform.map(Selection::Platform),
+            },
             digest_file: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
             quiet: args.quiet,
             registry: RegistryRequest::new(args.registry, environment)?,
