@@ -66,49 +66,42 @@ fn get(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errn
 }
 
 pub(super) fn setxattr(call: &Call<'_>) -> Reply {
-    set(call, 1, || Ok((call.at_cwd(0)?, Last::Follow)))
+    change(call, 1, E::PERM, || Ok((call.at_cwd(0)?, Last::Follow)))
 }
 
 pub(super) fn lsetxattr(call: &Call<'_>) -> Reply {
-    set(call, 1, || Ok((call.at_cwd(0)?, Last::Keep)))
+    change(call, 1, E::PERM, || Ok((call.at_cwd(0)?, Last::Keep)))
 }
 
 pub(super) fn fsetxattr(call: &Call<'_>) -> Reply {
-    set(call, 1, || Ok((fd(call), Last::Follow)))
+    change(call, 1, E::PERM, || Ok((fd(call), Last::Follow)))
 }
 
 pub(super) fn setxattrat(call: &Call<'_>) -> Reply {
-    set(call, 3, || at(call))
-}
-
-fn set(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
-    let name = name(call, n)?;
-    if name.starts_with(OURS) {
-        return Err(E::PERM.into());
-    }
-    check_change(call, &name, file)
+    change(call, 3, E::PERM, || at(call))
 }
 
 pub(super) fn removexattr(call: &Call<'_>) -> Reply {
-    remove(call, 1, || Ok((call.at_cwd(0)?, Last::Follow)))
+    change(call, 1, E::NODATA, || Ok((call.at_cwd(0)?, Last::Follow)))
 }
 
 pub(super) fn lremovexattr(call: &Call<'_>) -> Reply {
-    remove(call, 1, || Ok((call.at_cwd(0)?, Last::Keep)))
+    change(call, 1, E::NODATA, || Ok((call.at_cwd(0)?, Last::Keep)))
 }
 
 pub(super) fn fremovexattr(call: &Call<'_>) -> Reply {
-    remove(call, 1, || Ok((fd(call), Last::Follow)))
+    change(call, 1, E::NODATA, || Ok((fd(call), Last::Follow)))
 }
 
 pub(super) fn removexattrat(call: &Call<'_>) -> Reply {
-    remove(call, 3, || at(call))
+    change(call, 3, E::NODATA, || at(call))
 }
 
-fn remove(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
+/// Lets the kernel set or remove an attribute, the name of which is in argument `n`, if the process may; of one of ours it is told `ours`.
+fn change(call: &Call<'_>, n: usize, ours: E, file: impl FnOnce() -> Result<(At, Last), Errno>) -> Reply {
     let name = name(call, n)?;
     if name.starts_with(OURS) {
-        return Err(E::NODATA.into());
+        return Err(ours.into());
     }
     check_change(call, &name, file)
 }
