@@ -31,11 +31,13 @@ mod signal;
 mod socket;
 mod stat;
 mod users;
+mod watch;
 mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -48,12 +50,13 @@ use crate::sys::{self, notify};
 
 use call::{Answer, Call};
 use credentials::Credentials;
-use notify::Response;
+use notify::{Response, Turns};
 use owners::Owners;
 use proc::Proc;
 use resolve::Root;
 use rules::Table;
 use users::Users;
+use watch::Watch;
 
 pub(crate) use places::Outside;
 pub(crate) use rules::filter;
@@ -91,8 +94,7 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct Emulator {
     listener: OwnedFd,
-    /// Held by the thread that waits for the next call.
-    turn: Mutex<()>,
+    watch: Watch,
     families: Families,
     table: Table,
     users: Users,
@@ -111,6 +113,9 @@ pub(crate) struct Emulator {
 
 /// Threads that answer the calls of one step at the most.
 const MOST_THREADS: usize = 8;
+
+/// To receive a call that is there already takes less than this; to wait for one takes longer.
+const AT_ONCE: Duration = Duration::from_micros(2);
 
 /// The number of bits of RLIMIT_LOCKS that are needed.
 const NUMBERS: u64 = users::MOST as u64;
@@ -155,10 +160,10 @@ impl Emulator {
                 owners.know(&stat, FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
             }
         }
-        notify::take_turns(listener.as_fd());
+        notify::take_turns(listener.as_fd(), Turns::OnThisProcessor);
         let emulator = Arc::new(Emulator {
             listener,
-            turn: Mutex::default(),
+            watch: Watch::default(),
             families,
             table: Table::new(families),
             users: Users::new(Credentials::new(uid, gid, &groups, capabilities)),
@@ -220,25 +225,23 @@ impl Emulator {
         // Docker's profile allows no unshare(2) at all; then there is one working directory, for the one thread that answers.
         let is_alone = sys::unshare_files().is_err();
         rustix::process::umask(Mode::empty());
-        // If all waited for the next call, the kernel would wake them in turn, each on another processor: half as much again
-        // for every call. So one waits, and lets the next one in when more calls are there than it can answer at once.
-        let mut turn = None;
-        // To look costs a system call; so as long as nobody waits, and calls are quick, it is done now and then.
-        const SELDOM: u32 = 4;
-        let mut since = SELDOM;
         loop {
-            turn.get_or_insert_with(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
-            match notify::receive(self.listener()) {
+            self.watch.begin();
+            let began = Instant::now();
+            let received = notify::receive(self.listener());
+            // A call that was there already is that of a process which runs beside the one that was answered just now.
+            let turns = if began.elapsed() > AT_ONCE { Turns::OnThisProcessor } else { Turns::WhereItWas };
+            let at_work = self.watch.end();
+            match received {
                 Ok(notification) => {
-                    since += 1;
-                    if !is_alone && (since > SELDOM || !rules::is_quick(notification.nr)) {
-                        since = 0;
-                        if self.poll().contains(PollFlags::IN) {
-                            (turn, since) = (None, SELDOM);
+                    if !is_alone && at_work.looks(rules::is_quick(notification.nr)) {
+                        let more = self.poll().contains(PollFlags::IN);
+                        at_work.saw(more);
+                        if more {
                             self.start_another();
                         }
                     }
-                    self.answer(Call::new(&self, notification));
+                    self.answer(Call::new(&self, notification), turns);
                 }
                 Err(errno) if errno.is(E::INTR) => {}
                 // The call was taken back, by a signal; or the step is over.
@@ -258,15 +261,21 @@ impl Emulator {
         }
     }
 
-    fn answer(&self, call: Call<'_>) {
+    fn answer(&self, call: Call<'_>, turns: Turns) {
         let response = match self.table.handler(call.nr()).map(|handle| handle(&call)) {
             Some(Ok(Answer::Told)) => return,
             Some(Ok(Answer::Continue)) | None => Response::Continue,
             Some(Ok(Answer::Value(value))) => Response::Value(value),
             Some(Err(errno)) => Response::Error(errno),
         };
+        if turns == Turns::WhereItWas {
+            notify::take_turns(self.listener(), turns);
+        }
         // Nobody may wait any more.
         let _ = notify::respond(self.listener(), call.id(), response);
+        if turns == Turns::WhereItWas {
+            notify::take_turns(self.listener(), Turns::OnThisProcessor);
+        }
     }
 
     /// Calls `act` while `dir` is the working directory of this thread.
