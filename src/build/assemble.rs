@@ -62,7 +62,7 @@ fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError
 
 fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec<Packed>) -> Result<Image, BuildError> {
     let config = config(work, (target, progress), &layers)?.to_json();
-    let config_digest = work.store.put_blob(&config)?;
+    let config_digest = work.store.put_blob_later(&config)?;
     let descriptors = layers.iter().map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size)).collect();
     let manifest = ImageManifestBuilder::default()
         .schema_version(2u32)
@@ -72,7 +72,7 @@ fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec
         .build()
         .expect("all that a manifest needs is set");
     let manifest = serde_json::to_vec(&manifest).expect("a manifest always serialises");
-    let digest = work.store.put_blob(&manifest)?;
+    let digest = work.store.put_blob_later(&manifest)?;
     if work.options.times.fixed().is_none() {
         remember_chains(work, progress, &layers)?;
     }

@@ -96,7 +96,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// Returns the blob that holds `layer`, and makes it where it is missing.
+/// Returns the blob that holds `layer`, and makes it where it is missing. It has its name after the next [`Store::sync`].
 pub(super) fn pack(
     store: &Store,
     layer: &ViewLayer,
@@ -133,7 +133,7 @@ pub(super) fn pack(
     layer::pack(entries, &mut open, &mut tar, &options)?;
     let (compressor, diff_id, _) = tar.into_inner().finish();
     let blob = compressor.finish().map_err(|source| BuildError::io("write", &store.tmp(), source))?;
-    let (digest, size) = blob.finish()?;
+    let (digest, size) = blob.finish_later()?;
     let packed = Packed { media_type: compression.media_type().into(), digest, size, diff_id: DiffId(diff_id) };
     store.remember_packed(&layer.id, &variant, &packed)?;
     Ok(packed)

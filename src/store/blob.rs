@@ -1,11 +1,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::pending::{LONG, Pending};
 use super::{Store, StoreError};
 use crate::oci::{Digest, DigestWriter, ImageError};
 
@@ -25,13 +27,13 @@ impl Store {
 
     /// Returns the length in bytes of the blob `digest`; `None` where it is not in the store.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        let metadata = fs::symlink_metadata(self.blob_path(digest)).ok()?;
-        metadata.is_file().then_some(metadata.len())
+        let named = |metadata: fs::Metadata| metadata.is_file().then_some(metadata.len());
+        fs::symlink_metadata(self.blob_path(digest)).ok().and_then(named).or_else(|| self.pending.size(digest))
     }
 
     /// Returns whether the blob `digest` is in the store and its content is `size` bytes with that digest. Reads all of it.
     pub fn blob_is_sound(&self, digest: &Digest, size: u64) -> bool {
-        is_sound(&self.blob_path(digest), digest, size)
+        is_sound(&self.blob_path(digest), digest, size) || self.pending.is_sound(digest, size)
     }
 
     /// Opens the blob `digest` for reading. Its content is not verified.
@@ -39,7 +41,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoBlob`], and [`StoreError::Damaged`] where it is not a regular file.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
-        open_regular(&self.blob_path(digest))?.ok_or(StoreError::NoBlob(*digest))
+        let named = || open_regular(&self.blob_path(digest));
+        for open in [&named as &dyn Fn() -> _, &|| self.pending.open(digest), &named] {
+            // It may get its name between the first two.
+            if let Some(file) = open()? {
+                return Ok(file);
+            }
+        }
+        Err(StoreError::NoBlob(*digest))
     }
 
     /// Returns the content of the blob `digest`, verified. For manifests and configurations, `limit` is
@@ -72,6 +81,7 @@ impl Store {
             writer: Some(DigestWriter::new(BufWriter::with_capacity(128 << 10, file))),
             temp: Temp(path),
             blobs: self.root.join("oci/blobs/sha256"),
+            pending: self.pending(),
         })
     }
 
@@ -80,11 +90,27 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.put(bytes, BlobWriter::finish)
+    }
+
+    /// As [`put_blob`](Store::put_blob), for a blob that is given its name by the next [`sync`](Store::sync).
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn put_blob_later(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.put(bytes, BlobWriter::finish_later)
+    }
+
+    fn put(
+        &self,
+        bytes: &[u8],
+        finish: fn(BlobWriter) -> Result<(Digest, u64), StoreError>,
+    ) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if !self.blob_is_sound(&digest, bytes.len() as u64) {
             let mut writer = self.blob_writer()?;
             writer.write_all(bytes).map_err(|source| writer.error(source))?;
-            writer.finish()?;
+            finish(writer)?;
         }
         Ok(digest)
     }
@@ -115,11 +141,18 @@ pub struct BlobWriter {
     writer: Option<DigestWriter<BufWriter<File>>>,
     temp: Temp,
     blobs: PathBuf,
+    pending: Arc<Pending>,
 }
 
 /// A file that is removed when this is dropped.
 #[derive(Debug)]
-struct Temp(PathBuf);
+pub(super) struct Temp(PathBuf);
+
+impl Temp {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Temp {
     fn drop(&mut self) {
@@ -140,6 +173,21 @@ impl BlobWriter {
         self.place(|_, _| Ok(()))
     }
 
+    /// As [`finish`](BlobWriter::finish), without waiting for the disk: this process can read the blob at once, others after the next
+    /// [`sync`](Store::sync) or [`settle`](Store::settle). Without one it is gone with the process.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn finish_later(mut self) -> Result<(Digest, u64), StoreError> {
+        let (file, digest, size) = self.all_written()?;
+        if size >= LONG {
+            self.name(&file, &digest, size)?;
+        } else if !is_sound(&self.blobs.join(digest.hex()), &digest, size) {
+            self.pending.add(digest, self.temp, file);
+        }
+        Ok((digest, size))
+    }
+
     /// Puts the blob into the store if it is `size` bytes with the digest `expected`.
     ///
     /// # Errors
@@ -158,20 +206,31 @@ impl BlobWriter {
         mut self,
         check: impl FnOnce(&Digest, u64) -> Result<(), StoreError>,
     ) -> Result<(Digest, u64), StoreError> {
-        let writer = self.writer.take().expect("only this method takes the writer, and it consumes the value");
-        let (buffer, digest, size) = writer.finish();
-        let file = buffer.into_inner().map_err(|error| self.error(error.into_error()))?;
+        let (file, digest, size) = self.all_written()?;
         check(&digest, size)?;
-        let blob = self.blobs.join(digest.hex());
-        if !is_sound(&blob, &digest, size) {
-            file.sync_data().map_err(|source| StoreError::io("sync", &self.temp.0, source))?;
-            fs::rename(&self.temp.0, &blob).map_err(|source| StoreError::io("rename", &blob, source))?;
-        }
+        self.name(&file, &digest, size)?;
         Ok((digest, size))
     }
 
+    fn all_written(&mut self) -> Result<(File, Digest, u64), StoreError> {
+        let writer = self.writer.take().expect("only this method takes the writer, and its callers consume the value");
+        let (buffer, digest, size) = writer.finish();
+        let file = buffer.into_inner().map_err(|error| self.error(error.into_error()))?;
+        Ok((file, digest, size))
+    }
+
+    /// Gives the blob its name when it is on disk.
+    fn name(&self, file: &File, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        let blob = self.blobs.join(digest.hex());
+        if !is_sound(&blob, digest, size) {
+            file.sync_data().map_err(|source| StoreError::io("sync", &self.temp.0, source))?;
+            fs::rename(&self.temp.0, &blob).map_err(|source| StoreError::io("rename", &blob, source))?;
+        }
+        Ok(())
+    }
+
     fn inner(&mut self) -> &mut DigestWriter<BufWriter<File>> {
-        self.writer.as_mut().expect("the writer is there until `place` consumes the value")
+        self.writer.as_mut().expect("the writer is there until a `finish` method consumes the value")
     }
 }
 

@@ -20,6 +20,7 @@ mod layout;
 mod lock;
 mod origins;
 mod partial;
+mod pending;
 mod prune;
 mod remote;
 mod stamp;
@@ -82,6 +83,8 @@ pub struct Store {
     seen: Mutex<HashSet<PathBuf>>,
     /// Where layers are made, once one is.
     workshop: Mutex<Option<Arc<active::Workshop>>>,
+    /// Blobs that have no name yet.
+    pending: Arc<pending::Pending>,
 }
 
 impl Store {
@@ -135,6 +138,7 @@ impl Store {
             loaded: Mutex::default(),
             seen: Mutex::default(),
             workshop: Mutex::default(),
+            pending: Arc::default(),
         }
     }
 

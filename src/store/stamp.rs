@@ -50,7 +50,7 @@ impl Store {
             || self.synced().0.get(&stamp.boot).is_some_and(|&until| stamp.nanos <= until)
     }
 
-    /// Makes all that was written to the store so far survive a power cut.
+    /// Makes all that was written to the store so far survive a power cut. Blobs that waited for that get their names.
     ///
     /// # Errors
     /// [`StoreError`] where the file system reports an error, for example that it is full.
@@ -58,6 +58,7 @@ impl Store {
         let before = Stamp::now();
         let root = File::open(self.root()).map_err(|source| StoreError::io("open", self.root(), source))?;
         rustix::fs::syncfs(&root).map_err(|errno| StoreError::io("sync", self.root(), errno.into()))?;
+        self.name_blobs()?;
         if before.boot.is_empty() {
             // The next boot could not tell its own time from that of this one.
             return Ok(());
