@@ -1,7 +1,7 @@
 //! RUN on a tree of real files, where layers cannot be stacked by the kernel.
 
 use coracle_runtime::RuntimeError;
-use coracle_runtime::container::{Bind, ContainerSpec, Place, RootfsSource};
+use coracle_runtime::container::{ContainerSpec, Place, RootfsSource};
 
 use crate::layer::{Contents, DiskTree, Ownership, Touched};
 use crate::store::{Active, View};
@@ -36,7 +36,7 @@ pub(super) fn prepare(
     let made = make_mount_points(view, tree, owners)?;
     tree.count_as_new(&made);
     let mut covers = Covers::new(tree.place());
-    let mut binds = Vec::new();
+    let mut shown = Vec::new();
     for (target, contents) in stubs::host_files(&command.around) {
         let Some(file) = stubs::place_of_file(view, target) else { continue };
         match place {
@@ -45,9 +45,7 @@ pub(super) fn prepare(
                 if file.node.is_none() {
                     covers.file(&file.path, b"")?;
                 }
-                let source = stubs::write_aside(active, target, &contents)?;
-                let target = std::path::Path::new("/").join(file.path.as_os_path());
-                binds.push(Bind { source, target, read_only: false });
+                shown.push(stubs::text(std::path::Path::new("/").join(file.path.as_os_path()), contents));
             }
             Place::Chroot { .. } => covers.file(&file.path, &contents)?,
         }
@@ -70,7 +68,7 @@ pub(super) fn prepare(
     covers.ready()?;
     tree.count_as_new(covers.made());
     let rootfs = RootfsSource::Dir(tree.root());
-    let spec = run::spec(command, view, owners, (rootfs, binds), active.work())?;
+    let spec = run::spec(command, view, owners, (rootfs, shown), active.work())?;
     let mut spec = ContainerSpec { place, ..spec };
     spec.env.extend(mounts.env.iter().cloned());
     match place {

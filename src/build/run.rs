@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Obstacle, Place, Report, RootfsSource,
+    self, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Mount, Obstacle, Place, Report, RootfsSource,
     SpecialOwner, Stdin,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn container(
     mounts: &Mounts,
 ) -> Result<ContainerSpec, BuildError> {
     let placed = mounts.placed(view)?;
-    let (stubs, binds) = stubs.cover((view, active), owners, &command.around, &placed)?;
+    let (stubs, shown) = stubs.cover(view, owners, &command.around, &placed)?;
     // The mount points for these are part of the image from then on, as with BuildKit.
     let mut upper = DiskTree::open(&active.upper(), owners)?;
     make_mount_points(view, &mut upper)?;
@@ -63,7 +63,7 @@ pub(super) fn container(
     let mut lower: Vec<PathBuf> = vec![stubs.layer()];
     lower.extend(stacked(view));
     let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
-    let mut spec = spec(command, view, owners, (rootfs, binds), stubs.scratch())?;
+    let mut spec = spec(command, view, owners, (rootfs, shown), stubs.scratch())?;
     spec.env.extend(mounts.env.iter().cloned());
     mount(&mut spec, &placed);
     Ok(spec)
@@ -111,12 +111,12 @@ pub(super) fn make_mount_points(view: &View, tree: &mut DiskTree) -> Result<Vec<
     Ok(made)
 }
 
-/// Returns how `command` is run on the files of `view`, where they are shown as `rootfs`, with `binds` in it.
+/// Returns how `command` is run on the files of `view`, where they are shown as `rootfs`, with `mounts` in it.
 pub(super) fn spec(
     command: &Command,
     view: &View,
     owners: Owners,
-    (rootfs, binds): (RootfsSource, Vec<Bind>),
+    (rootfs, mounts): (RootfsSource, Vec<Mount>),
     scratch: PathBuf,
 ) -> Result<ContainerSpec, BuildError> {
     let user = users::lookup_user(view, &command.user)?;
@@ -135,8 +135,8 @@ pub(super) fn spec(
         rootfs,
         place: Place::Namespaces,
         scratch,
-        binds,
-        mounts: Vec::new(),
+        binds: Vec::new(),
+        mounts,
         network: match command.around.network {
             Access::Host => container::Network::Caller,
             Access::None => container::Network::None,

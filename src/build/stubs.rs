@@ -1,10 +1,10 @@
 //! Files of the host that a container sees in place of the image's, and the places to mount them on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coracle_runtime::container::Bind;
+use coracle_runtime::container::{Hidden, Mount, MountSource};
 
 use crate::layer::{Contents, DiskTree};
 use crate::store::{Active, Store, View};
@@ -46,19 +46,18 @@ impl<'a> Stubs<'a> {
         Stubs { store, made: Mutex::default() }
     }
 
-    /// Writes the files of the host for a step beside `active`, because the step may change them; returns them, and the layer
-    /// that has the places for them in `view`.
+    /// Returns the files of the host for a step, and the layer that has the places for them in `view`.
     pub fn cover(
         &self,
-        (view, active): (&View, &Active),
+        view: &View,
         owners: Owners,
         around: &Around,
         mounts: &[Placed<'_>],
-    ) -> Result<(Arc<StubLayer>, Vec<Bind>), BuildError> {
+    ) -> Result<(Arc<StubLayer>, Vec<Mount>), BuildError> {
         // The topmost layer decides on the attributes of the root.
         let root = view.entry(&TreePath::root()).map_or_else(directory, |root| root.meta.clone());
         let mut entries = vec![Entry { path: TreePath::root(), kind: Kind::Dir, meta: root, implied: false }];
-        let mut binds = Vec::new();
+        let mut shown = Vec::new();
         for mount in mounts.iter().filter(|mount| mount.spot == Spot::Missing) {
             let kind = if mount.shown.is_dir() { Kind::Dir } else { Kind::File { size: 0, digest: None } };
             if !make_place(view, &mount.path, kind, &mut entries) {
@@ -67,10 +66,9 @@ impl<'a> Stubs<'a> {
         }
         for (path, contents) in host_files(around) {
             let Some(target) = place(view, path, &mut entries) else { continue };
-            let source = write_aside(active, path, &contents)?;
-            binds.push(Bind { source, target, read_only: false });
+            shown.push(text(target, contents));
         }
-        Ok((self.layer(entries, owners)?, binds))
+        Ok((self.layer(entries, owners)?, shown))
     }
 
     fn layer(&self, entries: Vec<Entry>, owners: Owners) -> Result<Arc<StubLayer>, BuildError> {
@@ -131,12 +129,10 @@ pub(super) fn place_of_file(view: &View, target: &str) -> Option<tree::Resolved>
     is_file.then_some(place)
 }
 
-/// Writes a file beside the layer, to be shown to the step as `target`. Returns where.
-pub(super) fn write_aside(active: &Active, target: &str, contents: &[u8]) -> Result<PathBuf, BuildError> {
-    let source = active.dir().join(target.rsplit('/').next().unwrap_or(target));
-    fs::write(&source, contents).map_err(|error| BuildError::io("write", &source, error))?;
-    set_mode(&source, 0o644)?;
-    Ok(source)
+/// Returns a file in memory, which a step may change, for the path `target` in the container.
+pub(super) fn text(target: PathBuf, contents: Vec<u8>) -> Mount {
+    let source = MountSource::Text { text: Hidden(contents), mode: 0o644, uid: 0, gid: 0 };
+    Mount { target, source, read_only: false }
 }
 
 /// Returns the path in the container that a file is mounted on to be seen at `target`, and adds to `entries` what `view` lacks of
@@ -170,11 +166,6 @@ fn make_place(view: &View, path: &TreePath, kind: Kind, entries: &mut Vec<Entry>
 
 fn directory() -> Meta {
     Meta { mode: 0o755, ..Meta::default() }
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), BuildError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|source| BuildError::io("chmod", path, source))
 }
 
 fn read_host(path: &str) -> Vec<u8> {
