@@ -2,12 +2,13 @@
 //! made: each step has its own.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{DumpableBehavior, Gid, Uid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use crate::around::Surroundings;
@@ -50,6 +51,23 @@ impl Tools {
 /// must not go on after an error from a call behind the first one: it may be in a namespace without ids.
 pub fn enter(maps: &IdMaps) -> Result<(), RuntimeError> {
     enter_with(maps, &Tools::find())
+}
+
+/// A user namespace with all its maps, in which a process like this one has tried what a step begins with.
+#[derive(Debug)]
+pub struct TriedNamespace(pub(crate) OwnedFd);
+
+/// As [`enter`], into a namespace that is there already. Where that can not be entered, it makes one with `maps`.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_tried(tried: &TriedNamespace, maps: &IdMaps) -> Result<(), RuntimeError> {
+    one_thread()?;
+    match move_into_link_name_space(tried.0.as_fd(), Some(LinkNameSpaceType::User)) {
+        Ok(()) => become_root(),
+        // Nothing has changed by that.
+        Err(_) => enter(maps),
+    }
 }
 
 /// As [`enter`], with tools that were found already.

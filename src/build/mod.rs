@@ -10,6 +10,7 @@
 mod assemble;
 mod caches;
 mod chain;
+mod clerk;
 mod copy;
 mod cover;
 mod error;

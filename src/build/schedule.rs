@@ -14,6 +14,7 @@ use crate::store::{Arrivals, Image, Packed, RemoteSteps, Store, View};
 use crate::tree::Owners;
 
 use super::chain::Chain;
+use super::clerk::{Clerk, Desk};
 use super::failure::OnFailure;
 use super::given::{Access, Volume};
 use super::journal::{Journal, Made};
@@ -143,7 +144,10 @@ impl Builder<'_> {
         let Isolation::Decided(choice) = &self.isolation else { return Ok(()) };
         let (mode, line) = (choice.mode.clone(), described(choice));
         if let Mode::UserNamespace(maps) = &mode {
-            userns::enter(maps)?;
+            match &choice.tried {
+                Some(tried) => userns::enter_tried(tried, maps)?,
+                None => userns::enter(maps)?,
+            }
         }
         self.sink.emit(Event::Isolation { mode: line });
         self.isolation = Isolation::Entered(mode);
@@ -164,6 +168,20 @@ impl Builder<'_> {
     /// # Errors
     /// [`BuildError`]. What was done by then stays in the cache.
     pub fn build(
+        &mut self,
+        plan: &Plan,
+        bases: &BTreeMap<String, Image>,
+        inputs: &Inputs<'_>,
+        options: &BuildOptions,
+    ) -> Result<Vec<Built>, BuildError> {
+        let result = self.carry_out(plan, bases, inputs, options);
+        let settled = self.store.settle();
+        let built = result?;
+        settled?;
+        Ok(built)
+    }
+
+    fn carry_out(
         &mut self,
         plan: &Plan,
         bases: &BTreeMap<String, Image>,
@@ -268,6 +286,7 @@ impl Builder<'_> {
         let Some(layer) = self.store.layer(&self.on_disk().realm, layer)? else { return Ok(None) };
         // A control of its own: that of a build which failed stops everything.
         super::pack::pack(self.store, &layer, compression, Times::Keep, &Control::new())?;
+        self.store.settle()?;
         Ok(self.store.packed_as_it_is(&layer.id))
     }
 
@@ -490,13 +509,14 @@ fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
     let in_target = super::journal::stages_of_target(work.plan);
     let (packer, sender, receiver) =
         Packer::new(work.store, work.options.compression, work.options.times, work.control);
+    let (clerk, desk, notes) = Clerk::new(work.store);
     let jobs = work.options.jobs.max(1);
     let slots = Slots { free: Mutex::new(jobs), bell: Condvar::new() };
     let (next, first_failure) = (AtomicUsize::new(0), Mutex::new(None));
     let stages = work.plan.stages.len();
     // Stages are taken in the order of the plan, in which each comes after those it needs: the first one that is not done never
     // waits. More workers than jobs, because a stage that waits for another holds its worker.
-    let worker = |queue: PackQueue| {
+    let worker = |queue: PackQueue, desk: Desk<'_>| {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             if at >= stages {
@@ -504,7 +524,7 @@ fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
             }
             // Whatever happens to this stage, nobody waits for it for ever.
             let _end = FailUnlessDone { work, at };
-            match run_stage(work, at, &slots, in_target.contains(&at).then_some(&queue)) {
+            match run_stage(work, at, &slots, (in_target.contains(&at).then_some(&queue), &desk)) {
                 Ok(progress) => work.finish_stage(at, StageState::Done(progress)),
                 Err(error) => {
                     // That another stage failed, or that this one was stopped for it, is not the news.
@@ -530,21 +550,22 @@ fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
                 let _ = std::thread::Builder::new().spawn_scoped(scope, || line.work(work, ship));
             }
         }
-        let spawn = |queue: PackQueue| std::thread::Builder::new().spawn_scoped(scope, || worker(queue));
+        let spawn = |queue, desk| std::thread::Builder::new().spawn_scoped(scope, || worker(queue, desk));
         let packing = std::thread::Builder::new().spawn_scoped(scope, || {
             let quay = quay;
             packer.work(receiver, &|packed| drop(quay.send((LayerOf::Step, packed))));
             line.end();
         });
+        let writing = std::thread::Builder::new().spawn_scoped(scope, || clerk.work(notes));
         // This thread works too, so that a build goes on where no more threads are to be had.
         let more = stages.min(jobs * 4).saturating_sub(1);
         for _ in 0..more {
-            if spawn(sender.clone()).is_err() {
+            if spawn(sender.clone(), desk.clone()).is_err() {
                 break;
             }
         }
-        worker(sender);
-        drop(packing);
+        worker(sender, desk);
+        drop((packing, writing));
     });
     if let Some(error) = first_failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
@@ -553,6 +574,7 @@ fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
         return Err(BuildError::Interrupted);
     }
     packer.result()?;
+    clerk.result()?;
     work.all_done().ok_or(BuildError::Interrupted)
 }
 
@@ -570,7 +592,12 @@ impl Drop for FailUnlessDone<'_, '_> {
     }
 }
 
-fn run_stage(work: &Work<'_>, at: usize, slots: &Slots, queue: Option<&PackQueue>) -> Result<Progress, BuildError> {
+fn run_stage(
+    work: &Work<'_>,
+    at: usize,
+    slots: &Slots,
+    (queue, desk): (Option<&PackQueue>, &Desk<'_>),
+) -> Result<Progress, BuildError> {
     let plan = &work.plan.stages[at];
     let mut progress = work.base(&plan.base)?;
     // Where layers cannot be stacked: the files of this stage, removed with its end.
@@ -578,7 +605,7 @@ fn run_stage(work: &Work<'_>, at: usize, slots: &Slots, queue: Option<&PackQueue
     for step in &plan.steps {
         work.ready(step)?;
         let _slot = slots.take();
-        let (chain, created) = work.step(step, &progress.chain, &mut tree)?;
+        let (chain, created) = work.step(step, &progress.chain, &mut tree, desk)?;
         if let (Some(queue), Some(_), Some(top)) = (queue, created, chain.links().last())
             && let Some(layer) = work.store.layer(&work.on_disk.realm, &top.id)?
         {

@@ -15,6 +15,7 @@ use crate::store::{Active, CachedStep, Image, Index, RemoteSteps, Store, View};
 use crate::tree::{self, Entry, Tree};
 
 use super::chain::{Chain, step_key};
+use super::clerk::{Desk, Note};
 use super::copy::{Nothing, Selection, Trust};
 use super::failure::OnFailure;
 use super::journal::Journal;
@@ -234,11 +235,12 @@ impl Work<'_> {
         step: &Step,
         chain: &Chain,
         tree: &mut Option<WorkTree>,
+        desk: &Desk<'_>,
     ) -> Result<(Chain, Option<i64>), BuildError> {
         if step.op == Op::Config {
             return Ok((chain.clone(), None));
         }
-        let result = self.layer_step(step, chain, tree);
+        let result = self.layer_step(step, chain, tree, desk);
         result.map_err(|error| at_step(step, error))
     }
 
@@ -247,6 +249,7 @@ impl Work<'_> {
         step: &Step,
         chain: &Chain,
         tree: &mut Option<WorkTree>,
+        desk: &Desk<'_>,
     ) -> Result<(Chain, Option<i64>), BuildError> {
         if self.control.cancelled() {
             return Err(BuildError::Interrupted);
@@ -283,12 +286,9 @@ impl Work<'_> {
         self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
         let layer = result?;
         let done = CachedStep { layer: layer.id, created: super::now(), keys: keys.clone() };
-        for key in &keys {
-            self.store.remember(key, &done)?;
-        }
-        // It only explains: that it cannot be written is no reason to fail.
-        let _ = self.store.remember_why(&self.place_of(step), &key, &self.record(step, chain, &keys));
         self.journal.note(step.id, &keys, &done);
+        let (place, why) = (self.place_of(step), self.record(step, chain, &keys));
+        desk.hand_in(Note { keys, step: done.clone(), place, why })?;
         self.running.done(key, done.clone());
         Ok((chain.with(done.layer), Some(done.created)))
     }

@@ -1,16 +1,17 @@
 //! The ways to run a step, best first, each tried by doing what it begins with.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, Gid, Mode as FileMode, OFlags, Uid, XattrFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, Question, ask, in_a_child};
+use super::{Answers, Question, ask, in_a_child, in_a_child_that_shows};
 use crate::error::RuntimeError;
 use crate::idmap::{IdMaps, MapKind};
-use crate::userns::Tools;
+use crate::userns::{Tools, TriedNamespace};
 use crate::{owner, seccomp, sys, userns};
 
 /// A way to run a step.
@@ -69,10 +70,12 @@ pub struct Attempt {
 }
 
 /// What was chosen, and what would have been better.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Choice {
     /// How steps are run.
     pub mode: Mode,
+    /// The user namespace in which that was tried, where it takes other programs to make one: to be entered instead of another.
+    pub tried: Option<TriedNamespace>,
     /// The rungs that were tried, in that order; those behind the chosen one were not, but by [`climb`].
     pub attempts: Vec<Attempt>,
     wanted: Wanted,
@@ -91,11 +94,13 @@ impl Rung {
         }
     }
 
-    fn attempt(self, dir: &Path, tools: &Tools) -> Attempt {
+    fn attempt(self, dir: &Path, tools: &Tools) -> (Attempt, Option<OwnedFd>) {
+        let mut namespace = None;
         let (maps, result) = match self {
             Rung::FullMap => match IdMaps::discover() {
                 Ok(maps) => {
-                    let result = in_a_child(|| namespaces(&maps, tools));
+                    let tried = in_a_child_that_shows(|| namespaces(&maps, tools).map(|()| own_namespace()));
+                    let result = tried.map(|tried| namespace = tried);
                     (Some(maps), result)
                 }
                 Err(error) => (None, Err(error)),
@@ -112,7 +117,7 @@ impl Rung {
             Rung::SingleId => true,
             Rung::Chroot => result.is_ok() && in_a_child(|| emulation(dir)).is_ok(),
         };
-        Attempt { rung: self, maps, emulated, refused: result.err() }
+        (Attempt { rung: self, maps, emulated, refused: result.err() }, namespace)
     }
 }
 
@@ -179,7 +184,7 @@ impl Choice {
         }
     }
 
-    fn new(wanted: Wanted, attempts: Vec<Attempt>) -> Self {
+    fn new(wanted: Wanted, attempts: Vec<Attempt>, namespace: Option<OwnedFd>) -> Self {
         let works = |rung: &Rung| attempts.iter().find(|attempt| attempt.rung == *rung && attempt.refused.is_none());
         let taken = wanted.rungs().iter().find_map(works);
         let mode = match taken {
@@ -187,7 +192,11 @@ impl Choice {
             Some(Attempt { maps: None, emulated, .. }) => Mode::Chroot { emulated: *emulated },
             None => Mode::None(RuntimeError::NotWanted),
         };
-        let mut choice = Choice { mode, attempts, wanted };
+        let tried = match &mode {
+            Mode::UserNamespace(maps) if maps.kind() == MapKind::SubIds => namespace.map(TriedNamespace),
+            _ => None,
+        };
+        let mut choice = Choice { mode, tried, attempts, wanted };
         if let (Mode::None(_), Some((_, reason))) = (&choice.mode, choice.obstacle()) {
             choice.mode = Mode::None(reason.clone());
         }
@@ -198,12 +207,14 @@ impl Choice {
 /// Tries what is wanted, best first, until something works. `dir` is a directory on the file system of the store. The process
 /// enters nothing: all is tried by children.
 pub fn choose(dir: &Path, wanted: Wanted) -> Choice {
-    Choice::new(wanted, attempts(dir, wanted.rungs(), Until::OneWorks))
+    let (attempts, namespace) = attempts(dir, wanted.rungs(), Until::OneWorks);
+    Choice::new(wanted, attempts, namespace)
 }
 
 /// As [`choose`] with [`Wanted::Any`], but tries every rung.
 pub fn climb(dir: &Path) -> Choice {
-    Choice::new(Wanted::Any, attempts(dir, &Rung::ALL, Until::AllAreTried))
+    let (attempts, _) = attempts(dir, &Rung::ALL, Until::AllAreTried);
+    Choice::new(Wanted::Any, attempts, None)
 }
 
 /// Returns the full map, tried; for what only needs that.
@@ -211,7 +222,7 @@ pub fn climb(dir: &Path) -> Choice {
 /// # Errors
 /// Why there is none.
 pub fn full_map(dir: &Path) -> Result<IdMaps, RuntimeError> {
-    let tried = attempts(dir, &[Rung::FullMap], Until::OneWorks).pop();
+    let tried = attempts(dir, &[Rung::FullMap], Until::OneWorks).0.pop();
     match tried {
         Some(Attempt { maps: Some(maps), refused: None, .. }) => Ok(maps),
         Some(Attempt { refused: Some(error), .. }) => Err(error),
@@ -226,34 +237,39 @@ pub(super) enum Until {
     AllAreTried,
 }
 
-fn attempts(dir: &Path, rungs: &[Rung], until: Until) -> Vec<Attempt> {
+fn attempts(dir: &Path, rungs: &[Rung], until: Until) -> (Vec<Attempt>, Option<OwnedFd>) {
     if rungs.is_empty() {
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let all_refused = |error: RuntimeError| {
         rungs.iter().map(|&rung| Attempt { rung, maps: None, emulated: false, refused: Some(error.clone()) }).collect()
     };
     match ask(dir, Question::Rungs(rungs.to_vec(), until)) {
-        Ok(Answers::Rungs(attempts)) => attempts,
-        Ok(Answers::Features(_)) => {
-            all_refused(RuntimeError::call("recv(socket of coracle-probe)", rustix::io::Errno::PROTO))
+        Ok((Answers::Rungs(attempts), namespace)) => (attempts, namespace),
+        Ok((Answers::Features(_), _)) => {
+            (all_refused(RuntimeError::call("recv(socket of coracle-probe)", rustix::io::Errno::PROTO)), None)
         }
-        Err(error) => all_refused(error),
+        Err(error) => (all_refused(error), None),
     }
 }
 
-/// The answer of the process that tries.
-pub(super) fn try_rungs(dir: &Path, tools: &Tools, rungs: &[Rung], until: Until) -> Vec<Attempt> {
+/// The answer of the process that tries; and the user namespace of the one that works, where it is worth to be kept.
+pub(super) fn try_rungs(dir: &Path, tools: &Tools, rungs: &[Rung], until: Until) -> (Vec<Attempt>, Option<OwnedFd>) {
     let mut attempts = Vec::new();
     for rung in rungs {
-        let attempt = rung.attempt(dir, tools);
+        let (attempt, namespace) = rung.attempt(dir, tools);
         let works = attempt.refused.is_none();
         attempts.push(attempt);
         if works && until == Until::OneWorks {
-            break;
+            return (attempts, namespace);
         }
     }
-    attempts
+    (attempts, None)
+}
+
+/// Returns the user namespace of this process; `None` where /proc does not show it.
+fn own_namespace() -> Option<OwnedFd> {
+    rustix::fs::open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, FileMode::empty()).ok()
 }
 
 /// Enters what every step in a user namespace enters.
@@ -324,7 +340,7 @@ mod tests {
 
     fn chosen(wanted: Wanted, refused: [bool; 3]) -> (String, Option<Rung>) {
         let attempts = Rung::ALL.into_iter().zip(refused).map(|(rung, refused)| attempt(rung, refused)).collect();
-        let choice = Choice::new(wanted, attempts);
+        let choice = Choice::new(wanted, attempts, None);
         (choice.mode.to_string(), choice.obstacle().map(|(rung, _)| rung))
     }
 
@@ -332,8 +348,8 @@ mod tests {
     fn without_a_mode_there_is_a_reason() {
         let refused = vec![attempt(Rung::FullMap, true), attempt(Rung::SingleId, true), attempt(Rung::Chroot, true)];
         let reason = RuntimeError::call("single-id", Errno::from_raw(libc::EPERM));
-        assert_eq!(Choice::new(Wanted::Any, refused).mode, Mode::None(reason));
-        assert_eq!(Choice::new(Wanted::Nothing, vec![]).mode, Mode::None(RuntimeError::NotWanted));
+        assert_eq!(Choice::new(Wanted::Any, refused, None).mode, Mode::None(reason));
+        assert_eq!(Choice::new(Wanted::Nothing, vec![], None).mode, Mode::None(RuntimeError::NotWanted));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod features;
 mod ladder;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{WaitOptions, waitpid};
@@ -85,8 +85,8 @@ enum Answers {
 pub fn all(dir: &Path) -> Vec<Check> {
     let missing = || RuntimeError::Died { role: Role::Probe.name().into(), status: "gave no answer".into() };
     let (answers, rest) = match ask(dir, Question::Features) {
-        Ok(Answers::Features(answers)) => (answers, missing()),
-        Ok(Answers::Rungs(_)) => (Vec::new(), missing()),
+        Ok((Answers::Features(answers), _)) => (answers, missing()),
+        Ok((Answers::Rungs(_), _)) => (Vec::new(), missing()),
         Err(error) => (Vec::new(), error),
     };
     let answers = answers.into_iter().chain(std::iter::repeat_with(|| Some(rest.clone())));
@@ -113,18 +113,20 @@ fn check(feature: &Feature, seen: Option<RuntimeError>) -> Check {
     }
 }
 
-fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
+/// Returns the answers, and a file that came with them.
+fn ask(dir: &Path, question: Question) -> Result<(Answers, Option<OwnedFd>), RuntimeError> {
     let (mut child, socket) = Role::Probe.start(&Request {
         dir: dir.into(),
         tools: Tools::find(),
         host: Host::of_this_process(),
         question,
     })?;
-    let answers = wire::Receiver::new().wait::<Answers>(&socket);
+    let mut receiver = wire::Receiver::new();
+    let answers = receiver.wait::<Answers>(&socket);
     drop(socket);
     let status = role::how_child_ended(child.wait());
     match answers {
-        Ok(Some(answers)) => Ok(answers),
+        Ok(Some(answers)) => Ok((answers, receiver.fd())),
         _ => Err(RuntimeError::Died { role: Role::Probe.name().into(), status }),
     }
 }
@@ -133,15 +135,19 @@ fn ask(dir: &Path, question: Question) -> Result<Answers, RuntimeError> {
 pub(crate) fn role() -> ! {
     let Ok(begun) = role::begin::<Request>() else { sys::exit(1) };
     begun.request.host.is_told();
-    let answers = answer(&begun.request);
-    let sent = wire::send(begun.socket.as_fd(), &answers, &[]);
+    let (answers, shown) = answer(&begun.request);
+    let fds: Vec<_> = shown.iter().map(AsFd::as_fd).collect();
+    let sent = wire::send(begun.socket.as_fd(), &answers, &fds);
     sys::exit(i32::from(sent.is_err()))
 }
 
-fn answer(request: &Request) -> Answers {
+fn answer(request: &Request) -> (Answers, Option<OwnedFd>) {
     match &request.question {
-        Question::Features => Answers::Features(try_features(&request.dir, &request.tools)),
-        Question::Rungs(rungs, until) => Answers::Rungs(ladder::try_rungs(&request.dir, &request.tools, rungs, *until)),
+        Question::Features => (Answers::Features(try_features(&request.dir, &request.tools)), None),
+        Question::Rungs(rungs, until) => {
+            let (attempts, namespace) = ladder::try_rungs(&request.dir, &request.tools, rungs, *until);
+            (Answers::Rungs(attempts), namespace)
+        }
     }
 }
 
@@ -175,20 +181,29 @@ fn try_features(dir: &Path, tools: &Tools) -> Vec<Option<RuntimeError>> {
 
 /// Runs `attempt` in a copy of this process, so that nothing of it stays.
 fn in_a_child(attempt: impl FnOnce() -> Result<(), RuntimeError>) -> Result<(), RuntimeError> {
+    in_a_child_that_shows(|| attempt().map(|()| None)).map(drop)
+}
+
+/// As [`in_a_child`], for an attempt that has a file to show.
+fn in_a_child_that_shows(
+    attempt: impl FnOnce() -> Result<Option<OwnedFd>, RuntimeError>,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let (ours, theirs) = role::pair()?;
     match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
             let result = attempt();
-            let sent = wire::send(theirs.as_fd(), &result, &[]);
+            let fds: Vec<_> = result.iter().flatten().map(AsFd::as_fd).collect();
+            let sent = wire::send(theirs.as_fd(), &result.as_ref().map(drop), &fds);
             sys::exit(i32::from(sent.is_err()))
         }
         Forked::Parent(child) => {
             drop(theirs);
-            let result = wire::Receiver::new().wait::<Result<(), RuntimeError>>(&ours);
+            let mut receiver = wire::Receiver::new();
+            let result = receiver.wait::<Result<(), RuntimeError>>(&ours);
             let status = waitpid(Some(child), WaitOptions::empty());
             match result {
-                Ok(Some(result)) => result,
+                Ok(Some(result)) => result.map(|()| receiver.fd()),
                 _ => {
                     let (code, signal) = match status {
                         Ok(Some((_, status))) => (status.exit_status(), status.terminating_signal()),
