@@ -138,13 +138,17 @@ pub(crate) fn block_signals() {
     let _ = SigSet::all().thread_set_mask();
 }
 
-/// Gives every signal its default action and unblocks all, as a new program expects. (Rust programs ignore SIGPIPE, and
-/// what is ignored stays so over execve.)
+/// Gives every signal its default action, as a new program expects. (Rust programs ignore SIGPIPE, and what is ignored stays so
+/// over execve.)
 pub(crate) fn default_signals() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL runs no code of ours; numbers without a signal and the two that can not be changed give an error
         // that is ignored on purpose.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// Unblocks every signal, as a new program expects.
+pub(crate) fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }

@@ -55,11 +55,7 @@ pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Re
             }
             let status = step::wait(child)?;
             end_all();
-            if let Some(emulator) = emulator? {
-                tell(socket, &Message::Owners(emulator.special()), &[])
-                    .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
-            }
-            if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
+            step::last_words(socket, emulator?, status)
         }
     }
 }
@@ -105,6 +101,7 @@ fn command(
     let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
             drop(ours);
+            sys::default_signals();
             let prepare = |keep: &mut Keep<'_>| prepare(&request.spec, keep, &supervisor, this);
             process::become_command(request, &theirs, prepare)
         }

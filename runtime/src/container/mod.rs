@@ -18,6 +18,7 @@ mod detached;
 pub(crate) mod fence;
 mod limits;
 mod mounts;
+mod nursery;
 mod process;
 mod root;
 mod run;

@@ -40,6 +40,8 @@ pub(super) enum Word {
 /// Makes all that does not depend on the command, hears of that from the supervisor, and becomes it. Tells `status` how far it
 /// comes, and hands the supervisor what it needs.
 pub(super) fn begin(status: &UnixStream, supervisor: &UnixStream) -> ! {
+    // They are all blocked till the end.
+    sys::default_signals();
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
     let ahead = match Ahead::make() {
@@ -136,14 +138,15 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
     let allowed = spec.capabilities.set();
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        // Who has none of the others need not be able to take them away.
-        if allowed.contains(one) || rustix::thread::capability_is_in_bounding_set(one) == Ok(false) {
+        if allowed.contains(one) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(one) {
             Ok(()) => {}
             // Past the last one that this kernel has.
             Err(E::INVAL) => break,
+            // Who has none of them need not be able to take them away.
+            Err(E::PERM) if rustix::thread::capability_is_in_bounding_set(one) == Ok(false) => {}
             Err(errno) => return Err(RuntimeError::call(format!("prctl(PR_CAPBSET_DROP, {bit})"), errno)),
         }
     }
@@ -195,7 +198,7 @@ fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word
     };
     let Some(program) = spec.args.first() else { return invalid(OsStr::new("")) };
     let (Some(args), Some(env)) = (strings(&spec.args), strings(&spec.env)) else { return invalid(program) };
-    sys::default_signals();
+    sys::unblock_signals();
     // Nothing that a library opened gets to the command.
     let _ = sys::close_range(3, libc::CLOSE_RANGE_CLOEXEC);
     let candidates = candidates(program, &spec.env);

@@ -7,13 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno as E;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 use super::control::Registered;
 use super::limits::Means;
+use super::nursery::{self, Nursery};
 use super::step::IN_NAMESPACES;
 use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Place, Report, Request, Stdin, Stream, Usage};
 use crate::cgroup::Group;
@@ -26,6 +27,8 @@ const LARGEST_PIPE: usize = 1 << 20;
 
 /// S0, S1 and C.
 const PROCESSES: u32 = 3;
+/// Those and the next three, and the one from which S0 comes.
+const PROCESSES_OF_TWO: u32 = 2 * PROCESSES + 1;
 
 /// Runs a command in a container and returns when it and every process it left behind have ended. Several threads may
 /// run steps at the same time; the process must be root of a user namespace ([`userns::enter`](crate::userns::enter)).
@@ -42,41 +45,40 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     let is_followed = matches!(io, Io::Capture { another: true, .. });
     let means = match spec.limits.want_group() {
         // Those of the next step are there, too.
-        true => Means::new(group.as_ref(), reason, if is_followed { 2 * PROCESSES } else { PROCESSES }),
+        true => Means::new(group.as_ref(), reason, if is_followed { PROCESSES_OF_TWO } else { PROCESSES }),
         false => Means::default(),
     };
-    let Waiting { mut child, socket: ours, .. } = match io {
+    let Waiting { mut child, socket: ours, outputs, .. } = match io {
+        Io::Capture { .. } if is_followed => Waiting::take_or_ask(spec.place)?,
         Io::Capture { .. } => Waiting::take(spec.place)?,
         Io::Inherit => Waiting::start(Stdio::inherit, spec.place)?,
     };
-    let outer = pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty())
-        .map_err(|errno| RuntimeError::call("pidfd_open(coracle-step)", errno))?;
-    let step = control.register(outer);
+    let step = control.register(child.handle()?);
     // A layer must not be mounted while the step that made it still has it mounted.
     await_ending();
-    let sent = ask(&ours, spec, means);
-    if is_followed {
-        Waiting::prepare(spec.place);
-    }
+    let sent = ask((&ours, child.parent()), spec, means);
 
-    let mut outputs = Outputs::new(&mut child.0);
-    let mut heard = Heard::default();
+    let mut outputs = Outputs::new(outputs);
+    let mut heard = Heard { next: is_followed.then_some(spec.place), ..Heard::default() };
     // Where another step follows, this one need not be heard to the end.
     let is_enough = |heard: &Heard| is_followed && heard.is_whole(spec);
     let listened = heard.listen(&ours, &mut outputs, &mut io, &step, &is_enough);
     // Whatever happened: nothing of the step may be there when this returns.
     drop(ours);
     if sent.is_err() || listened.is_err() {
-        let _ = child.0.kill();
+        child.kill();
     }
     let status = if is_followed && listened.is_ok() && heard.is_whole(spec) {
         // All others end before process 1 does, and this one only takes the mounts away: meanwhile the caller can go on.
         end_later(child);
         None
     } else {
-        Some(child.0.wait())
+        Some(child.wait())
     };
     wait_for_init(step);
+    if !is_followed {
+        READY.with_borrow_mut(Ready::close);
+    }
     outputs.drain(&mut io);
     match heard.result {
         // A supervisor that ends without a word did not see the end of the step.
@@ -92,13 +94,13 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     }
     control.check()?;
     sent.and(listened)?;
-    let status = status.map_or_else(|| "ended without a word".into(), role::how_child_ended);
+    let status = status.unwrap_or_else(|| role::how_it_ended(None, None));
     Err(RuntimeError::Died { role: Role::Step.name().into(), status })
 }
 
-fn ask(socket: &UnixStream, spec: &ContainerSpec, means: Means) -> Result<(), RuntimeError> {
+fn ask((socket, parent): (&UnixStream, u32), spec: &ContainerSpec, means: Means) -> Result<(), RuntimeError> {
     let request = Request { spec, open_files: limits::original_open_files(), means };
-    let start = role::Start { parent: std::process::id(), request };
+    let start = role::Start { parent, request };
     let stdin = io::stdin();
     let fds = match spec.stdin {
         Stdin::Null => vec![],
@@ -111,15 +113,41 @@ fn ask(socket: &UnixStream, spec: &ContainerSpec, means: Means) -> Result<(), Ru
 struct Waiting {
     child: Outermost,
     socket: UnixStream,
+    /// The reading ends of its outputs.
+    outputs: Vec<(Stream, OwnedFd)>,
     in_namespaces: bool,
 }
 
+/// What a thread has got ready for its next steps. It is no other thread's: the kernel kills a process when the thread ends
+/// that started it.
+struct Ready {
+    nursery: Option<Nursery>,
+    asked: Option<nursery::Asked>,
+}
+
+impl Ready {
+    /// Lets the process end from which the others come, when none is needed any more.
+    fn close(&mut self) {
+        drop(Waiting::born(self));
+        if let Some(child) = self.nursery.take().and_then(Nursery::close) {
+            end_later(Outermost::Child(child));
+        }
+    }
+}
+
+impl Drop for Ready {
+    /// Sees the end of the process that nobody needed.
+    fn drop(&mut self) {
+        drop(Waiting::born(self));
+    }
+}
+
 thread_local! {
-    /// For the next step of this thread. It is no other thread's: the kernel kills it when the thread ends that started it.
-    static NEXT: RefCell<Option<Waiting>> = const { RefCell::new(None) };
+    static READY: RefCell<Ready> = const { RefCell::new(Ready { nursery: None, asked: None }) };
 }
 
 impl Waiting {
+    /// Executes this program anew.
     fn start(output: fn() -> Stdio, place: Place) -> Result<Self, RuntimeError> {
         let (ours, theirs) = role::pair()?;
         // The command holds our copy of their end, and goes at the end of this function.
@@ -129,24 +157,64 @@ impl Waiting {
             command.arg(IN_NAMESPACES);
         }
         let child = command.stdout(output()).stderr(output()).spawn();
-        let child = Outermost(child.map_err(|error| Role::Step.spawn_failed(error))?);
-        Ok(Waiting { child, socket: ours, in_namespaces })
+        let mut child = child.map_err(|error| Role::Step.spawn_failed(error))?;
+        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
+        let outputs = stdout.into_iter().chain(stderr).collect();
+        Ok(Waiting { child: Outermost::Child(child), socket: ours, outputs, in_namespaces })
     }
 
-    /// Returns the one that was prepared on this thread, or a new one.
+    /// Returns the one that was asked for on this thread; where there is none, a new one.
     fn take(place: Place) -> Result<Self, RuntimeError> {
-        if let Some(mut waiting) = NEXT.take()
-            && waiting.in_namespaces == (place == Place::Namespaces)
-            && let Ok(None) = waiting.child.0.try_wait()
-        {
-            return Ok(waiting);
+        let taken = READY.with_borrow_mut(|ready| Waiting::born(ready));
+        match taken {
+            Some(waiting) if waiting.in_namespaces == (place == Place::Namespaces) => Ok(waiting),
+            _ => Waiting::start(Stdio::piped, place),
         }
-        Waiting::start(Stdio::piped, place)
     }
 
-    /// Starts one ahead of time. If that fails now, it is tried again when it is needed.
+    /// As [`take`](Self::take); asks for one first, where none was asked for.
+    fn take_or_ask(place: Place) -> Result<Self, RuntimeError> {
+        if READY.with_borrow(|ready| ready.asked.is_none()) {
+            Waiting::prepare(place);
+        }
+        Waiting::take(place)
+    }
+
+    fn born(ready: &mut Ready) -> Option<Self> {
+        let asked = ready.asked.take()?;
+        let nursery = ready.nursery.as_mut()?;
+        let Ok(pidfd) = nursery.born() else {
+            // It is of no use any more.
+            ready.nursery = None;
+            return None;
+        };
+        let child = Outermost::Copy { pidfd, parent: nursery.id() };
+        if child.has_ended() {
+            return None;
+        }
+        let [stdout, stderr] = asked.outputs;
+        let outputs = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
+        Some(Waiting { child, socket: asked.socket, outputs, in_namespaces: true })
+    }
+
+    /// Asks for one ahead of time. If that fails now, one is started when it is needed.
     fn prepare(place: Place) {
-        NEXT.set(Waiting::start(Stdio::piped, place).ok());
+        if place != Place::Namespaces {
+            return;
+        }
+        READY.with_borrow_mut(|ready| {
+            if ready.asked.is_some() {
+                return;
+            }
+            if ready.nursery.is_none() {
+                ready.nursery = Nursery::start().ok();
+            }
+            ready.asked = ready.nursery.as_mut().and_then(|nursery| nursery.ask().ok());
+            if ready.asked.is_none() {
+                ready.nursery = None;
+            }
+        });
     }
 }
 
@@ -161,19 +229,72 @@ fn end_later(child: Outermost) {
 fn await_ending() {
     let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
     for mut child in ending.drain(..) {
-        // It is no child any more only where somebody else has waited for it.
-        let _ = child.0.wait();
+        child.wait();
     }
 }
 
 /// The outermost process of a step. It does not outlive this, not even when `on_output` panics.
-struct Outermost(Child);
+enum Outermost {
+    Child(Child),
+    /// A child of the [`Nursery`] `parent`.
+    Copy {
+        pidfd: OwnedFd,
+        parent: u32,
+    },
+}
+
+impl Outermost {
+    /// Returns a handle of it.
+    fn handle(&self) -> Result<OwnedFd, RuntimeError> {
+        match self {
+            Outermost::Child(child) => pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+                .map_err(|errno| RuntimeError::call("pidfd_open(coracle-step)", errno)),
+            Outermost::Copy { pidfd, .. } => {
+                pidfd.try_clone().map_err(|error| RuntimeError::call("dup(pidfd of coracle-step)", error))
+            }
+        }
+    }
+
+    /// Returns the number of the process that started it.
+    fn parent(&self) -> u32 {
+        match self {
+            Outermost::Child(_) => std::process::id(),
+            Outermost::Copy { parent, .. } => *parent,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Outermost::Child(_) => false,
+            Outermost::Copy { pidfd, .. } => nursery::has_ended(pidfd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })),
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            // Nothing, once it has been waited for.
+            Outermost::Child(child) => drop(child.kill()),
+            Outermost::Copy { pidfd, .. } => nursery::end(pidfd),
+        }
+    }
+
+    /// Waits for its end, and returns in words how that was.
+    fn wait(&mut self) -> String {
+        match self {
+            // It is no child any more only where somebody else has waited for it.
+            Outermost::Child(child) => role::how_child_ended(child.wait()),
+            Outermost::Copy { pidfd, .. } => {
+                nursery::has_ended(pidfd, None);
+                role::how_it_ended(None, None)
+            }
+        }
+    }
+}
 
 impl Drop for Outermost {
     fn drop(&mut self) {
-        // Both do nothing once it has been waited for.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
+        self.wait();
     }
 }
 
@@ -194,6 +315,8 @@ struct Heard {
     report: Report,
     result: Option<Result<(Exit, Usage), RuntimeError>>,
     special: Option<Vec<(u64, u32, u32)>>,
+    /// Where the next step will be, if one follows.
+    next: Option<Place>,
 }
 
 impl Heard {
@@ -236,6 +359,10 @@ impl Heard {
                         if let Some(command) = receiver.fd() {
                             step.set_command(command);
                         }
+                        // Not earlier: both would mount things, and the kernel lets one at a time.
+                        if let Some(place) = self.next {
+                            Waiting::prepare(place);
+                        }
                     }
                     Message::Failed(error) => self.result = Some(Err(error)),
                     Message::Owners(special) => self.special = Some(special),
@@ -255,16 +382,13 @@ struct Outputs {
     buffer: Vec<u8>,
 }
 
-struct Ready {
+struct Readable {
     socket: bool,
     streams: Vec<Stream>,
 }
 
 impl Outputs {
-    fn new(child: &mut Child) -> Self {
-        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
-        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
-        let pipes: Vec<_> = stdout.into_iter().chain(stderr).collect();
+    fn new(pipes: Vec<(Stream, OwnedFd)>) -> Self {
         for (_, pipe) in &pipes {
             // Our end only: the command's blocks as usual.
             let _ = rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK);
@@ -273,17 +397,17 @@ impl Outputs {
         Outputs { pipes, buffer }
     }
 
-    fn wait(&self, socket: BorrowedFd<'_>) -> Result<Ready, E> {
+    fn wait(&self, socket: BorrowedFd<'_>) -> Result<Readable, E> {
         let mut fds = vec![PollFd::from_borrowed_fd(socket, PollFlags::IN)];
         fds.extend(self.pipes.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) => {}
-            Err(E::INTR) => return Ok(Ready { socket: false, streams: vec![] }),
+            Err(E::INTR) => return Ok(Readable { socket: false, streams: vec![] }),
             Err(errno) => return Err(errno),
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         let streams = self.pipes.iter().zip(&fds[1..]).filter(|(_, fd)| is_ready(fd)).map(|((stream, _), _)| *stream);
-        Ok(Ready { socket: is_ready(&fds[0]), streams: streams.collect() })
+        Ok(Readable { socket: is_ready(&fds[0]), streams: streams.collect() })
     }
 
     /// Hands on one piece of what is there. Returns whether there was some; forgets a pipe at its end.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -13,11 +14,13 @@ use rustix::process::{
     set_dumpable_behavior, set_parent_process_death_signal, waitpid,
 };
 
+use super::nursery::{self, NURSERY};
 use super::process::{self, Word};
 use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
+use crate::emulate::{self, Emulator};
 use crate::error::{Errno, RuntimeError};
 use crate::sys::{self, Forked};
-use crate::{emulate, role, wire};
+use crate::{role, wire};
 
 /// The argument of a step in namespaces of its own ([`Place::Namespaces`]).
 pub(super) const IN_NAMESPACES: &str = "namespaces";
@@ -26,14 +29,21 @@ pub(super) const IN_NAMESPACES: &str = "namespaces";
 pub(crate) fn step_role() -> ! {
     // A terminal's signals reach the whole process group; what to do about them is the caller's affair.
     sys::block_signals();
-    let Ok(socket) = role::arrive() else { sys::exit(1) };
+    let Ok(mut socket) = role::arrive() else { sys::exit(1) };
+    let word = std::env::args_os().nth(1);
+    let is = |role: &str| word.as_ref().is_some_and(|word| word == role);
+    if is(NURSERY) {
+        // From here on this is one of its copies.
+        let Ok(of_copy) = nursery::serve(socket) else { sys::exit(1) };
+        socket = of_copy;
+    }
     // What the next step needs in any case is made before it is known which one that is.
-    let team = match std::env::args_os().nth(1) {
-        Some(word) if word == IN_NAMESPACES => match Team::start(&socket) {
+    let team = match is(NURSERY) || is(IN_NAMESPACES) {
+        true => match Team::start(&socket) {
             Ok(team) => Some(team),
             Err(error) => sys::exit(i32::from(tell(&socket, &Message::Failed(error), &[]).is_err())),
         },
-        _ => None,
+        false => None,
     };
     let Ok((mut begun, body)) = role::hear::<Request<ContainerSpec>>(socket) else { sys::exit(1) };
     let socket = begun.socket;
@@ -132,7 +142,15 @@ fn outer(
         Ok(emulator) => emulator,
         Err(error) => return give_up(error),
     };
-    let status = wait(init)?;
+    last_words(socket, emulator, wait(init)?)
+}
+
+/// S0: tells what it knows when S1 has ended with `status`.
+pub(super) fn last_words(
+    socket: &UnixStream,
+    emulator: Option<Arc<Emulator>>,
+    status: WaitStatus,
+) -> Result<(), RuntimeError> {
     if let Some(emulator) = emulator {
         tell(socket, &Message::Owners(emulator.special()), &[])
             .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
