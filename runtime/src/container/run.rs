@@ -166,7 +166,7 @@ impl Waiting {
 
     /// Returns the one that was asked for on this thread; where there is none, a new one.
     fn take(place: Place) -> Result<Self, RuntimeError> {
-        let taken = READY.with_borrow_mut(|ready| Waiting::born(ready));
+        let taken = READY.with_borrow_mut(Waiting::born);
         match taken {
             Some(waiting) if waiting.in_namespaces == (place == Place::Namespaces) => Ok(waiting),
             _ => Waiting::start(Stdio::piped, place),
