@@ -38,7 +38,7 @@ fn what_is_refused_and_how() {
         ("coracle pull --tls-verify=maybe web", "[possible values: true, false]"),
         ("coracle push --retry-delay 1d web", "a time is a number"),
         ("coracle images -q --json", "cannot be used with"),
-        ("coracle inspect web --type layers", "[possible values: config, manifest, index, image]"),
+        ("coracle inspect web --type layers", "[possible values: config, manifest, index, image, referrers]"),
         ("coracle copy web", "<DESTINATION>"),
         ("coracle copy containers-storage:web oci:x", "podman save"),
         ("coracle copy -a --platform linux/arm64 web oci:x", "cannot be used with"),
