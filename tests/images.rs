@@ -307,3 +307,16 @@ fn chmod(mode: &str, path: &Path) {
 fn chmod_one(mode: &str, path: &Path) {
     assert!(std::process::Command::new("chmod").arg(mode).arg(path).status().unwrap().success());
 }
+
+#[test]
+fn a_template_makes_a_table_with_a_head() {
+    let user = User::with_busybox();
+    let list = |format: &str| user.coracle(["images", "--format", format]).run().succeeds().stdout;
+    let table = list("table {{.Repository}}\\t{{.ID}}\\t{{.CreatedSince}}\\t{{.MediaType}}");
+    let lines: Vec<&str> = table.lines().collect();
+    let head: Vec<&str> = lines[0].split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(head, ["REPOSITORY", "IMAGE ID", "CREATED", "MEDIA TYPE"]);
+    assert_eq!(lines[0].find("IMAGE ID"), lines[1].find("sha256:"), "{table}");
+    assert!(!list("{{.Repository}}").contains("REPOSITORY"));
+    user.coracle(["prune", "-f"]).run().succeeds();
+}

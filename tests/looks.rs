@@ -201,3 +201,24 @@ fn what_docker_has_no_word_for_is_refused_before_anything_is_done() {
         build(&project, words).fails(2).stderr_has(says).stderr_has_no("DONE");
     }
 }
+
+#[test]
+fn a_push_makes_it_look_as_it_is_asked_for() {
+    let (registry, project) = (Registry::new(), project());
+    build(&project, &["-t", "localhost/web:1"]).succeeds();
+    let (docker, zstd) = (registry.name("docker:1"), registry.name("zstd:1"));
+    let push = |words: &[&str]| project.user().coracle([&["push", "localhost/web:1"][..], words].concat()).run();
+    let digest = push(&["--format", "v2s2", &format!("docker://{docker}")]).succeeds().stdout;
+    let manifest = raw(project.user(), &format!("docker://{docker}"));
+    assert_eq!(manifest["mediaType"], format!("{DOCKER}distribution.manifest.v2+json"));
+    assert!(kinds(&manifest).iter().all(|kind| kind.starts_with(DOCKER)), "{manifest}");
+    push(&["--compression-format", "zstd", "--compression-level", "7", &format!("docker://{zstd}")]).succeeds();
+    let other = raw(project.user(), &format!("docker://{zstd}"));
+    assert!(kinds(&other).iter().all(|kind| *kind == format!("{OCI}layer.v1.tar+zstd")), "{other}");
+    assert_eq!(other["config"]["digest"], manifest["config"]["digest"]);
+    // What is in the store stays as it is, and so does what is pushed from it.
+    assert_eq!(kinds(&raw(project.user(), "localhost/web:1")), vec![format!("{OCI}layer.v1.tar+gzip"); 2]);
+    let again = push(&["--format", "docker", &format!("docker://{docker}")]).succeeds().stdout;
+    assert_eq!(digest, again);
+    push(&["--format", "docker", "--compression-format", "zstd", &docker]).fails(2).stderr_has("no layers with zstd");
+}

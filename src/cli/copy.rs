@@ -26,7 +26,7 @@ use crate::store::Store;
 
 /// Copies an image or an index.
 pub(super) fn copy(request: &CopyRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
-    let progress = Progress::new(mode, style);
+    let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
     let result = copy_image(request, &progress);
     progress.finish();
     let digest = result?;
@@ -117,7 +117,7 @@ impl Referrers<'_> {
 /// Writes images into an archive.
 pub(super) fn save(request: &SaveRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
     let store = Store::open_read(&request.root)?;
-    let progress = Progress::new(mode, style);
+    let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
     let result = write_archive(request, &store, &progress);
     progress.finish();
     result.map(|()| ExitCode::SUCCESS)
@@ -166,7 +166,7 @@ fn write_archive(request: &SaveRequest, store: &Store, sink: &dyn Sink) -> Resul
 /// Brings all images of an archive or a folder in.
 pub(super) fn load(request: &LoadRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
     let store = Store::open(&request.root)?;
-    let progress = Progress::new(mode, style);
+    let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
     let result = match &request.input {
         Some(path) => load_from(path, &request.selection, &store, &progress),
         None => spooled(&store).and_then(|file| load_from(file.path(), &request.selection, &store, &progress)),

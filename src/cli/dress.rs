@@ -10,7 +10,7 @@ use super::report::Failure;
 use super::request::BuildRequest;
 use crate::build::{Builder, Built, Reach};
 use crate::layer::Compression;
-use crate::oci::Platform;
+use crate::oci::{Platform, media_type};
 use crate::output::cache::{InlineStep, inline_cache};
 use crate::output::content::{Content, Form, convert};
 use crate::output::dress::{Dress, dress, is_compressed_so};
@@ -128,6 +128,25 @@ impl<'a> Dresser<'a> {
         }
         Ok(Some(cache))
     }
+}
+
+/// Returns an image of the store as `look` wants it; of what that does not say it stays as it is.
+pub(super) fn as_pushed(image: &Image, look: &Look, store: &Store) -> Result<Image, Failure> {
+    let layers = image.layers();
+    let kind = |at: usize| layers[at].descriptor.media_type().as_ref();
+    let recompress = look.compression.map(|compression| {
+        let changes = |at: &usize| look.forced == Some(true) || !is_compressed_so(kind(*at), compression);
+        (compression, (0..layers.len()).filter(|at| changes(at) && !is_foreign(kind(*at))).collect())
+    });
+    let form = match look.form {
+        Some(form) => Some(form.into()),
+        // Layers that were made anew are called as in the rest of the manifest.
+        None if image.media_type == media_type::DOCKER_MANIFEST => Some(Form::Docker),
+        None => Some(Form::Oci),
+    };
+    let image = dress(image, &Dress { recompress, form, ..Dress::default() }, store)?;
+    store.sync()?;
+    Ok(image)
 }
 
 /// Returns the annotations of this level, for an image of this platform: those for it alone count more.

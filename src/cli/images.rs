@@ -66,6 +66,10 @@ pub(super) fn images(request: &ImagesRequest) -> Result<ExitCode, Failure> {
             }
             text
         }
+        Form::TemplateTable(template) => {
+            let lines = rows.iter().map(|row| template.render(&row.fields())).collect::<Result<Vec<_>, _>>()?;
+            Table::of_lines(std::iter::once(template.head()).chain(lines)).render()
+        }
     };
     print(&text).map(|()| ExitCode::SUCCESS)
 }

@@ -193,6 +193,10 @@ pub(super) fn history(request: &HistoryRequest) -> Result<ExitCode, Failure> {
             }
             text
         }
+        Form::TemplateTable(template) => {
+            let lines = fields.iter().rev().map(|step| template.render(step)).collect::<Result<Vec<_>, _>>()?;
+            super::table::Table::of_lines(std::iter::once(template.head()).chain(lines)).render()
+        }
         Form::Table => {
             let mut table = Table::new(["CREATED", "CREATED BY", "SIZE", "LAYER", "COMMENT"]);
             rows.into_iter().rev().for_each(|row| table.row(row));

@@ -3,23 +3,26 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::args::Look;
 use super::named::{check_whole, in_store};
 use super::progress::{Mode, Progress};
 use super::registry::{Joined, LazyClient, push, push_content};
 use super::report::{Failure, Style};
 use super::request::PushRequest;
 use super::result::write_file;
-use super::{platforms, print};
+use super::{dress, platforms, print};
 use crate::net::Cancel;
 use crate::oci::{Platform, Reference};
 use crate::output::Location;
-use crate::output::content::{Content, Destination, InStore, Origin, Selection, write};
+use crate::output::content::{Content, Destination, InStore, Origin, Selection, convert, write};
 use crate::progress::{Event, Sink};
 use crate::store::Store;
 
 /// Writes the image to its destination.
 pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
-    let store = Store::open_read(&request.root)?;
+    // What is made anew on the way is kept: the next push has it at once.
+    let changes = request.look != Look::default();
+    let store = if changes { Store::open(&request.root)? } else { Store::open_read(&request.root)? };
     let image = in_store(&store, &request.name)?;
     let destination = match &request.destination {
         Some(destination) => destination.clone(),
@@ -28,7 +31,7 @@ pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<Exi
     let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
     let client = LazyClient::new(&request.registry, Cancel::default());
     let result = match request.selection {
-        Some(Selection::All) => all(image, &client, &destination, &progress),
+        Some(Selection::All) => all(request, image, &client, &destination, &progress),
         _ => one(request, &image, &client, &destination, &progress),
     };
     progress.finish();
@@ -52,8 +55,11 @@ fn one(
         _ => Platform::host(),
     };
     let chosen = image.store.image_for(&image.top, &platform)?;
-    let content = Content::of_image(&chosen);
-    if request.selection.is_none() && content.digest().to_string() != image.top.digest().to_string() {
+    let content = match request.look == Look::default() {
+        true => Content::of_image(&chosen),
+        false => Content::of_image(&dress::as_pushed(&chosen, &request.look, image.store)?),
+    };
+    if request.selection.is_none() && chosen.digest.to_string() != image.top.digest().to_string() {
         let known = platforms::of_origin(image)?;
         if known.len() > 1 {
             let own = &chosen.config.platform;
@@ -73,6 +79,7 @@ fn one(
 
 /// Writes the index and all its images.
 fn all(
+    request: &PushRequest,
     image: InStore<'_>,
     client: &LazyClient<'_>,
     destination: &Location,
@@ -82,6 +89,10 @@ fn all(
     let (store, name) = (image.store, image.name.clone());
     let origin = Joined::new(image, client)?;
     let content = Content::gather(&origin, &origin.top()?, &Selection::All)?;
+    let content = match request.look.form {
+        Some(form) => convert(content, form.into())?,
+        None => content,
+    };
     match destination {
         Location::Registry(name) => push_content(&content, &origin, store, client.get()?, name, sink)?,
         location => place(&content, &origin, location, name.as_ref(), sink)?,

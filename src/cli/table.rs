@@ -14,6 +14,18 @@ impl Table {
         Table { rows: vec![head.map(str::to_owned).to_vec()] }
     }
 
+    /// Returns a table of lines whose cells stand between tabs; the first line is the head.
+    pub fn of_lines(lines: impl IntoIterator<Item = String>) -> Self {
+        let mut rows: Vec<Vec<String>> =
+            lines.into_iter().map(|line| line.split('\t').map(visible).collect()).collect();
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        rows.iter_mut().for_each(|row| row.resize(columns, String::new()));
+        if rows.is_empty() {
+            rows.push(Vec::new());
+        }
+        Table { rows }
+    }
+
     /// Adds a row. Cells are escaped, so names from images may go in as they are. Missing ones are empty, and those
     /// beyond the head are dropped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
@@ -45,6 +57,12 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_with_tabs_are_columns() {
+        let table = Table::of_lines(["A\tB", "long\tx\ty", "c"].map(str::to_owned));
+        assert_eq!(table.render(), "A      B\nlong   x   y\nc\n");
+    }
 
     #[test]
     fn columns_are_aligned_by_what_is_seen() {

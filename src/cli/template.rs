@@ -107,6 +107,20 @@ impl Template {
         }
     }
 
+    /// Returns the head of a column for each value of the template, as docker prints it: its text stays, a field is its name in capitals.
+    pub fn head(&self) -> String {
+        let mut out = String::new();
+        for node in &self.nodes {
+            match node {
+                Node::Text(text) => out.push_str(text),
+                Node::Value(calls) => out.push_str(&calls.iter().find_map(head_of).unwrap_or_default()),
+                // A choice, or a list, has no name.
+                Node::Range(..) | Node::If(..) => {}
+            }
+        }
+        out
+    }
+
     /// Returns what the template makes of `data`.
     ///
     /// # Errors
@@ -121,6 +135,27 @@ impl Template {
 enum Piece {
     Text(String),
     Action(String),
+}
+
+/// Returns the name of the first field that a call uses: `CreatedSince` is CREATED, `CreatedBy` CREATED BY.
+fn head_of(call: &Call) -> Option<String> {
+    let field = call.arguments.iter().find_map(|term| match term {
+        Term::Field { path, .. } => path.last(),
+        Term::Literal(_) => None,
+    })?;
+    Some(match field.as_str() {
+        "ID" => "IMAGE ID".into(),
+        "CreatedSince" => "CREATED".into(),
+        name => {
+            let mut words = String::new();
+            for (at, letter) in name.char_indices() {
+                let begins = at > 0 && letter.is_uppercase() && name[..at].ends_with(char::is_lowercase);
+                words.extend(begins.then_some(' '));
+                words.extend(letter.to_uppercase());
+            }
+            words
+        }
+    })
 }
 
 fn unescape(text: &str) -> String {

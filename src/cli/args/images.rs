@@ -107,6 +107,9 @@ pub struct CopyArgs {
     /// Copy what refers to the images as well, signatures and the like: from registry to registry
     #[arg(long, conflicts_with = "format")]
     pub referrers: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Write the digest to FILE too
     #[arg(long, value_name = "FILE")]
     pub digestfile: Option<PathBuf>,
@@ -137,6 +140,9 @@ pub struct SaveArgs {
     /// docker-archive or oci-archive, in which digests stay
     #[arg(long, value_name = "FORM", default_value = "docker-archive")]
     pub format: ArchiveName,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Save the images of all platforms, and their indexes: in an oci-archive
     #[arg(short, long)]
     pub all: bool,
@@ -148,6 +154,9 @@ pub struct LoadArgs {
     /// Read FILE, or the folder of a layout [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Load the images of all platforms, and their indexes
     #[arg(short, long, conflicts_with = "platform")]
     pub all: bool,

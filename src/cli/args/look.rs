@@ -28,6 +28,38 @@ pub struct LookArgs {
     pub annotations: Vec<AnnotationSpec>,
 }
 
+/// Flags of `coracle push` about that.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PushLookArgs {
+    /// The form of the manifest: oci, docker or v2s2 [default: as it is]
+    #[arg(short, long, value_name = "FORM", hide_possible_values = true)]
+    pub format: Option<FormName>,
+    /// Compress layers that are not so: gzip, zstd or none [default: as they are]
+    #[arg(long, value_name = "KIND[:LEVEL]", conflicts_with = "all")]
+    pub compression_format: Option<Compression>,
+    /// The level
+    #[arg(long, value_name = "N", requires = "compression_format")]
+    pub compression_level: Option<u8>,
+    /// Compress all layers anew
+    #[arg(long, requires = "compression_format")]
+    pub force_compression: bool,
+}
+
+impl PushLookArgs {
+    /// Returns what is asked for.
+    ///
+    /// # Errors
+    /// [`OutputError`] where a level does not fit.
+    pub fn look(&self) -> Result<Look, OutputError> {
+        let compression = match (self.compression_format, self.compression_level) {
+            (Some(kind), Some(level)) => Some(parsed_compression(kind_of(kind), Some(&level.to_string()))?),
+            (kind, _) => kind,
+        };
+        let forced = self.force_compression.then_some(true);
+        Ok(Look { compression, forced, form: self.format, annotations: Vec::new() })
+    }
+}
+
 /// Where an annotation goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {

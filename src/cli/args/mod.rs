@@ -39,7 +39,7 @@ pub use images::{
 };
 pub use kaniko::{DigestFiles, KanikoArgs, KanikoError, fold};
 pub use limits::{LimitArgs, LimitError, SwapSize};
-pub use look::{Annotation, AnnotationSpec, Level, Look, LookArgs, LookError};
+pub use look::{Annotation, AnnotationSpec, Level, Look, LookArgs, LookError, PushLookArgs};
 pub use manifest::{DetailArgs, ManifestArgs, ManifestVerb};
 pub use output::{Destination, ImageOutput, OutputError, OutputSpec};
 pub use platform::PlatformArgs;

@@ -35,4 +35,7 @@ pub struct PruneArgs {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
+    /// Do not ask: so it is in any case
+    #[arg(short, long, hide = true)]
+    pub force: bool,
 }

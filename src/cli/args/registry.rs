@@ -161,6 +161,9 @@ pub struct PushArgs {
     /// Print the digest only
     #[arg(short, long)]
     pub quiet: bool,
+    /// What the image looks like there.
+    #[command(flatten)]
+    pub look: super::PushLookArgs,
     /// How registries are talked to.
     #[command(flatten)]
     pub registry: RegistryArgs,

@@ -36,11 +36,7 @@ const UNBUILT: &[(&str, &str)] = &[
          --umask --unsetenv --userns --uts --volumes-from",
     ),
     ("pull", "--all-tags -a --arch --os --signature-policy --variant"),
-    (
-        "push",
-        "--all-tags -a --compression-format --compression-level --encryption-key --force-compression --format -f \
-         --remove-signatures --rm --sign-by",
-    ),
+    ("push", "--all-tags -a --encryption-key --remove-signatures --rm --sign-by"),
     ("images", "--history --no-heading --noheading --sort --tree"),
     ("inspect", "--latest -l --size -s"),
     ("history", "--human -H"),
@@ -48,11 +44,10 @@ const UNBUILT: &[(&str, &str)] = &[
     (
         "copy",
         "--additional-tag --dest-compress --dest-creds --encryption-key --multi-arch --preserve-digests \
-         --quiet -q --remove-signatures --retry-times --sign-by --src-creds",
+         --remove-signatures --retry-times --sign-by --src-creds",
     ),
-    ("save", "--compress --multi-image-archive -m --platform --quiet -q"),
-    ("load", "--quiet -q"),
-    ("prune", "--build-cache --external --force -f --min-free-space --reserved-space --volumes"),
+    ("save", "--compress --multi-image-archive -m --platform"),
+    ("prune", "--build-cache --external --min-free-space --reserved-space --volumes"),
     ("version", "--format -f"),
     ("login", "--password -p"),
 ];
@@ -80,7 +75,6 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
             "others can read the command line; --password-stdin takes it from standard input: \
              echo \"$PASSWORD\" | coracle login -u NAME --password-stdin HOST"
         }
-        ("prune", "--force" | "-f") => "`coracle prune` never asks",
         _ => return None,
     })
 }

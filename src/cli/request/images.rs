@@ -20,6 +20,8 @@ pub enum Form {
     Ids,
     /// A line each, as this says.
     Template(Template),
+    /// A table of such lines, with a head: columns stand between tabs.
+    TemplateTable(Template),
 }
 
 /// `coracle copy`.
@@ -43,6 +45,8 @@ pub struct CopyRequest {
     pub digestfile: Option<PathBuf>,
     /// How registries are talked to.
     pub registry: RegistryRequest,
+    /// Whether no progress is shown.
+    pub quiet: bool,
 }
 
 impl CopyRequest {
@@ -61,6 +65,7 @@ impl CopyRequest {
             referrers: args.referrers,
             digestfile: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
             registry: RegistryRequest::new(args.registry, environment)?,
+            quiet: args.quiet,
         })
     }
 }
@@ -94,6 +99,8 @@ pub struct SaveRequest {
     pub format: ArchiveName,
     /// Which images of an index.
     pub selection: Selection,
+    /// Whether no progress is shown.
+    pub quiet: bool,
 }
 
 impl SaveRequest {
@@ -114,6 +121,7 @@ impl SaveRequest {
             output,
             format: args.format,
             selection,
+            quiet: args.quiet,
         })
     }
 }
@@ -127,6 +135,8 @@ pub struct LoadRequest {
     pub input: Option<PathBuf>,
     /// Which images of an index.
     pub selection: Selection,
+    /// Whether no progress is shown.
+    pub quiet: bool,
 }
 
 impl LoadRequest {
@@ -136,7 +146,7 @@ impl LoadRequest {
             Some(path) => Some(environment.absolute(&path)?),
             None => None,
         };
-        Ok(LoadRequest { root, input, selection: selection(args.platform, args.all) })
+        Ok(LoadRequest { root, input, selection: selection(args.platform, args.all), quiet: args.quiet })
     }
 }
 
@@ -170,14 +180,16 @@ fn form(json: bool, ids: bool, template: Option<&str>) -> Result<Form, UsageErro
     match (json, ids, template) {
         (true, ..) | (_, _, Some("json")) => Ok(Form::Json),
         (_, true, _) => Ok(Form::Ids),
-        (_, _, Some(text)) => Ok(Form::Template(parse(text)?)),
+        // docker's word for a head and columns.
+        (_, _, Some(text)) => match text.strip_prefix("table ") {
+            Some(text) => Ok(Form::TemplateTable(parse(text)?)),
+            None => Ok(Form::Template(parse(text)?)),
+        },
         _ => Ok(Form::Table),
     }
 }
 
 fn parse(text: &str) -> Result<Template, UsageError> {
-    // docker puts a head above the columns then.
-    let text = text.strip_prefix("table ").unwrap_or(text);
     Template::parse(text).map_err(|source| UsageError::BadTemplate { source })
 }
 

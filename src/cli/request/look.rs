@@ -20,6 +20,11 @@ pub(super) fn whole_look(flags: LookArgs, outputs: &[OutputSpec], platforms: &Pl
     Ok(look)
 }
 
+/// Returns what an image is to look like that is there already.
+pub(super) fn checked(look: Look) -> Result<Look, UsageError> {
+    check(&look, &Platforms::OfBase).map(|()| look)
+}
+
 /// Refuses what no image can be.
 fn check(look: &Look, platforms: &Platforms) -> Result<(), UsageError> {
     let of_index = |a: &&Annotation| matches!(a.level, Level::Index | Level::IndexDescriptor);

@@ -140,6 +140,8 @@ pub struct PushRequest {
     pub digest_file: Option<PathBuf>,
     /// Whether the digest is all that is told.
     pub quiet: bool,
+    /// What the image looks like there; of what is not said it stays as it is.
+    pub look: crate::cli::args::Look,
     /// How registries are talked to.
     pub registry: RegistryRequest,
 }

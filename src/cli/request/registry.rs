@@ -101,6 +101,7 @@ impl PushRequest {
             },
             digest_file: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
             quiet: args.quiet,
+            look: super::look::checked(args.look.look()?)?,
             registry: RegistryRequest::new(args.registry, environment)?,
         })
     }

@@ -346,6 +346,7 @@ fn the_other_verbs() {
         (
             "push --root /s web:1 docker-archive:/a.tar",
             Request::Push(PushRequest {
+                look: Look::default(),
                 root: root.clone(),
                 name: name(),
                 destination: Some(location("docker-archive:/a.tar")),
@@ -394,6 +395,7 @@ fn the_other_verbs() {
         (
             "--root /s copy -a web:1 dir:out --format v2s2",
             Request::Copy(CopyRequest {
+                quiet: false,
                 root: root.clone(),
                 temp: "/tmp".into(),
                 source: Named::Store(name()),
