@@ -134,6 +134,52 @@ fn a_blob_that_is_damaged_or_missing_is_a_miss_and_never_a_wrong_image() {
     }
 }
 
+/// The result of one stage is copied from, and far smaller than it.
+fn heavy(last: &str) -> Project {
+    Project::new().dockerfile(&format!(
+        "FROM busybox AS heavy\nRUN head -c 8000000 /dev/urandom >/heavy && head -c 8 /heavy | base64 >/light\n\
+         FROM busybox\nCOPY --from=heavy /light /light\nRUN echo {last} >/last\n"
+    ))
+}
+
+fn size(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |meta| meta.len())
+}
+
+#[test]
+fn layers_that_no_step_reads_stay_in_the_cache() {
+    let first = heavy("one");
+    let cache = first.user().new_dir();
+    let before = first.clone().arg(&to(&cache, "max")).build().succeeds();
+    let largest = blobs(&cache).into_iter().max_by_key(|blob| size(blob)).expect("a blob");
+    assert!(size(&largest) > 7_000_000);
+    let second = heavy("two").arg(&from(&cache));
+    let after = second.build().cached(2).succeeds();
+    assert_eq!(before.text("light"), after.text("light"));
+    assert_eq!(after.text("last"), "two\n");
+    let here = second.user().layout().join("blobs/sha256").join(largest.file_name().expect("a name"));
+    assert!(!here.exists(), "nobody needed it");
+    // Who reads it gets it.
+    let dockerfile = fs::read_to_string(second.path("Dockerfile")).expect("text");
+    let third = second.dockerfile(&format!("{dockerfile}COPY --from=heavy /heavy /heavy\n"));
+    third.build().cached(3).succeeds();
+    assert!(here.exists());
+}
+
+#[test]
+fn a_cache_that_has_lost_all_its_layers_costs_the_steps_and_nothing_else() {
+    let first = heavy("one");
+    let cache = first.user().new_dir();
+    let before = first.clone().arg(&to(&cache, "max")).build().succeeds();
+    // What is left are the indexes and the lists.
+    let is_layer = |blob: &PathBuf| fs::read(blob).expect("bytes").starts_with(&[0x1f, 0x8b]);
+    let layers: Vec<PathBuf> = blobs(&cache).into_iter().filter(is_layer).collect();
+    assert_eq!(layers.len(), 3);
+    layers.iter().for_each(|layer| fs::remove_file(layer).expect("removed"));
+    let built = heavy("two").arg(&from(&cache)).build().stderr_has("a layer cannot be had");
+    assert_ne!(before.text("light"), built.cached(0).succeeds().text("light"), "the step ran again");
+}
+
 #[test]
 fn results_that_are_too_old_do_not_count() {
     let project = project();

@@ -3,7 +3,7 @@
 use crate::plan::Step;
 use crate::store::{CachedStep, LayerId};
 
-use super::work::{Depth, Progress, Work};
+use super::work::{Depth, Work};
 use super::{CacheUse, now};
 
 /// Which results of earlier builds count.
@@ -39,18 +39,12 @@ impl Work<'_> {
         (here && self.store.remember(key, &hit).is_ok()).then_some(hit)
     }
 
-    /// Returns whether the files of all layers are here now, those from elsewhere brought.
-    pub(super) fn bring_layers(&self, progress: &Progress) -> bool {
-        let mut built = progress.chain.links().iter().filter(|link| link.origin.is_none());
-        built.all(|link| self.has_files(&link.id) || self.remote.is_some_and(|remote| remote.bring_blob(&link.id)))
-    }
-
     fn is_there(&self, hit: &CachedStep) -> bool {
         // A damaged index is a layer that is not there.
         self.has_files(&hit.layer) && self.store.index(&hit.layer).is_ok_and(|index| index.is_some())
     }
 
-    fn has_files(&self, layer: &LayerId) -> bool {
+    pub(super) fn has_files(&self, layer: &LayerId) -> bool {
         self.store.has_snapshot(&self.on_disk.realm, layer) || self.store.packed_any(layer).is_some()
     }
 

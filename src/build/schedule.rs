@@ -7,7 +7,6 @@ use coracle_runtime::probe::{self, Choice, Mode, Wanted};
 use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
 
 use crate::layer::Compression;
-use crate::oci::Platform;
 use crate::plan::{MountKind, Op, Plan, Step};
 use crate::progress::{Event, Sink};
 use crate::store::{Arrivals, Image, Packed, RemoteSteps, Store, View};
@@ -20,14 +19,15 @@ use super::given::{Access, Volume};
 use super::journal::{Journal, Made};
 use super::mounts::Mounts;
 use super::pack::{PackQueue, Packer};
+use super::replay::{Replayed, replay};
 use super::run_step::StepPlace;
 use super::running::Running;
 use super::ship::{self, LayerOf, Line, Ship};
 use super::stubs::Stubs;
 use super::unpack::OnDisk;
-use super::work::{Progress, StageReplay, StageState, Work, at_step};
+use super::work::{Progress, StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, foreign, in_place, run};
+use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, in_place, run};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -450,46 +450,6 @@ pub fn obstacle(mode: &Mode) -> Option<RuntimeError> {
     }
 }
 
-/// What the cache knows of a plan.
-enum Replayed<'a> {
-    /// Each step; these are the targets.
-    All(Vec<Progress>),
-    /// Not each step.
-    Missing {
-        /// The RUNs that are not known to be in the cache, in the order of the Dockerfile.
-        runs: Vec<&'a Step>,
-        /// The first of these that is for a machine which this one cannot play.
-        foreign: Option<(&'a Step, &'a Platform)>,
-    },
-}
-
-/// Looks up all steps of the plan in the cache.
-fn replay<'a>(work: &Work<'a>) -> Result<Replayed<'a>, BuildError> {
-    work.forget_stages();
-    let mut missing: Vec<(&Step, &Platform)> = Vec::new();
-    for (at, stage) in work.plan.stages.iter().enumerate() {
-        match work.replay(at)? {
-            StageReplay::Known(progress) => work.finish_stage(at, StageState::Done(progress)),
-            StageReplay::Missing { step } => {
-                missing.extend(stage.steps[step..].iter().map(|step| (step, &stage.platform)));
-            }
-        }
-    }
-    Ok(match work.all_done() {
-        Some(targets) => Replayed::All(targets),
-        None => {
-            missing.retain(|(step, _)| matches!(step.op, Op::Run(_)));
-            missing.sort_by_key(|(step, _)| step.span.start);
-            let runs = missing.iter().map(|(step, _)| *step).collect();
-            let mut known: HashMap<&Platform, bool> = HashMap::new();
-            let scratch = work.store.tmp();
-            let mut can = |platform| *known.entry(platform).or_insert_with(|| foreign::runs(platform, &scratch));
-            let foreign = missing.into_iter().find(|(_, platform)| !can(platform));
-            Replayed::Missing { runs, foreign }
-        }
-    })
-}
-
 impl Replayed<'_> {
     /// Returns the images if all can be put together from blobs.
     fn images(&self, work: &Work<'_>) -> Result<Option<Vec<Built>>, BuildError> {
@@ -521,6 +481,10 @@ fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
             let at = next.fetch_add(1, Ordering::Relaxed);
             if at >= stages {
                 break;
+            }
+            if work.done(at).is_some() {
+                work.tell_spared(at);
+                continue;
             }
             // Whatever happens to this stage, nobody waits for it for ever.
             let _end = FailUnlessDone { work, at };

@@ -49,8 +49,8 @@ pub(super) enum StageState {
 pub(super) enum StageReplay {
     /// Each step.
     Known(Progress),
-    /// Not this step, counted from 0, and maybe not those after it.
-    Missing { step: usize },
+    /// Not this step, counted from 0, and maybe not those after it; what is below it is known.
+    Missing { step: usize, below: Progress },
 }
 
 /// What the stages of one build share.
@@ -157,9 +157,9 @@ impl Work<'_> {
         if self.control.cancelled() { Err(BuildError::Interrupted) } else { result }
     }
 
-    /// Returns each target, if all stages are done; else forgets those that are.
+    /// Returns each target, if all stages are done.
     pub fn all_done(&self) -> Option<Vec<Progress>> {
-        let mut states = self.stages.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.stages.0.lock().unwrap_or_else(PoisonError::into_inner);
         if states.iter().all(|state| matches!(state, StageState::Done(_))) {
             let target = |at: usize| match &states[at] {
                 StageState::Done(target) => Some(target.clone()),
@@ -167,7 +167,6 @@ impl Work<'_> {
             };
             return self.plan.targets().map(target).collect();
         }
-        states.fill(StageState::Running);
         None
     }
 
@@ -198,12 +197,15 @@ impl Work<'_> {
         let mut progress = match &plan.base {
             Base::Stage(at) => match self.done(*at) {
                 Some(progress) => progress,
-                None => return Ok(StageReplay::Missing { step: 0 }),
+                None => {
+                    let below = Progress { chain: Chain::scratch(), created: Vec::new() };
+                    return Ok(StageReplay::Missing { step: 0, below });
+                }
             },
             other => self.base(other)?,
         };
         for (at, step) in plan.steps.iter().enumerate() {
-            let missing = Ok(StageReplay::Missing { step: at });
+            let missing = |below| Ok(StageReplay::Missing { step: at, below });
             if step.op == Op::Config {
                 progress.created.push(None);
                 continue;
@@ -211,17 +213,17 @@ impl Work<'_> {
             if let Op::Copy(plan::Copy { from: CopyFrom::Stage(from), .. }) = &step.op
                 && self.done(*from).is_none()
             {
-                return missing;
+                return missing(progress);
             }
             if let Op::Run(run) = &step.op
                 && mounts::stages(run).any(|from| self.done(from).is_none())
             {
-                return missing;
+                return missing(progress);
             }
             let Lookup::Hit(hit, _) =
                 self.look_up(step, &progress.chain, Depth::Quick).map_err(|e| at_step(step, e))?
             else {
-                return missing;
+                return missing(progress);
             };
             progress.chain = progress.chain.with(hit.layer);
             progress.created.push(Some(hit.created));
