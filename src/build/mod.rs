@@ -14,6 +14,7 @@ mod clerk;
 mod copy;
 mod cover;
 mod error;
+mod execute;
 mod explain;
 mod failure;
 mod foreign;
