@@ -37,7 +37,6 @@ mod xattr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -50,7 +49,7 @@ use crate::sys::{self, notify};
 
 use call::{Answer, Call};
 use credentials::Credentials;
-use notify::{Response, Turns};
+use notify::Response;
 use owners::Owners;
 use proc::Proc;
 use resolve::Root;
@@ -114,9 +113,6 @@ pub(crate) struct Emulator {
 /// Threads that answer the calls of one step at the most.
 const MOST_THREADS: usize = 8;
 
-/// To receive a call that is there already takes less than this; to wait for one takes longer.
-const AT_ONCE: Duration = Duration::from_micros(2);
-
 /// The number of bits of RLIMIT_LOCKS that are needed.
 const NUMBERS: u64 = users::MOST as u64;
 
@@ -160,7 +156,7 @@ impl Emulator {
                 owners.know(&stat, FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
             }
         }
-        notify::take_turns(listener.as_fd(), Turns::OnThisProcessor);
+        notify::take_turns(listener.as_fd());
         let emulator = Arc::new(Emulator {
             listener,
             watch: Watch::default(),
@@ -227,13 +223,9 @@ impl Emulator {
         rustix::process::umask(Mode::empty());
         loop {
             self.watch.begin();
-            let began = Instant::now();
-            let received = notify::receive(self.listener());
-            // A call that was there already is that of a process which runs beside the one that was answered just now.
-            let turns = if began.elapsed() > AT_ONCE { Turns::OnThisProcessor } else { Turns::WhereItWas };
-            let at_work = self.watch.end();
-            match received {
+            match notify::receive(self.listener()) {
                 Ok(notification) => {
+                    let at_work = self.watch.end();
                     if !is_alone && at_work.looks(rules::is_quick(notification.nr)) {
                         let more = self.poll().contains(PollFlags::IN);
                         at_work.saw(more);
@@ -241,12 +233,15 @@ impl Emulator {
                             self.start_another();
                         }
                     }
-                    self.answer(Call::new(&self, notification), turns);
+                    self.answer(Call::new(&self, notification));
                 }
-                Err(errno) if errno.is(E::INTR) => {}
-                // The call was taken back, by a signal; or the step is over.
-                Err(errno) if errno.is(E::NOENT) && !self.poll().contains(PollFlags::HUP) => {}
-                Err(errno) if errno.is(E::NOENT) => return,
+                Err(errno) if errno.is(E::INTR) => self.watch.in_vain(),
+                // Another thread has taken the call; or it was taken back, by a signal; or the step is over.
+                Err(errno) if errno.is(E::NOENT) && !self.poll().contains(PollFlags::HUP) => self.watch.in_vain(),
+                Err(errno) if errno.is(E::NOENT) => {
+                    self.watch.over();
+                    return;
+                }
                 Err(_) => sys::exit(1),
             }
         }
@@ -261,21 +256,15 @@ impl Emulator {
         }
     }
 
-    fn answer(&self, call: Call<'_>, turns: Turns) {
+    fn answer(&self, call: Call<'_>) {
         let response = match self.table.handler(call.nr()).map(|handle| handle(&call)) {
             Some(Ok(Answer::Told)) => return,
             Some(Ok(Answer::Continue)) | None => Response::Continue,
             Some(Ok(Answer::Value(value))) => Response::Value(value),
             Some(Err(errno)) => Response::Error(errno),
         };
-        if turns == Turns::WhereItWas {
-            notify::take_turns(self.listener(), turns);
-        }
         // Nobody may wait any more.
         let _ = notify::respond(self.listener(), call.id(), response);
-        if turns == Turns::WhereItWas {
-            notify::take_turns(self.listener(), Turns::OnThisProcessor);
-        }
     }
 
     /// Calls `act` while `dir` is the working directory of this thread.

@@ -44,6 +44,17 @@ impl Watch {
         state.waiting += 1;
     }
 
+    /// This thread was woken, but has nothing to do: another one took the call, or it was taken back.
+    pub(super) fn in_vain(&self) {
+        self.lock().waiting -= 1;
+    }
+
+    /// No more calls can come: who waits to be let in goes and sees that too.
+    pub(super) fn over(&self) {
+        self.in_vain();
+        self.door.notify_all();
+    }
+
     /// This thread waits no more: it has something to do, until the value is dropped.
     pub(super) fn end(&self) -> AtWork<'_> {
         let mut state = self.lock();
@@ -131,6 +142,22 @@ mod tests {
             watch.begin();
         }
         drop(watch.end());
+        let state = watch.lock();
+        assert_eq!((state.waiting, state.enough), (1, 1));
+    }
+
+    #[test]
+    fn who_is_woken_for_a_call_of_another_is_not_busy() {
+        let watch = Watch::default();
+        watch.lock().enough = 2;
+        watch.begin();
+        for _ in 0..=LULL {
+            watch.begin();
+            let at_work = watch.end();
+            watch.in_vain();
+            watch.begin();
+            drop(at_work);
+        }
         let state = watch.lock();
         assert_eq!((state.waiting, state.enough), (1, 1));
     }

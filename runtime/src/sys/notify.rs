@@ -91,21 +91,8 @@ pub(crate) fn is_waited_for(listener: BorrowedFd<'_>, mut id: u64) -> bool {
     ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, ptr::from_mut(&mut id).cast()).is_ok()
 }
 
-/// Where a process goes on whose call was answered, and where a thread that waits for calls does when one comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turns {
-    /// On the processor of the other one, which is about to wait.
-    OnThisProcessor,
-    /// Where it was, or where nothing else is done.
-    WhereItWas,
-}
-
-/// Lets the two sides of calls take turns in this way from now on, where the kernel knows of that (6.6).
-pub(crate) fn take_turns(listener: BorrowedFd<'_>, turns: Turns) {
-    let flags = match turns {
-        Turns::OnThisProcessor => SYNC_WAKE_UP,
-        Turns::WhereItWas => 0,
-    };
+/// Lets the two sides of a call take turns on one processor, where the kernel can do that (6.6).
+pub(crate) fn take_turns(listener: BorrowedFd<'_>) {
     // SAFETY: the flags are passed by value.
-    let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) };
+    let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
 }
