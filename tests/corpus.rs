@@ -43,7 +43,7 @@ fn outcome(source: &Source) -> Result<String, String> {
     graph.take_triggers(&bases()).map_err(|errors| shown(&errors))?;
     let (plan, warnings) = graph.lower(&bases()).map_err(|errors| shown(&errors))?;
     let mut text = plan.to_string();
-    let config = &plan.stages[plan.target].config;
+    let config = plan.config(plan.target);
     let json = serde_json::to_string_pretty(&config.config).expect("a configuration is JSON");
     writeln!(text, "\n{json}\n").expect("a string takes all");
     for entry in &config.history {

@@ -95,7 +95,7 @@ fn config(
     (target, progress): (usize, &Progress),
     layers: &[Packed],
 ) -> Result<ImageConfig, BuildError> {
-    let mut config = work.plan.stages[target].config.clone();
+    let mut config = work.plan.config(target).clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     config.created = None;
     // What a base image says of the steps that made it.

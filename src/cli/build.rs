@@ -257,7 +257,8 @@ fn times(wanted: Times, epoch: Option<&str>) -> Result<Times, UsageError> {
 /// Labels from the command line come last, so they count; they leave no trace in the history.
 fn label(plan: &mut Plan, labels: &[(String, String)]) {
     for target in plan.targets().collect::<Vec<_>>() {
-        plan.stages[target].config.config.labels.extend(labels.iter().cloned());
+        let config = plan.stages[target].config.as_mut().expect("a target has a configuration");
+        config.config.labels.extend(labels.iter().cloned());
     }
 }
 

@@ -65,7 +65,7 @@ pub struct Graph<'a> {
     /// The bytes of all triggers.
     pub(super) trigger_bytes: usize,
     names: Names,
-    target: usize,
+    pub(super) target: usize,
     images: Vec<ImageUse>,
 }
 

@@ -156,7 +156,7 @@ mod tests {
         let expected: Vec<_> = expected.map(|(name, base)| (name.to_owned(), base)).into();
         assert_eq!(stages(&plan), expected);
         assert_eq!((plan.target, plan.targets().collect::<Vec<_>>()), (2, vec![2, 4]));
-        assert_eq!(plan.stages[4].config.platform.to_string(), "linux/amd64");
+        assert_eq!(plan.config(4).platform.to_string(), "linux/amd64");
         let Op::Copy(copy) = &plan.stages[4].steps[0].op else { panic!("{plan}") };
         assert_eq!(copy.from, CopyFrom::Stage(3));
         let Op::Run(run) = &plan.stages[4].steps[1].op else { panic!("{plan}") };

@@ -86,7 +86,7 @@ impl Graph<'_> {
             }
         }
         let mut states: Vec<Option<StageState>> = Vec::with_capacity(self.order.len());
-        // A history is long where stages stand upon each other: the last one that needs a state takes it.
+        // The last one that needs a state takes it.
         let takers: HashMap<usize, usize> = self
             .order
             .iter()
@@ -155,8 +155,17 @@ impl Graph<'_> {
                 Base::Scratch => options.target_platform().clone(),
                 Base::Image(key) => config::platform_of(bases.get(key), options.target_platform()),
             };
-            stages.push(StagePlan { name, base, platform, shown: None, steps, config: state.config() });
-            states.push(Some(state));
+            let mut stage = StagePlan { name, base, platform, shown: None, steps, config: None };
+            // A history is long, and only an image shows it.
+            if index == self.target {
+                let mut config = state.into_config();
+                config.platform = config.platform.normalised();
+                stage.config = Some(config);
+                states.push(None);
+            } else {
+                states.push(Some(state));
+            }
+            stages.push(stage);
         }
         if !context.errors.is_empty() {
             context.errors.sort_by_key(|error| error.span);
@@ -164,8 +173,6 @@ impl Graph<'_> {
         }
         // The target needs all others, and each stands behind those it needs.
         let target = stages.len() - 1;
-        let platform = &mut stages[target].config.platform;
-        *platform = platform.normalised();
         Ok((Plan { stages, target, others: Vec::new() }, context.warnings))
     }
 

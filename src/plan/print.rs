@@ -14,7 +14,7 @@ impl fmt::Display for Plan {
                 Base::Image(name) => write!(f, "image {name:?}")?,
                 Base::Stage(stage) => write!(f, "stage {stage}")?,
             }
-            if stage.platform != self.stages[self.target].config.platform {
+            if stage.platform != self.config(self.target).platform {
                 write!(f, " for {}", stage.platform)?;
             }
             writeln!(f, "{target}")?;

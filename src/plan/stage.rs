@@ -72,10 +72,9 @@ impl StageState {
     }
 
     /// Returns the configuration as it is now.
-    pub fn config(&self) -> ImageConfig {
-        let mut config = self.config.clone();
-        config.config.env = self.environment.to_strings();
-        config
+    pub fn into_config(mut self) -> ImageConfig {
+        self.config.config.env = self.environment.to_strings();
+        self.config
     }
 
     /// Returns about how many bytes this takes.

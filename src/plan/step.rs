@@ -1,5 +1,5 @@
 use super::Chmod;
-use crate::oci::{ExecConfig, ImageConfig, Platform};
+use crate::oci::{ImageConfig, Platform};
 use crate::progress::StepId;
 use crate::source::Span;
 
@@ -19,6 +19,14 @@ impl Plan {
     pub fn targets(&self) -> impl Iterator<Item = usize> + '_ {
         std::iter::once(self.target).chain(self.others.iter().copied())
     }
+
+    /// Returns [`StagePlan::config`] of the image that `target`, one of [`Plan::targets`], becomes.
+    ///
+    /// # Panics
+    /// Where that stage becomes no image.
+    pub fn config(&self, target: usize) -> &ImageConfig {
+        self.stages[target].config.as_ref().expect("a target has a configuration")
+    }
 }
 
 /// One stage of a build.
@@ -34,9 +42,9 @@ pub struct StagePlan {
     pub shown: Option<String>,
     /// What happens on that, in order.
     pub steps: Vec<Step>,
-    /// The configuration of the stage at its end: all but `created`, `rootfs.diff_ids`, and the `created` of the history
-    /// that the stage adds.
-    pub config: ImageConfig,
+    /// Of a stage that becomes an image, the configuration at its end: all but `created`, `rootfs.diff_ids`, and the `created` of the
+    /// history that the stage adds. What other stages leave to those on them is in the steps of these.
+    pub config: Option<ImageConfig>,
 }
 
 /// What a stage stands on.
@@ -322,12 +330,5 @@ impl MountKind {
             MountKind::Cache { from, .. } => from.as_ref(),
             MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
         }
-    }
-}
-
-impl StagePlan {
-    /// Returns how a container of this stage is run.
-    pub fn exec(&self) -> &ExecConfig {
-        &self.config.config
     }
 }

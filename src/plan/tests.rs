@@ -130,8 +130,12 @@ impl Plan {
         &self.stages[self.target]
     }
 
+    fn image(&self) -> &ImageConfig {
+        self.config(self.target)
+    }
+
     fn exec_config(&self) -> &ExecConfig {
-        self.last().exec()
+        &self.image().config
     }
 
     /// Returns the RUN steps of the target.
@@ -148,7 +152,7 @@ impl Plan {
 
     /// Returns `created_by` and `empty_layer` of the history that the target ends with.
     fn history(&self) -> Vec<(&str, bool)> {
-        let history = self.last().config.history.iter();
+        let history = self.image().history.iter();
         history.map(|entry| (entry.created_by.as_deref().unwrap_or_default(), entry.empty_layer)).collect()
     }
 }

@@ -113,7 +113,7 @@ fn rule_30_run_has_the_user_and_directory_of_its_place() {
 fn rule_26_scratch_has_the_root_as_its_workdir_and_the_targets_platform() {
     let plan = plan("FROM scratch\n");
     assert_eq!(plan.last().base, Base::Scratch);
-    let json = serde_json::to_value(&plan.last().config).unwrap();
+    let json = serde_json::to_value(&plan.image()).unwrap();
     assert_eq!(
         json,
         json!({
@@ -171,7 +171,7 @@ ENTRYPOINT []
             ("ENTRYPOINT []", true),
         ]
     );
-    let config = &made.plan.last().config;
+    let config = &made.plan.image();
     assert_eq!((config.created.as_deref(), config.author.as_deref()), (None, Some("me")));
     assert_eq!(config.rootfs.diff_ids.len(), 1);
     assert!(config.history.iter().skip(1).all(|entry| entry.comment.as_deref() == Some("buildkit.dockerfile.v0")));
@@ -192,7 +192,7 @@ fn what_the_base_says_that_we_do_not_know_is_kept() {
             config.other.insert("container_config".into(), json!({"Cmd": ["stale"]}));
         })
         .made();
-    let config = &made.plan.last().config;
+    let config = &made.plan.image();
     assert_eq!(config.config.other["Healthcheck"], json!({"Test": ["NONE"]}));
     assert_eq!(config.author.as_deref(), Some("them"));
     assert!(config.other.contains_key("os.features") && !config.other.contains_key("container_config"));

@@ -7,7 +7,7 @@ fn arm64(config: &mut ImageConfig) {
 }
 
 fn platforms(made: &Made) -> (String, String) {
-    (made.plan.last().platform.to_string(), made.plan.last().config.platform.to_string())
+    (made.plan.last().platform.to_string(), made.plan.image().platform.to_string())
 }
 
 #[test]

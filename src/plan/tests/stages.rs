@@ -154,7 +154,7 @@ fn there_is_nothing_in_scratch_to_copy() {
 #[test]
 fn rule_53_the_image_is_for_the_target_platform_and_a_base_for_another_is_a_warning() {
     let made = case("FROM base\n").platform("linux/arm64").made();
-    assert_eq!(made.plan.last().config.platform.to_string(), "linux/arm64");
+    assert_eq!(made.plan.image().platform.to_string(), "linux/arm64");
     assert_eq!(made.warnings, ["1: base image `base` is for linux/amd64, the build is for linux/arm64"]);
 }
 
@@ -166,10 +166,10 @@ fn rule_53_what_only_the_base_knows_of_its_platform_is_kept_where_it_fits() {
     };
     let same = case("FROM base\n").platform("linux/arm64").image("base", version).made();
     // The variant that goes without saying is left out.
-    assert_eq!(same.plan.last().config.platform.to_string(), "linux/arm64");
-    assert!(same.plan.last().config.other.contains_key("os.version"));
+    assert_eq!(same.plan.image().platform.to_string(), "linux/arm64");
+    assert!(same.plan.image().other.contains_key("os.version"));
     assert_eq!(same.warnings, [""; 0]);
     let other = case("FROM base\n").image("base", version).made();
-    assert_eq!(other.plan.last().config.platform.to_string(), "linux/amd64");
-    assert!(!other.plan.last().config.other.contains_key("os.version"));
+    assert_eq!(other.plan.image().platform.to_string(), "linux/amd64");
+    assert!(!other.plan.image().other.contains_key("os.version"));
 }
