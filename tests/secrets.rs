@@ -5,10 +5,10 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use support::environment::{Environment, Mode, Visit, can_be_made};
+use support::ssh::{keygen, with_programs};
 use support::{Project, User, base, set_mode};
 
 const SECRET: &str = "correct-horse-battery";
@@ -153,29 +153,6 @@ fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
         image.has_file("where", "/run/buildkit/ssh_agent.0\nsocket 600 0\n").has_file("stat", "666 33\n");
         assert_eq!(image.text("said"), "agent says this to you\n", "{mode}");
     }
-}
-
-/// Copies programs of this machine, and the libraries that they need, into the context of `project`.
-fn with_programs(mut project: Project, programs: &[&str]) -> Project {
-    for program in programs {
-        let out = Command::new("ldd").arg(program).output().expect("ldd is part of the C library");
-        let text = String::from_utf8(out.stdout).expect("paths");
-        let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
-        for path in libraries.chain([*program]) {
-            // Where it lies without links: in the image a folder cannot take the place of a link.
-            let path = Path::new(path);
-            let folder = fs::canonicalize(path.parent().expect("a folder")).expect("a folder");
-            let name = format!("programs{}/{}", folder.display(), path.file_name().expect("a name").display());
-            project = project.file(&name, fs::read(path).unwrap()).mode(&name, 0o755);
-        }
-    }
-    project
-}
-
-fn keygen(dir: &Path, line: &str) -> PathBuf {
-    let status = Command::new("sh").args(["-ec", line]).current_dir(dir).status().expect("a shell");
-    assert!(status.success(), "{line}");
-    dir.join(line.split_whitespace().next_back().expect("the file is the last word"))
 }
 
 /// Rule 39, with keys in place of an agent: the clients of OpenSSH use them, and never see them.

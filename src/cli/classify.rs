@@ -350,6 +350,12 @@ impl Classify for FetchError {
             FetchError::Io { source, .. } => store_hint(source),
             FetchError::NoReference { .. } => Some("`git ls-remote` lists the branches and tags that there are".into()),
             FetchError::NotBundled { .. } => Some(super::bundled::ANEW.into()),
+            FetchError::Git { message, .. } if message.starts_with("Host key verification failed") => Some(
+                "ssh does not know the host: `ssh-keyscan HOST` shows its keys; put the right one into ~/.ssh/known_hosts".into(),
+            ),
+            FetchError::Git { message, .. } if message.starts_with("Permission denied (") => {
+                Some("--ssh default=FILE gives a private key, --ssh default the agent of SSH_AUTH_SOCK".into())
+            }
             FetchError::NoCommit { .. } => Some("name a branch or a tag that leads to it".into()),
             _ => None,
         }

@@ -6,18 +6,25 @@ use super::mount::{self, Surroundings};
 use super::stage::{Said, StageState};
 use super::{Network, Op, Run, Script};
 use crate::dockerfile::{self, CommandLine, Heredoc, is_opening};
-use crate::source::Diagnostic;
+use crate::source::{Diagnostic, Span};
 
 impl StageState {
-    /// Returns what `run` does; `written` is the instruction as it is written.
+    /// Returns what `run` does; `written` is the instruction as it is written, at `span`.
     pub(super) fn run(
         &self,
         run: &dockerfile::Run,
-        written: &str,
+        (written, span): (&str, Span),
         origins: &dyn Fn(usize) -> Option<Origin>,
         context: &mut Context<'_>,
     ) -> Result<Said, Diagnostic> {
         let Command { line, script, text } = command(run, written);
+        if let Some(script) = &script
+            && let Some(interpreter) = carriage_return(&script.text)
+        {
+            let message = format!("`{interpreter}` ends with a carriage return: there is no interpreter of that name");
+            let warning = Diagnostic::warning(message).at(span).hint("save the file with the line ends of Unix");
+            context.warnings.push(warning);
+        }
         let args = self.arguments(&line);
         let mut created_by = String::from("RUN ");
         let declared = self.args.iter().count();
@@ -84,6 +91,12 @@ fn command(run: &dockerfile::Run, written: &str) -> Command {
         return Command { line: CommandLine::Shell(script.path()), script: Some(script), text: shown };
     }
     Command { line: CommandLine::Shell(text), script: None, text: shown }
+}
+
+/// Returns the first line of a script where it ends as lines of Windows do: the kernel takes that for part of a name, here as with
+/// BuildKit.
+fn carriage_return(text: &str) -> Option<&str> {
+    text.split('\n').next()?.strip_suffix('\r')
 }
 
 /// Returns the first line of a script, and a sign that there are more.

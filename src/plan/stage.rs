@@ -102,7 +102,7 @@ impl StageState {
             Instruction::Label(pairs) => self.label(pairs, context)?,
             Instruction::Workdir(word) => self.workdir(word, context)?,
             Instruction::Copy(copy) => self.copy(copy, origins(0).as_ref(), context)?,
-            Instruction::Run(run) => self.run(run, &instruction.text, origins, context)?,
+            Instruction::Run(run) => self.run(run, (&instruction.text, span), origins, context)?,
             Instruction::User(word) => self.user(word, context)?,
             Instruction::Cmd(line) => {
                 let args = self.arguments(line);

@@ -218,15 +218,13 @@ fn all_errors_of_the_variables_are_found_at_once() {
 }
 
 #[test]
-fn ten_thousand_instructions_become_a_plan_in_no_time() {
+fn ten_thousand_instructions_become_a_plan() {
     let mut text = String::from("FROM base\n");
     for n in 0..2_500 {
         text.push_str(&format!("ENV V{n}=x\nLABEL l{n}=$V{n}\nEXPOSE {n}\nCOPY a{n} /b\n"));
     }
-    let start = std::time::Instant::now();
+    // How long it takes is what scripts/bench-plan measures.
     assert_eq!(plan(&text).last().steps.len(), 10_000);
-    assert!(start.elapsed().as_millis() < 2_000, "{:?}", start.elapsed());
-    eprintln!("10,000 instructions: {:?}", start.elapsed());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod project;
 pub mod registry;
 pub mod repositories;
 pub mod schema;
+pub mod ssh;
 mod tree;
 mod user;
 pub mod web;

@@ -210,11 +210,17 @@ fn last_words(said: &[u8], status: &str) -> String {
     let lines: Vec<&str> = said.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
     let telling = |line: &&&str| line.starts_with("fatal:") || line.starts_with("error:") || line.starts_with("ERROR:");
     let mut words: Vec<&str> = lines.iter().filter(telling).take(3).copied().collect();
+    // That says nothing: ssh has said why before.
+    let is_vague = |line: &&str| line.ends_with("Could not read from remote repository.");
+    if words.iter().any(is_vague) {
+        let why = lines.iter().take_while(|line| !is_vague(line)).filter(|line| !line.starts_with("Warning:"));
+        words = why.last().map_or(words, |line| vec![*line]);
+    }
     if words.is_empty() {
         words = lines.iter().rev().take(2).rev().copied().collect();
     }
-    let text =
-        words.iter().map(|line| line.split_once(": ").map_or(*line, |(_, rest)| rest)).collect::<Vec<_>>().join("; ");
+    let said = |line: &str| line.split_once(": ").map_or(line, |(_, rest)| rest).to_owned();
+    let text = words.iter().map(|line| said(line)).collect::<Vec<_>>().join("; ");
     if text.is_empty() { status.to_owned() } else { text.chars().take(600).collect() }
 }
 
@@ -310,4 +316,24 @@ fn ssh(command: &mut Command, environment: &GitEnvironment, remote: &Remote<'_>)
 /// Returns whether a path can stand between quotes in a line of a shell and of ssh.
 fn is_plain(path: &str) -> bool {
     !path.chars().any(|c| c.is_control() || matches!(c, '\'' | '"' | '\\' | '%' | '$'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_says_is_told_in_place_of_what_git_makes_of_it() {
+        let words = |text: &str| last_words(text.as_bytes(), "exit status: 128");
+        let vague =
+            "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\n";
+        assert_eq!(words(&format!("Host key verification failed.\r\n{vague}")), "Host key verification failed.");
+        let denied = "Warning: Permanently added 'h'.\r\nroot@h: Permission denied (publickey).\r\n";
+        assert_eq!(words(&format!("{denied}{vague}")), "Permission denied (publickey).");
+        let refused = "ssh: connect to host h port 1: Connection refused\r\n";
+        assert_eq!(words(&format!("{refused}{vague}")), "connect to host h port 1: Connection refused");
+        assert_eq!(words(vague), "Could not read from remote repository.");
+        assert_eq!(words("fatal: one\nerror: two\n"), "one; two");
+        assert_eq!(words(""), "exit status: 128");
+    }
 }

@@ -126,6 +126,14 @@ fn a_lone_heredoc_with_a_shebang_is_a_program() {
 }
 
 #[test]
+fn a_program_with_the_line_ends_of_windows_is_warned_of() {
+    let warnings = |text: &str| case(text).made().warnings;
+    let text = "FROM base\r\nRUN <<E\r\n#!/bin/sh\r\nx\r\nE\r\n";
+    assert_eq!(warnings(text), ["2: `#!/bin/sh` ends with a carriage return: there is no interpreter of that name"]);
+    assert_eq!(warnings(&text.replace('\r', "")), [""; 0]);
+}
+
+#[test]
 fn heredocs_beside_a_command_are_left_to_the_shell() {
     assert_eq!(
         run("RUN cat <<-a <<'b' 3<<c >/f\n\t1\n\ta\n$2\nb\n3\nc\n").args[2],
