@@ -13,12 +13,14 @@ use support::registry::Registry;
 const CLOSED: [&str; 3] = ["k8s-restricted", "openshift-restricted", "readonly-rootfs"];
 
 /// The names of the verbs, as `coracle help` lists them, that have no line below, and why.
-const ELSEWHERE: [(&str, &str); 2] = [("run", "needs an isolation"), ("help", "comes from clap")];
+const ELSEWHERE: [(&str, &str); 3] =
+    [("run", "needs an isolation"), ("unshare", "makes a user namespace"), ("help", "comes from clap")];
 
 fn calls(registry: &str) -> Vec<(&'static str, String)> {
     let lines = [
         ("version", "coracle version"),
         ("doctor", "coracle doctor --json"),
+        ("info", "coracle info"),
         ("pull", "coracle pull oci:/base"),
         ("build", "coracle build --progress plain -t made /context"),
         ("build-check", "coracle build --check /context"),

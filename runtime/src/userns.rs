@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,17 @@ pub(crate) fn enter_with(maps: &IdMaps, tools: &Tools) -> Result<(), RuntimeErro
     drop(socket);
     let _ = child.wait();
     result.and_then(|()| become_root()).map_err(RuntimeError::or_apparmor)
+}
+
+/// Gives this process, which has entered a user namespace, mounts of its own: what is mounted is seen by nobody else.
+///
+/// # Errors
+/// [`RuntimeError::Call`] where the kernel refuses.
+pub fn own_mounts() -> Result<(), RuntimeError> {
+    one_thread()?;
+    sys::unshare(libc::CLONE_NEWNS).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS)", errno))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(|errno| RuntimeError::call("mount(\"/\", MS_REC | MS_PRIVATE)", errno))
 }
 
 fn unshare() -> Result<(), RuntimeError> {

@@ -48,7 +48,11 @@ fn with_context(request: &ContextLsRequest, then: &dyn Fn(&Context) -> Result<()
         && !path.is_file()
     {
         // No store is needed for that.
-        let context = Context::of_folder(&path.join(sources.below.as_os_path()))?;
+        let folder = match sources.below.is_root() {
+            true => path.clone(),
+            false => path.join(sources.below.as_os_path()),
+        };
+        let context = Context::of_folder(&folder)?;
         return then(&ruled(context, sources)?);
     }
     let store = Store::open(request.root.as_ref().map_err(Clone::clone)?)?;
@@ -117,9 +121,10 @@ fn folders(context: &Context, survey: &Survey) -> String {
     let out = total_left_out(&survey.left_out);
     if let Some(file) = context.ignore_file() {
         said.push_str(&format!(
-            "{} leaves out {} files, {}: see --ignored\n",
+            "{} leaves out {} {}, {}: see --ignored\n",
             text::visible(&file.display().to_string()),
             out.files,
+            if out.files == 1 { "file" } else { "files" },
             text::size(out.bytes)
         ));
     }

@@ -32,6 +32,7 @@ mod finder;
 mod findings;
 mod given;
 mod images;
+mod info;
 mod inspect;
 mod lock;
 mod locked;
@@ -52,6 +53,7 @@ mod remote_cache;
 mod result;
 mod run;
 mod sources;
+mod unshare;
 mod version;
 mod work;
 
@@ -147,6 +149,8 @@ fn dispatch(request: Request, environment: &Environment, style: Style) -> Result
         Request::ContextLs(request) => context_ls::context_ls(&request),
         Request::Version(request) => version::version(&request).map(|()| ExitCode::SUCCESS),
         Request::Doctor(request) => doctor::doctor(&request),
+        Request::Info(request) => info::info(&request),
+        Request::Unshare(request) => unshare::unshare(&request, style),
     }
 }
 

@@ -8,6 +8,7 @@ mod cache;
 mod caches;
 mod call;
 mod container;
+mod host;
 mod images;
 mod kaniko;
 mod kaniko_registries;
@@ -33,6 +34,7 @@ pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo
 pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
 pub use call::{Call, CallArgs, CallError, Method, PrintForm};
 pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};
+pub use host::{InfoArgs, UnshareArgs};
 pub use images::{
     ArchiveName, CopyArgs, DiffArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named,
     RmiArgs, SaveArgs, TagArgs, UntagArgs,
@@ -149,8 +151,12 @@ pub enum Verb {
     Df(JsonArgs),
     /// Look at what a build can see
     Context(ContextArgs),
+    /// Run a command with the ids that steps have
+    Unshare(UnshareArgs),
     /// Show the version
     Version(JsonArgs),
+    /// Show the store, this machine and what a build will use
+    Info(InfoArgs),
     /// Show what this machine allows, and how to get more
     Doctor(JsonArgs),
 }

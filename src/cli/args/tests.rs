@@ -125,7 +125,9 @@ Commands:
   cache     List, remove, export and import cache mounts
   df        Show what takes how much of the disk
   context   Look at what a build can see
+  unshare   Run a command with the ids that steps have
   version   Show the version
+  info      Show the store, this machine and what a build will use
   doctor    Show what this machine allows, and how to get more
 
 Options:

@@ -189,7 +189,7 @@ fn form(json: bool, ids: bool, template: Option<&str>) -> Result<Form, UsageErro
     }
 }
 
-fn parse(text: &str) -> Result<Template, UsageError> {
+pub(super) fn parse(text: &str) -> Result<Template, UsageError> {
     Template::parse(text).map_err(|source| UsageError::BadTemplate { source })
 }
 

@@ -41,10 +41,12 @@ pub use sources::{DockerfileFrom, SourcesRequest};
 use around::{around, cache_dir, given};
 use limits::limits;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::args::{BundleArgs, BundleVerb, Cli, ContextArgs, ContextVerb, Location, PullPolicy, Verb};
 use super::environment::Environment;
+use super::template::Template;
 use crate::output::content::Selection;
 
 /// What coracle is to do.
@@ -102,6 +104,10 @@ pub enum Request {
     Version(VersionRequest),
     /// Show what this machine allows.
     Doctor(DoctorRequest),
+    /// See [`InfoRequest`].
+    Info(InfoRequest),
+    /// See [`UnshareRequest`].
+    Unshare(UnshareRequest),
 }
 
 /// `coracle pull`.
@@ -190,6 +196,37 @@ pub struct DoctorRequest {
     pub colour: bool,
 }
 
+/// `coracle info`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InfoRequest {
+    /// The folder of the store.
+    pub root: PathBuf,
+    /// How it is printed.
+    pub form: InfoForm,
+}
+
+/// How `coracle info` prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InfoForm {
+    /// Lines for people.
+    Lines,
+    /// A JSON object.
+    Json,
+    /// What a template makes of that.
+    Template(Template),
+}
+
+/// `coracle unshare`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnshareRequest {
+    /// A folder that is there: namespaces are tried on its file system.
+    pub place: PathBuf,
+    /// The command.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
 impl Request {
     /// Returns what `cli` means in `environment`.
     ///
@@ -240,6 +277,18 @@ impl Request {
                 Request::ContextLs(Box::new(ContextLsRequest { root, sources, listing }))
             }
             Verb::Version(args) => Request::Version(VersionRequest { json: args.json }),
+            Verb::Info(args) => {
+                let template = args.format.as_deref().map(images::parse).transpose()?;
+                let plain = if args.json { InfoForm::Json } else { InfoForm::Lines };
+                Request::Info(InfoRequest { root: root?, form: template.map_or(plain, InfoForm::Template) })
+            }
+            Verb::Unshare(args) => {
+                let shell = || environment.var("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".as_ref());
+                let mut words = args.command.into_iter();
+                let program = words.next().unwrap_or_else(|| shell().to_owned());
+                let place = root.unwrap_or_else(|_| environment.temp_dir());
+                Request::Unshare(UnshareRequest { place, program, arguments: words.collect() })
+            }
             Verb::Doctor(args) => {
                 let colour = environment.stdout_is_terminal && environment.colour();
                 Request::Doctor(DoctorRequest { root, temp: environment.temp_dir(), json: args.json, colour })

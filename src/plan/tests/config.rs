@@ -113,7 +113,7 @@ fn rule_30_run_has_the_user_and_directory_of_its_place() {
 fn rule_26_scratch_has_the_root_as_its_workdir_and_the_targets_platform() {
     let plan = plan("FROM scratch\n");
     assert_eq!(plan.last().base, Base::Scratch);
-    let json = serde_json::to_value(&plan.image()).unwrap();
+    let json = serde_json::to_value(plan.image()).unwrap();
     assert_eq!(
         json,
         json!({
