@@ -14,6 +14,7 @@ fn a_command_has_the_ids_that_steps_have_and_mounts_of_its_own() {
     assert!(std::fs::read_dir(user.home().join("m")).unwrap().next().is_none());
     user.coracle(["unshare", "rm", "-r", "m"]).within(user.home()).run().succeeds();
     user.coracle(["unshare", "nothing-of-that-name"])
+        .env("PATH", "/usr/bin:/bin")
         .run()
         .fails(127)
         .stderr_has("cannot start \"nothing-of-that-name\"");
