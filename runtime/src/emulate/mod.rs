@@ -156,7 +156,7 @@ impl Emulator {
                 owners.know(&stat, FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
             }
         }
-        notify::take_turns(listener.as_fd());
+        notify::take_turns(listener.as_fd(), notify::Turns::Taken);
         let emulator = Arc::new(Emulator {
             listener,
             watch: Watch::default(),
@@ -225,10 +225,17 @@ impl Emulator {
             self.watch.begin();
             match notify::receive(self.listener()) {
                 Ok(notification) => {
-                    let at_work = self.watch.end();
+                    let mut takes_two = false;
+                    let at_work = self.watch.end(notification.pid, |are_several| {
+                        self.place(are_several);
+                        takes_two = are_several;
+                    });
+                    if takes_two && !is_alone {
+                        self.start_another();
+                    }
                     if !is_alone && at_work.looks(rules::is_quick(notification.nr)) {
                         let more = self.poll().contains(PollFlags::IN);
-                        at_work.saw(more);
+                        at_work.saw(more, |are_several| self.place(are_several));
                         if more {
                             self.start_another();
                         }
@@ -245,6 +252,12 @@ impl Emulator {
                 Err(_) => sys::exit(1),
             }
         }
+    }
+
+    /// Says where a process goes on whose call is answered: beside the thread that answers, or where there is room.
+    fn place(&self, are_several: bool) {
+        let turns = if are_several { notify::Turns::Free } else { notify::Turns::Taken };
+        notify::take_turns(self.listener(), turns);
     }
 
     /// Returns whether calls wait, and whether there is nobody left to make one.

@@ -3,14 +3,27 @@
 //! than it can answer at once. With several processes that make calls it is the other way round: where nobody waits, a call
 //! is answered by a thread on another processor, and to get that going takes longer than to answer. So as many wait or
 //! answer as were busy at the same time lately.
+//!
+//! And where one process makes calls, the two sides take turns on one processor, which is the quickest by far. Where several do,
+//! that would in the end have all of them on one processor, beside others that are idle: a process goes on where its answer
+//! came from, and the kernel moves nothing that ran a moment ago. Then it finds a place for each as it finds best.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::Pid;
 
 /// To look whether more calls are there costs a system call. As long as nobody waits, and calls are quick, it is done once in
 /// so many.
 const SELDOM: u32 = 4;
 /// After so many calls for which fewer threads would have done, there is one fewer.
 const LULL: u32 = 256;
+/// Of the last 32 calls, so many came from a thread whose turn it was again, after others: then several are at it. With as few as
+/// the second number none are. Of programs that are run one after the other each call but the first few of each comes from
+/// the thread that made the one before, and new ones have had no turn.
+const SEVERAL: u32 = 10;
+const ALONE: u32 = 4;
+/// Threads that are remembered.
+const CALLERS: usize = 4;
 
 /// The threads of an emulator.
 #[derive(Debug, Default)]
@@ -32,6 +45,37 @@ struct State {
     lull: u32,
     /// Calls since it was looked whether there are more.
     since: u32,
+    /// Who made the last calls, the last one first.
+    callers: [Option<Pid>; CALLERS],
+    /// A bit for each of the last calls: whether it was another thread's turn again.
+    turns: u32,
+    /// Whether several threads make calls at the same time.
+    are_several: bool,
+}
+
+impl State {
+    /// Takes note of the thread that makes a call. Returns whether several are at it, where that has changed.
+    fn hear(&mut self, caller: Pid) -> Option<bool> {
+        let known = self.callers.iter().position(|other| *other == Some(caller));
+        let place = known.unwrap_or(CALLERS - 1);
+        self.callers[..=place].rotate_right(1);
+        self.callers[0] = Some(caller);
+        self.turns = self.turns << 1 | u32::from(known.is_some_and(|place| place > 0));
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Option<bool> {
+        let turns = self.turns.count_ones();
+        let are_several = if self.are_several { turns > ALONE } else { turns >= SEVERAL };
+        if are_several == self.are_several {
+            return None;
+        }
+        self.are_several = are_several;
+        if are_several {
+            self.enough = self.enough.max(2);
+        }
+        Some(are_several)
+    }
 }
 
 impl Watch {
@@ -55,16 +99,24 @@ impl Watch {
         self.door.notify_all();
     }
 
-    /// This thread waits no more: it has something to do, until the value is dropped.
-    pub(super) fn end(&self) -> AtWork<'_> {
+    /// This thread waits no more: it has something to do for `caller`, until the value is dropped. Where that shows whether
+    /// several threads make calls, `tell` gets to know it.
+    pub(super) fn end(&self, caller: Pid, tell: impl FnOnce(bool)) -> AtWork<'_> {
         let mut state = self.lock();
+        if let Some(are_several) = state.hear(caller) {
+            // Not without the lock: who says it later is right.
+            tell(are_several);
+            if are_several {
+                self.door.notify_one();
+            }
+        }
         state.waiting -= 1;
         state.busy += 1;
         if state.busy >= state.enough {
             (state.enough, state.lull) = (state.busy, 0);
         } else {
             state.lull += 1;
-            if state.lull > LULL {
+            if state.lull > LULL && !(state.are_several && state.enough == 2) {
                 (state.enough, state.lull) = (state.enough - 1, 0);
             }
         }
@@ -88,10 +140,14 @@ impl AtWork<'_> {
     }
 
     /// Takes note of whether there were more calls.
-    pub(super) fn saw(&self, more: bool) {
+    pub(super) fn saw(&self, more: bool, tell: impl FnOnce(bool)) {
         let mut state = self.0.lock();
         if more {
             (state.enough, state.lull, state.since) = (state.busy + 1, 0, SELDOM);
+            state.turns |= (1 << SEVERAL) - 1;
+            if let Some(are_several) = state.judge() {
+                tell(are_several);
+            }
             self.0.door.notify_one();
         } else {
             state.since = 0;
@@ -109,10 +165,34 @@ impl Drop for AtWork<'_> {
 mod tests {
     use super::*;
 
+    fn end(watch: &Watch) -> AtWork<'_> {
+        watch.end(Pid::INIT, |_| {})
+    }
+
     /// A call that is answered alone.
     fn one_call(watch: &Watch) {
         watch.begin();
-        drop(watch.end());
+        drop(end(watch));
+    }
+
+    /// What is told of calls that come from the processes `callers`, one after the other.
+    fn told(watch: &Watch, callers: impl Iterator<Item = i32>) -> Vec<bool> {
+        let mut told = vec![];
+        for caller in callers {
+            watch.begin();
+            drop(watch.end(Pid::from_raw(caller).expect("not 0"), |are_several| told.push(are_several)));
+        }
+        told
+    }
+
+    #[test]
+    fn who_makes_calls_in_turn_is_not_alone() {
+        let watch = Watch::default();
+        let of_shell = |n| if n / 3 % 2 == 0 { 1 } else { 2 + n / 6 };
+        assert_eq!(told(&watch, (0..100).map(of_shell)), [false; 0], "a shell and one program after the other");
+        assert_eq!(told(&watch, (0..100).map(|n| 1 + n / 2 % 3)), [true]);
+        assert_eq!(watch.lock().enough, 2);
+        assert_eq!(told(&watch, (0..100).map(|_| 7)), [false]);
     }
 
     #[test]
@@ -128,20 +208,20 @@ mod tests {
     fn as_many_wait_as_were_busy_lately_and_then_fewer() {
         let watch = Watch::default();
         watch.begin();
-        let first = watch.end();
+        let first = end(&watch);
         assert!(first.looks(false));
-        first.saw(true);
+        first.saw(true, |are_several| assert!(are_several));
         watch.begin();
-        let second = watch.end();
+        let second = end(&watch);
         drop((first, second));
         // Two may wait at the same time now.
         watch.begin();
         watch.begin();
         for _ in 0..LULL {
-            drop(watch.end());
+            drop(end(&watch));
             watch.begin();
         }
-        drop(watch.end());
+        drop(end(&watch));
         let state = watch.lock();
         assert_eq!((state.waiting, state.enough), (1, 1));
     }
@@ -153,7 +233,7 @@ mod tests {
         watch.begin();
         for _ in 0..=LULL {
             watch.begin();
-            let at_work = watch.end();
+            let at_work = end(&watch);
             watch.in_vain();
             watch.begin();
             drop(at_work);
@@ -168,6 +248,6 @@ mod tests {
         watch.lock().enough = 2;
         watch.begin();
         watch.begin();
-        assert!(!watch.end().looks(false));
+        assert!(!end(&watch).looks(false));
     }
 }

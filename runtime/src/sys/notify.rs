@@ -91,8 +91,18 @@ pub(crate) fn is_waited_for(listener: BorrowedFd<'_>, mut id: u64) -> bool {
     ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, ptr::from_mut(&mut id).cast()).is_ok()
 }
 
-/// Lets the two sides of a call take turns on one processor, where the kernel can do that (6.6).
-pub(crate) fn take_turns(listener: BorrowedFd<'_>) {
+/// How the two sides of a call are woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// On the processor of who wakes.
+    Taken,
+    /// Where the kernel finds it best.
+    Free,
+}
+
+/// Says how the two sides of a call are woken, where the kernel can do it in two ways (6.6).
+pub(crate) fn take_turns(listener: BorrowedFd<'_>, turns: Turns) {
+    let flags = if turns == Turns::Taken { SYNC_WAKE_UP } else { 0 };
     // SAFETY: the flags are passed by value.
-    let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
+    let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) };
 }
