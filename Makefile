@@ -25,6 +25,9 @@ bench-registry: ## measure push and pull against skopeo and buildah
 bench-modes: ## measure what emulated owners cost
 	scripts/bench-modes $(ARGS)
 
+bench-floor: ## measure the least that a RUN and a stat can take on this machine
+	scripts/bench-floor $(ARGS)
+
 build: ## target/coracle: one static file
 	scripts/build
 
@@ -40,4 +43,4 @@ doc: ## the manual of the code
 clean: ## all that is made here
 	cargo clean && rm -rf .fixtures target
 
-.PHONY: help demo test test-environments check bench bench-registry bench-modes build install fixtures doc clean
+.PHONY: help demo test test-environments check bench bench-registry bench-modes bench-floor build install fixtures doc clean
