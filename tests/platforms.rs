@@ -16,53 +16,10 @@ fn run(user: &User, args: &[&str]) -> Outcome {
     user.coracle(args).run()
 }
 
-/// Makes a layout of `base:1` in the home of `user`: an index of busybox for these architectures, each with a variant perhaps. All
-/// have the programs of this machine.
-fn base_index(user: &User, name: &str, platforms: &[&str]) -> String {
-    let busybox = base::busybox();
-    let dir = user.new_dir();
-    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
-    for blob in fs::read_dir(busybox.join("blobs/sha256")).unwrap().flatten() {
-        fs::copy(blob.path(), dir.join("blobs/sha256").join(blob.file_name())).unwrap();
-    }
-    let read = |digest: &Value| {
-        let hex = digest.as_str().unwrap().trim_start_matches("sha256:").to_owned();
-        serde_json::from_slice::<Value>(&fs::read(dir.join("blobs/sha256").join(hex)).unwrap()).unwrap()
-    };
-    let put = |document: &Value, kind: &str| {
-        let bytes = serde_json::to_vec(document).unwrap();
-        fs::write(dir.join("blobs/sha256").join(Digest::of(&bytes).hex()), &bytes).unwrap();
-        json!({"mediaType": format!("application/vnd.oci.image.{kind}.v1+json"), "digest": Digest::of(&bytes).to_string(),
-            "size": bytes.len()})
-    };
-    let index: Value = serde_json::from_slice(&fs::read(busybox.join("index.json")).unwrap()).unwrap();
-    let mut members = Vec::new();
-    for platform in platforms {
-        let parts: Vec<&str> = platform.split('/').collect();
-        let mut manifest = read(&index["manifests"][0]["digest"]);
-        let mut config = read(&manifest["config"]["digest"]);
-        let mut said = json!({"os": parts[0], "architecture": parts[1]});
-        parts.get(2).into_iter().for_each(|variant| said["variant"] = (*variant).into());
-        config.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
-        config["config"]["Env"].as_array_mut().unwrap().push(format!("BASE={platform}").into());
-        manifest["config"] = put(&config, "config");
-        let mut entry = put(&manifest, "manifest");
-        entry["platform"] = said;
-        members.push(entry);
-    }
-    let index =
-        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": members});
-    let entry = put(&index, "index");
-    fs::write(dir.join("index.json"), json!({"schemaVersion": 2, "manifests": [entry]}).to_string()).unwrap();
-    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    let copied = run(user, &["copy", "--all", &format!("oci:{}", dir.display()), name]).succeeds();
-    copied.stdout.trim().to_owned()
-}
-
 /// A user whose store has `base:1` for three platforms.
 fn user() -> User {
     let user = User::new();
-    base_index(&user, "base:1", &["linux/amd64", "linux/arm64", "linux/arm/v7"]);
+    base::index(&user, "base:1", &["linux/amd64", "linux/arm64", "linux/arm/v7"]);
     user
 }
 
@@ -272,8 +229,8 @@ fn doubled_platforms_and_bases_without_one_are_refused() {
 #[test]
 fn all_platforms_are_those_that_the_bases_have_in_common() {
     let user = user();
-    base_index(&user, "second:1", &["linux/s390x", "linux/arm/v6", "linux/arm64/v8", "linux/amd64"]);
-    base_index(&user, "windows:1", &["windows/amd64", "linux/amd64"]);
+    base::index(&user, "second:1", &["linux/s390x", "linux/arm/v6", "linux/arm64/v8", "linux/amd64"]);
+    base::index(&user, "windows:1", &["windows/amd64", "linux/amd64"]);
     let project = |text: &str| Project::of(&user).dockerfile(text).arg("--all-platforms").arg("--pull=never");
     for (text, expected) in [
         ("FROM base:1\n", &["linux/amd64", "linux/arm64", "linux/arm/v7"][..]),
@@ -300,7 +257,7 @@ fn all_platforms_are_those_that_the_bases_have_in_common() {
         assert_eq!(found, expected, "{text}");
     }
     project("FROM scratch\n").build().fails(3).stderr_has("there is none here but scratch").stderr_has("--platform=");
-    base_index(&user, "third:1", &["linux/ppc64le"]);
+    base::index(&user, "third:1", &["linux/ppc64le"]);
     project("FROM third:1 AS a\nFROM base:1\nCOPY --from=a /etc/passwd /\n")
         .build()
         .fails(3)

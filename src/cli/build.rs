@@ -31,7 +31,7 @@ use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::GitDir;
 use crate::net::Cancel;
-use crate::oci::Reference;
+use crate::oci::{Platform, Reference};
 use crate::plan::check::Stages;
 use crate::plan::{BaseImage, CopyFrom, Op, Plan};
 use crate::progress::{Event, Sink};
@@ -145,6 +145,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         }
     }
     let (mut plan, warnings) = graphs.lower(&known).map_err(&failed)?;
+    let made_for: Vec<Platform> = plan.targets().map(|target| plan.config(target).platform.clone()).collect();
+    request.check_annotations(&made_for)?;
     label(&mut plan, &request.labels);
     let (context, _keeper) = match reads_context(&plan) {
         true => {

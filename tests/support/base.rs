@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use coracle::oci::Digest;
 use serde_json::{Value, json};
 
-use super::root;
+use super::{User, root};
 
 /// Returns the layout of docker.io/library/busybox:latest.
 pub fn busybox() -> PathBuf {
@@ -80,4 +80,47 @@ fn make(script: &str, args: &[&str]) {
         .output()
         .expect("the script is part of the project");
     assert!(made.status.success(), "{script}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Makes a layout of `base:1` in the home of `user`: an index of busybox for these architectures, each with a variant perhaps. All
+/// have the programs of this machine.
+pub fn index(user: &User, name: &str, platforms: &[&str]) -> String {
+    let busybox = busybox();
+    let dir = user.new_dir();
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    for blob in fs::read_dir(busybox.join("blobs/sha256")).unwrap().flatten() {
+        fs::copy(blob.path(), dir.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    let read = |digest: &Value| {
+        let hex = digest.as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        serde_json::from_slice::<Value>(&fs::read(dir.join("blobs/sha256").join(hex)).unwrap()).unwrap()
+    };
+    let put = |document: &Value, kind: &str| {
+        let bytes = serde_json::to_vec(document).unwrap();
+        fs::write(dir.join("blobs/sha256").join(Digest::of(&bytes).hex()), &bytes).unwrap();
+        json!({"mediaType": format!("application/vnd.oci.image.{kind}.v1+json"), "digest": Digest::of(&bytes).to_string(),
+            "size": bytes.len()})
+    };
+    let index: Value = serde_json::from_slice(&fs::read(busybox.join("index.json")).unwrap()).unwrap();
+    let mut members = Vec::new();
+    for platform in platforms {
+        let parts: Vec<&str> = platform.split('/').collect();
+        let mut manifest = read(&index["manifests"][0]["digest"]);
+        let mut config = read(&manifest["config"]["digest"]);
+        let mut said = json!({"os": parts[0], "architecture": parts[1]});
+        parts.get(2).into_iter().for_each(|variant| said["variant"] = (*variant).into());
+        config.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        config["config"]["Env"].as_array_mut().unwrap().push(format!("BASE={platform}").into());
+        manifest["config"] = put(&config, "config");
+        let mut entry = put(&manifest, "manifest");
+        entry["platform"] = said;
+        members.push(entry);
+    }
+    let index =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": members});
+    let entry = put(&index, "index");
+    fs::write(dir.join("index.json"), json!({"schemaVersion": 2, "manifests": [entry]}).to_string()).unwrap();
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let copied = user.coracle(["copy", "--all", &format!("oci:{}", dir.display()), name]).run().succeeds();
+    copied.stdout.trim().to_owned()
 }

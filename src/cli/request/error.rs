@@ -34,6 +34,16 @@ pub enum UsageError {
         /// Its key.
         key: String,
     },
+    /// An annotation for the image of a platform of which none is made.
+    #[error("the annotation {key:?} is for {platform}, and images are built for: {}", .built.join(", "))]
+    NoSuchPlatform {
+        /// Its key.
+        key: String,
+        /// The platform that it is for.
+        platform: String,
+        /// Those that images are made for.
+        built: Vec<String>,
+    },
     /// Docker's form has no layers with zstd.
     #[error("docker's form has no layers with zstd: use --format oci, or gzip")]
     DockerZstd,

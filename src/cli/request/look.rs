@@ -1,5 +1,6 @@
-use super::{Platforms, UsageError};
+use super::{BuildRequest, Platforms, UsageError};
 use crate::cli::args::{Annotation, Compression, FormName, Level, Look, LookArgs, OutputSpec};
+use crate::oci::Platform;
 
 /// Returns what the image looks like in all places: as the flags say, and the outputs that are the image itself.
 pub(super) fn whole_look(flags: LookArgs, outputs: &[OutputSpec], platforms: &Platforms) -> Result<Look, UsageError> {
@@ -18,6 +19,26 @@ pub(super) fn whole_look(flags: LookArgs, outputs: &[OutputSpec], platforms: &Pl
         }
     }
     Ok(look)
+}
+
+impl BuildRequest {
+    /// Refuses annotations for the image of a platform that is none of `built`, those that images are made for.
+    pub fn check_annotations(&self, built: &[Platform]) -> Result<(), UsageError> {
+        let of_outputs = self.outputs.iter().filter_map(|output| match output {
+            OutputSpec::OciArchive(_, own) | OutputSpec::OciDir(_, own) => Some(own),
+            _ => None,
+        });
+        let annotations = std::iter::once(&self.look).chain(of_outputs).flat_map(|look| &look.annotations);
+        let built: Vec<Platform> = built.iter().map(Platform::normalised).collect();
+        for annotation in annotations {
+            if let Some(platform) = annotation.platform.as_ref().filter(|platform| !built.contains(platform)) {
+                let built = built.iter().map(ToString::to_string).collect();
+                let (key, platform) = (annotation.key.clone(), platform.to_string());
+                return Err(UsageError::NoSuchPlatform { key, platform, built });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Returns what an image is to look like that is there already.
