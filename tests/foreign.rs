@@ -205,3 +205,20 @@ fn one_platform_without_an_emulator_ends_the_build_before_any_work() {
         .stderr_has_no("DONE")
         .stderr_has_no("isolation:");
 }
+
+#[test]
+fn doctor_lists_what_is_emulated() {
+    if !emulated() {
+        return;
+    }
+    let user = User::new();
+    let said = user.coracle(["doctor"]).run().succeeds();
+    let line = said.stdout.lines().find(|line| line.starts_with("emulated ")).expect("a line").to_owned();
+    assert!(line.contains("linux/arm64") && line.contains("linux/s390x"), "{line}");
+    let json = user.coracle(["doctor", "--json"]).run().succeeds();
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let listed: Vec<&str> =
+        json["emulated"].as_array().expect("a list").iter().filter_map(|one| one.as_str()).collect();
+    assert!(listed.contains(&"linux/arm64") && listed.contains(&"linux/s390x"), "{listed:?}");
+    assert!(!listed.contains(&"linux/amd64") && !listed.contains(&"linux/386"), "{listed:?}");
+}

@@ -134,3 +134,55 @@ fn a_hostile_lock_is_refused() {
     let call = project.user().coracle(["build", "--locked", "--check"]).arg(project.dir()).run();
     call.fails(2).stderr_has("--locked is for builds");
 }
+
+#[test]
+fn a_lock_is_made_for_several_platforms_at_once_or_one_after_the_other() {
+    let registry = Registry::new();
+    let images = ["amd64", "arm64"].map(|architecture| {
+        registry.image(&format!("of-{architecture}"), "1", &format!("linux/{architecture}"), architecture.as_bytes());
+        registry.image("base", architecture, &format!("linux/{architecture}"), architecture.as_bytes())
+    });
+    registry.index("base", "1", &images);
+    let web = Web::new(|asked| match asked.path.as_str() {
+        "/amd64" => Answer::ok("one"),
+        "/arm64" => Answer::ok("two"),
+        _ => Answer::status(404),
+    });
+    let text = format!(
+        "ARG TARGETARCH\nFROM {} AS other\nFROM {}\nARG TARGETARCH\nADD {} /added\nCOPY --from=other /file /other\n",
+        registry.name("of-$TARGETARCH:1"),
+        registry.name("base:1"),
+        web.url("/$TARGETARCH")
+    );
+    let project = Project::of(&User::new()).dockerfile(&text);
+    let build = |platforms: &str| {
+        let args = ["build", "--locked", "--progress=plain", "--retry-delay=10ms", platforms];
+        project.user().coracle(args).arg(project.dir()).run()
+    };
+    lock(&project, &["--platform=linux/amd64"]).succeeds();
+    let one = written(&project);
+    assert!(!one.contains("arm64"), "{one}");
+    let lacking = build("--platform=linux/amd64,linux/arm64").fails(3);
+    lacking.stderr_has("of-arm64:1 is not in");
+    build("--platform=linux/amd64").succeeds();
+    // Those of the other come to it, and it is the same as if both had been asked for.
+    lock(&project, &["--platform=linux/arm64"]).succeeds().stdout_has("of-arm64:1 sha256:");
+    let both = written(&project);
+    fs::remove_file(project.path("Dockerfile.lock")).unwrap();
+    lock(&project, &["--platform=linux/amd64,linux/arm64", "--platform=linux/arm64"]).succeeds();
+    assert_eq!(written(&project), both);
+    for part in ["of-amd64:1\" = ", "of-arm64:1\" = ", "base:1\" = ", "/amd64\" = ", "/arm64\" = "] {
+        assert_eq!(both.matches(part).count(), 1, "{part}: {both}");
+    }
+    let built = build("--platform=linux/amd64,linux/arm64").succeeds();
+    // What moves is found anew for both, and a locked build stays what it was till then.
+    registry.image("of-arm64", "1", "linux/arm64", b"moved");
+    assert_eq!(build("--platform=linux/amd64,linux/arm64").succeeds().stdout, built.stdout);
+    let updated = lock(&project, &["--update", "--platform=linux/amd64,linux/arm64"]).succeeds();
+    assert_eq!(updated.count("gone: "), 0, "{updated}");
+    updated.stdout_has("changed: ").stdout_has("of-arm64:1");
+    assert_ne!(build("--platform=linux/amd64,linux/arm64").succeeds().stdout, built.stdout);
+    // With one platform alone, all that only the other needs is gone.
+    lock(&project, &["--update", "--platform=linux/amd64"]).succeeds().stdout_has("gone: ");
+    assert_eq!(written(&project), one);
+}

@@ -40,12 +40,17 @@ fn both(layout: &Path, index: &str) -> [Image; 2] {
 
 #[test]
 fn each_image_of_an_index_has_the_cache_of_its_platform() {
+    // What is made on this machine is no part of an image: it is made again, and has to be the same for the rest to be found.
+    let dockerfile = || dockerfile().replace(RANDOM, "echo same");
+    let project = |user: &User| Project::of(user).file("f", "f").dockerfile(&dockerfile()).arg(BOTH);
     let registry = Registry::new();
     let (first, name) = (user(), registry.name("web:1"));
     let push = format!("--output=type=registry,name={name}");
     let from = format!("--cache-from=type=registry,ref={name}");
     for flag in ["--compression=gzip", "--compression=zstd"] {
-        let pushed = project(&first).arg(&push).arg("--cache-to=type=inline").arg(flag).call().run().succeeds();
+        let pushed = project(&first).arg(&push).arg("--cache-to=type=inline,ignore-error=false").arg(flag);
+        // Nothing is missing in an image that is of another one.
+        let pushed = pushed.call().run().succeeds().stderr_has_no("warning");
         let index = pushed.stdout.trim();
         for image in both(&first.layout(), index) {
             let steps = image.document()["coracle.cache.v1"]["steps"].as_array().map(Vec::len);
@@ -54,7 +59,6 @@ fn each_image_of_an_index_has_the_cache_of_its_platform() {
         let second = user();
         let again = project(&second).arg(&from).arg(&push).arg("--cache-to=type=inline").arg(flag);
         let again = again.call().run().succeeds().stderr_has_no("warning");
-        // The two steps on this machine are no part of an image, so they are run again; all in the images is there.
         assert_eq!(again.count("CACHED"), 4, "{again}");
         assert_eq!(again.stdout, pushed.stdout, "the very same index");
         // One of the platforms alone finds its own.
@@ -166,7 +170,7 @@ fn an_annotation_for_a_platform_that_is_not_built_is_an_error_before_the_build()
         .fails(2)
         .stderr_has("is for linux/amd64, and images are built for: linux/arm64");
     single("--all-platforms").arg(s390x).build().fails(2).stderr_has("linux/amd64, linux/arm64");
-    single("--platform=linux/arm64").arg("--annotation=manifest[linux/arm64/v8]:a=b").build().succeeds();
+    single("--platform=linux/arm64").arg("--annotation=manifest[linux/arm64/v8]:a=b").call().run().succeeds();
     let dest = user.new_dir().join("out");
     let output = format!("--output=type=oci,tar=false,dest={},annotation[linux/s390x].k=v", dest.display());
     single("--pull=never").arg(&output).build().fails(2).stderr_has("\"k\" is for linux/s390x");
@@ -240,8 +244,8 @@ fn all_platforms_with_a_bundle_a_cache_and_a_push() {
     let first = first.arg("--annotation=index:from=bundle").arg("--compression=zstd").call().run().succeeds();
     assert!(registry.state().log.is_empty(), "{:?}", registry.state().log);
     let [amd, arm] = both(&there.layout(), first.stdout.trim());
-    amd.has_file("amd64", "f").has_file("file", "amd64");
-    arm.has_file("arm64", "f").has_file("file", "arm64");
+    assert_eq!((amd.layer_count(), arm.layer_count()), (2, 2));
+    assert_ne!(amd.manifest()["layers"], arm.manifest()["layers"]);
     let name = registry.name("web:1");
     let pushed = built.arg(&format!("--output=type=registry,name={name}")).call().run().succeeds();
     assert_eq!(pushed.count("CACHED"), 2, "{pushed}");

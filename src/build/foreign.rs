@@ -55,6 +55,17 @@ pub(super) fn runs(platform: &Platform, scratch: &Path) -> bool {
         || (platform.os == "linux" && !handlers.join("status").exists() && is_tried(platform, scratch))
 }
 
+/// Returns the platforms of other processors whose programs run on this machine in an emulator. `scratch` is a folder for programs.
+pub fn emulated(scratch: &Path) -> Vec<Platform> {
+    let host = Platform::host().normalised();
+    let platforms = MACHINES.iter().map(|(name, ..)| Platform { architecture: (*name).into(), ..host.clone() });
+    // What runs by itself needs none.
+    let foreign = platforms
+        .map(|platform| Platform { variant: None, ..platform })
+        .filter(|platform| !runs_on(platform, &host, Path::new("/nonexistent")));
+    foreign.filter(|platform| runs(platform, scratch)).collect()
+}
+
 /// Returns whether a program for `platform` that is tried runs.
 fn is_tried(platform: &Platform, scratch: &Path) -> bool {
     let Some(program) = program(&platform.normalised().architecture) else { return false };

@@ -50,12 +50,21 @@ impl Journal {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns the steps whose layers are part of the image that `target`, one of [`Plan::targets`], becomes, in the order of the plan.
+    pub fn made_for(&self, plan: &Plan, target: usize) -> Vec<Made> {
+        self.made_in(plan, &stages_below(plan, target))
+    }
+
     /// Returns the steps of `plan` whose results are known, in its order.
     pub fn made(&self, plan: &Plan, reach: Reach) -> Vec<Made> {
         let stages = match reach {
-            Reach::Max => (0..plan.stages.len()).collect(),
+            Reach::Max => (0..plan.stages.len()).collect::<Vec<_>>(),
             Reach::Min => stages_of_target(plan),
         };
+        self.made_in(plan, &stages)
+    }
+
+    fn made_in(&self, plan: &Plan, stages: &[usize]) -> Vec<Made> {
         let wanted: BTreeSet<StepId> =
             stages.iter().flat_map(|&at| &plan.stages[at].steps).map(|step| step.id).collect();
         let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,12 +74,14 @@ impl Journal {
 
 /// The stages whose layers are part of an image, each target before those below it.
 pub(super) fn stages_of_target(plan: &Plan) -> Vec<usize> {
-    let mut stages = Vec::new();
-    for target in plan.targets() {
-        stages.push(target);
-        while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
-            stages.push(*below);
-        }
+    plan.targets().flat_map(|target| stages_below(plan, target)).collect()
+}
+
+/// The stage `target`, and those below it.
+fn stages_below(plan: &Plan, target: usize) -> Vec<usize> {
+    let mut stages = vec![target];
+    while let Some(Base::Stage(below)) = stages.last().map(|&at| &plan.stages[at].base) {
+        stages.push(*below);
     }
     stages
 }

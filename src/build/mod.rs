@@ -48,6 +48,7 @@ mod worktree;
 pub use copy::{CopyError, Fetched, OtherTree};
 pub use error::BuildError;
 pub use failure::{OnFailure, Terminal};
+pub use foreign::emulated;
 pub use given::{Access, Around, Given, HostsFile, Resolver, Secret, Volume};
 pub use hit::CachePolicy;
 pub use inputs::{Inputs, Remote};

@@ -19,11 +19,13 @@ use super::locked::Locked;
 use super::platforms::{self, Graphs};
 use super::product::Product;
 use super::progress::Progress;
+use super::provenance::Facts;
 use super::registry::LazyClient;
 use super::remote_cache::{self, CachePlaces};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, Platforms, Task, UsageError};
 use super::result::{self, ImageNames};
+use super::scan::Scan;
 use super::sources::{self, Sources};
 use super::{given, names, work};
 use crate::build::{BuildError, BuildOptions, Builder, Explain, Given, Inputs, Isolation, Times};
@@ -32,6 +34,7 @@ use crate::dockerfile;
 use crate::fetch::GitDir;
 use crate::net::Cancel;
 use crate::oci::{Platform, Reference};
+use crate::output::attest::Claim;
 use crate::plan::check::Stages;
 use crate::plan::{BaseImage, CopyFrom, Op, Plan};
 use crate::progress::{Event, Sink};
@@ -126,7 +129,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         several: graphs.are_several(),
         bundled: bundled.as_ref(),
     };
-    let mut bases = BTreeMap::new();
+    let (mut bases, mut uses) = (BTreeMap::new(), Vec::new());
     let mut known: BTreeMap<String, BaseImage> = BTreeMap::new();
     // The triggers of an image may name more images.
     loop {
@@ -141,14 +144,18 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         let images = finds.find(&more)?;
         for (used, image) in more.into_iter().zip(images) {
             known.insert(used.key.clone(), BaseImage { config: image.config.clone() });
-            bases.insert(used.key, image);
+            bases.insert(used.key.clone(), image);
+            uses.push(used);
         }
     }
     let (mut plan, warnings) = graphs.lower(&known).map_err(&failed)?;
     let made_for: Vec<Platform> = plan.targets().map(|target| plan.config(target).platform.clone()).collect();
     request.check_annotations(&made_for)?;
     label(&mut plan, &request.labels);
-    let (context, _keeper) = match reads_context(&plan) {
+    let here = (&store, &client, &arriving, progress.as_ref() as &dyn Sink);
+    let scan = request.attest.sbom.as_ref().map(|wanted| Scan::find(wanted, request, &file, here)).transpose()?;
+    let origin = main.origin(&request.sources);
+    let (context, _keeper) = match reads_context(&scan.as_ref().map_or(plan.clone(), |scan| scan.plan(&plan))) {
         true => {
             let (context, keeper) = main.with_rules(&store, request.sources.ignore_file.clone())?;
             (Some(context), Some(keeper))
@@ -214,8 +221,22 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     };
     let built = result.map_err(|error| failure(error, (&source, context.as_ref()), progress, request))?;
     written?;
-    let dresser = Dresser::new(request, &builder, &plan);
-    let product = Product::new(built, &dresser)?;
+    let mut claims: Vec<Vec<Claim>> = Vec::new();
+    if let Some(wanted) = &request.attest.provenance {
+        let (uses, elsewhere, dockerfile) = (&uses[..], &elsewhere, &source);
+        let (plan, bases, options, origin) = (&plan, &bases, &options, origin.as_ref());
+        let facts = Facts { request, options, plan, uses, bases, elsewhere, dockerfile, origin };
+        claims = facts.claims(wanted)?.into_iter().map(|claim| vec![claim]).collect();
+    }
+    let provenance = claims.concat().into_iter().map(|claim| claim.predicate).collect();
+    if let Some(scan) = &scan {
+        let found = scan.run(&mut builder, &plan, &bases, &inputs, &options);
+        let found = found.map_err(|error| failure(error, (&scan.flag, context.as_ref()), progress, request))??;
+        claims.resize_with(found.len(), Vec::new);
+        claims.iter_mut().zip(found).for_each(|(claims, found)| claims.extend(found));
+    }
+    let dresser = Dresser::new(request, &builder, &plan).with_claims(claims, ImageNames::of(request, &tags)?.all());
+    let product = Product::new(built, &dresser, (request, provenance))?;
     for output in &request.outputs {
         outputs::write(output, &mut builder, (&product, &dresser), &tags, progress.as_ref())?;
     }

@@ -403,6 +403,12 @@ pub enum BuildProblem {
     /// The Dockerfile on standard input is no text.
     #[error("the Dockerfile on standard input is not UTF-8")]
     StdinNotUtf8,
+    /// The image has a file where a file about it is to be.
+    #[error("the image has a file /{name}, and one about it is to have that name")]
+    NoteInTheWay {
+        /// The name.
+        name: String,
+    },
     /// There is no such cache mount.
     #[error("there is no cache mount {id:?} here")]
     NoCache {
@@ -500,6 +506,10 @@ impl Classify for BuildProblem {
             }
             BuildProblem::SshKey { .. } => Some("`ssh-keygen -y -f FILE` says whether OpenSSH can read it".into()),
             BuildProblem::NoCommand { .. } => Some("put the command behind the image".into()),
+            BuildProblem::NoteInTheWay { .. } => Some(
+                "--provenance=filename=NAME gives that of the provenance another name, inline-only=true makes none"
+                    .into(),
+            ),
             BuildProblem::NoName { .. } => Some("put a name behind it: coracle pull SOURCE NAME".into()),
             _ => None,
         }

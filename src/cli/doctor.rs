@@ -17,7 +17,8 @@ use crate::build;
 pub(super) fn doctor(request: &DoctorRequest) -> Result<ExitCode, Failure> {
     let root = request.root.as_deref();
     let dir = existing(root.unwrap_or(&request.temp));
-    let found = Found { choice: probe::climb(&dir), checks: probe::all(&dir), root };
+    let emulated = build::emulated(&dir).iter().map(ToString::to_string).collect();
+    let found = Found { choice: probe::climb(&dir), checks: probe::all(&dir), emulated, root };
     let text = if request.json { found.json() } else { found.words(request.colour) };
     print(&text).map(|()| ExitCode::SUCCESS)
 }
@@ -31,6 +32,8 @@ pub(super) fn existing(root: &Path) -> PathBuf {
 struct Found<'a> {
     choice: Choice,
     checks: Vec<probe::Check>,
+    /// Platforms of other processors whose programs run here.
+    emulated: Vec<String>,
     /// The store's folder, or why there is none.
     root: Result<&'a Path, &'a UsageError>,
 }
@@ -52,6 +55,11 @@ impl Found<'_> {
             Some(_) => "no; builds whose RUNs are all in the cache, or that have none, work".to_owned(),
         };
         text.push_str(&format!("RUN      {run}\n"));
+        let emulated = match &self.emulated[..] {
+            [] => "no emulator for other processors (docs/platforms.md)".to_owned(),
+            platforms => platforms.join(", "),
+        };
+        text.push_str(&format!("emulated {emulated}\n"));
         if let Some(error) = self.blocker() {
             let line = match self.choice.obstacle() {
                 Some((rung, _)) if build::obstacle(&self.choice.mode).is_none() => format!("better   no {rung}: "),
@@ -136,6 +144,7 @@ impl Found<'_> {
             "mode": self.choice.mode.name(),
             "description": self.choice.mode.to_string(),
             "run": build::obstacle(&self.choice.mode).is_none(),
+            "emulated": self.emulated,
             "blocker": blocker.as_ref().map(|error| chain(error)),
             "errno": errno(blocker.as_ref()),
             "fix": blocker.as_ref().and_then(Classify::hint),

@@ -1,16 +1,16 @@
 //! The image of a build as it goes out: in the compression, the form and with the annotations that were asked for, and with the
 //! cache of its steps in it.
 
-use std::sync::Arc;
-
 use oci_spec::image::Descriptor;
 
 use super::args::{Annotation, CacheFailure, Level, Look};
+use super::provenance;
 use super::report::Failure;
 use super::request::BuildRequest;
-use crate::build::{Builder, Built, Reach};
+use crate::build::{Builder, Built};
 use crate::layer::Compression;
 use crate::oci::{Platform, media_type};
+use crate::output::attest::{self, Attestation, Claim};
 use crate::output::cache::{InlineStep, inline_cache};
 use crate::output::content::{Content, Form, convert};
 use crate::output::dress::{Dress, dress, is_compressed_so};
@@ -24,33 +24,57 @@ pub(super) struct Dresser<'a> {
     request: &'a BuildRequest,
     store: &'a Store,
     sink: &'a dyn Sink,
-    /// What goes into the image; `None` where nobody wants it.
-    steps: Option<Vec<InlineStep>>,
+    /// What goes into each image; `None` where nobody wants it.
+    steps: Option<Vec<Vec<InlineStep>>>,
     /// The keys of images, and when they were made first.
     made: Vec<(String, i64)>,
+    /// What is said about each image; nothing at all where nothing is to be said.
+    claims: Vec<Vec<Claim>>,
+    /// The names under which that is said of them.
+    names: Vec<String>,
 }
 
 impl<'a> Dresser<'a> {
     /// Returns what knows the steps of a build that was done.
     pub fn new(request: &'a BuildRequest, builder: &Builder<'a>, plan: &Plan) -> Self {
         let wanted = request.cache_to.iter().any(|to| to.location.is_none());
-        let steps = wanted.then(|| {
-            let made = Arc::clone(&builder.journal).made(plan, Reach::Min);
-            made.into_iter()
-                .map(|made| {
-                    // Those of its making: the same wherever and whenever it is found again.
-                    let mut keys = made.step.keys.clone();
-                    if keys.is_empty() {
-                        keys.extend(made.keys);
-                    }
-                    keys.sort();
-                    let diff_id = builder.store.packed_as_it_is(&made.step.layer).map(|(_, packed)| packed.diff_id);
-                    InlineStep { keys, layer: made.step.layer, created: made.step.created, diff_id }
-                })
-                .collect()
-        });
+        let step = |made: crate::build::Made| {
+            // Those of its making: the same wherever and whenever it is found again.
+            let mut keys = made.step.keys.clone();
+            if keys.is_empty() {
+                keys.extend(made.keys);
+            }
+            keys.sort();
+            let diff_id = builder.store.packed_as_it_is(&made.step.layer).map(|(_, packed)| packed.diff_id);
+            InlineStep { keys, layer: made.step.layer, created: made.step.created, diff_id }
+        };
+        let of_target = |target| builder.journal.made_for(plan, target).into_iter().map(step).collect();
+        let steps = wanted.then(|| plan.targets().map(of_target).collect());
         let made = builder.journal.images();
-        Dresser { request, store: builder.store, sink: builder.sink, steps, made }
+        Dresser {
+            request,
+            store: builder.store,
+            sink: builder.sink,
+            steps,
+            made,
+            claims: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
+    /// Returns this, with what is said about each image, which has these names.
+    pub fn with_claims(self, claims: Vec<Vec<Claim>>, names: Vec<String>) -> Self {
+        Dresser { claims, names, ..self }
+    }
+
+    /// Returns what is said about the image with the number `at`.
+    pub fn claims(&self, at: usize) -> &[Claim] {
+        self.claims.get(at).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the names under which something is said of an image for `platform`, as addresses of packages.
+    pub fn subjects(&self, platform: &Platform) -> Vec<String> {
+        self.names.iter().filter_map(|name| provenance::package(name, Some(platform))).collect()
     }
 
     /// Returns the images in `built`, or the index of them, as an output wants it that says `look`. All is in the store then.
@@ -59,19 +83,24 @@ impl<'a> Dresser<'a> {
     /// [`Failure`] where the form has no word for something, or a layer cannot be read.
     pub fn content(&self, built: &[Built], look: &Look) -> Result<Content, Failure> {
         let look = self.request.look.with(look);
-        let mut dressed = built.iter().map(|built| self.dressed(built, &look)).collect::<Result<Vec<_>, _>>()?;
+        let dressed = built.iter().enumerate().map(|(at, built)| self.dressed((at, built), &look));
+        let mut dressed = dressed.collect::<Result<Vec<_>, Failure>>()?;
         let form = look.form.map_or(Form::Oci, Form::from);
         let content = match &mut dressed[..] {
-            [(image, descriptor)] if !self.request.platforms.make_index() => {
+            [(image, descriptor)] if !self.request.makes_index() => {
                 let mut content = Content::of_image(image);
                 content.top = descriptor.clone();
                 content
             }
             dressed => {
-                let members: Vec<Descriptor> = dressed.iter().map(|(_, descriptor)| descriptor.clone()).collect();
+                let attestations = self.attestations(dressed)?;
+                let mut members: Vec<Descriptor> = dressed.iter().map(|(_, descriptor)| descriptor.clone()).collect();
+                members.extend(attestations.iter().map(|attestation| attestation.entry.clone()));
                 let (top, bytes) = index::join(&members, &of_level(&look.annotations, Level::Index, None))?;
                 let images: Vec<&Image> = dressed.iter().map(|(image, _)| image).collect();
-                let mut content = convert(Content::of_index(&images, top, bytes), form)?;
+                let mut content = Content::of_index(&images, top, bytes);
+                attestations.into_iter().for_each(|attestation| attestation.add_to(&mut content));
+                let mut content = convert(content, form)?;
                 let (_, bytes) = content.documents.last().expect("that of the index");
                 self.store.put_blob(bytes)?;
                 annotate(&mut content.top, of_level(&look.annotations, Level::IndexDescriptor, None));
@@ -82,8 +111,18 @@ impl<'a> Dresser<'a> {
         Ok(content)
     }
 
-    /// Returns an image as it goes out, and what leads to it.
-    fn dressed(&self, built: &Built, look: &Look) -> Result<(Image, Descriptor), Failure> {
+    /// Returns what is said about each image as it goes out.
+    fn attestations(&self, dressed: &[(Image, Descriptor)]) -> Result<Vec<Attestation>, Failure> {
+        let each = dressed.iter().zip(&self.claims).filter(|(_, claims)| !claims.is_empty());
+        each.map(|((image, _), claims)| {
+            let subjects = self.subjects(&image.config.platform.normalised());
+            Ok(attest::attest(image, claims, &subjects, self.store)?)
+        })
+        .collect()
+    }
+
+    /// Returns an image as it goes out, and what leads to it; `at` is its number.
+    fn dressed(&self, (at, built): (usize, &Built), look: &Look) -> Result<(Image, Descriptor), Failure> {
         let image = &built.image;
         let platform = image.config.platform.normalised();
         let compression = look.compression.unwrap_or_default();
@@ -102,7 +141,7 @@ impl<'a> Dresser<'a> {
             recompress: (!numbers.is_empty()).then_some((compression, numbers)),
             annotations: of_level(&look.annotations, Level::Manifest, Some(&platform)),
             form: Some(look.form.map_or(Form::Oci, Form::from)),
-            cache: self.cache(image, compression)?,
+            cache: self.cache((at, image), compression)?,
         };
         let image = dress(image, &wish, self.store)?;
         let mut descriptor = image.descriptor();
@@ -112,8 +151,12 @@ impl<'a> Dresser<'a> {
     }
 
     /// Returns what the configuration says of the steps, where that is wanted.
-    fn cache(&self, image: &Image, compression: Compression) -> Result<Option<serde_json::Value>, Failure> {
-        let Some(steps) = &self.steps else { return Ok(None) };
+    fn cache(
+        &self,
+        (at, image): (usize, &Image),
+        compression: Compression,
+    ) -> Result<Option<serde_json::Value>, Failure> {
+        let Some(steps) = self.steps.as_ref().map(|steps| &steps[at]) else { return Ok(None) };
         let (cache, count) = inline_cache(steps, &self.made, FORMAT_VERSION, image, compression);
         if count < steps.len() {
             let message = format!(

@@ -2,6 +2,7 @@
 
 mod bundle;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,16 +37,27 @@ pub(super) struct Elsewhere<'a> {
     /// Where it is, in place of the network.
     bundle: Option<FromBundle<'a>>,
     known: Mutex<Vec<((CopySource, Add), Fetched)>>,
+    /// What it was: the kind of digest and its digits, by the name that it has in a lock.
+    resolved: Mutex<BTreeMap<String, (&'static str, String)>>,
 }
 
 impl<'a> Elsewhere<'a> {
     pub fn new(fetcher: &'a Fetcher, store: &'a Store, sink: &'a dyn Sink, pins: Option<&'a Pins>) -> Self {
-        Elsewhere { fetcher, store, sink, pins, bundle: None, known: Mutex::default() }
+        Elsewhere { fetcher, store, sink, pins, bundle: None, known: Mutex::default(), resolved: Mutex::default() }
     }
 
     /// Returns this, with all taken out of `bundle` where there is one.
     pub fn out_of(self, bundle: Option<Arc<Bundle>>) -> Self {
         Elsewhere { bundle: bundle.map(|bundle| FromBundle::new(bundle, self.store)), ..self }
+    }
+
+    /// Returns what that was which has this name in a lock and was fetched: the kind of digest, and its digits.
+    pub fn resolved(&self, key: &str) -> Option<(&'static str, String)> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn note(&self, key: String, kind: &'static str, digits: &str) {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (kind, digits.to_owned()));
     }
 
     fn url(&self, url: &str, add: &Add) -> Result<Fetched, BuildError> {
@@ -68,10 +80,12 @@ impl<'a> Elsewhere<'a> {
                 let (expected, found) = (expected.to_string(), row.digest.to_string());
                 return Err(FetchError::WrongDigest { what: address::shown(url), expected, found }.into());
             }
+            self.note(finder::url_key(url), "sha256", &row.digest.hex());
             let (tree, at) = bundle.tree(row, MODE)?;
             return Ok(Fetched { tree: OtherTree::new(tree), at, name });
         }
         let file = self.fetcher.download(url, checksum.as_ref(), self.sink)?;
+        self.note(finder::url_key(url), "sha256", &file.digest.hex());
         let at = TreePath::root().child(file.path.file_name().unwrap_or_default().as_encoded_bytes());
         let kind = Kind::File { size: file.size, digest: Some(FileDigest(*file.digest.raw())) };
         // BuildKit has it so: where the server tells no time, it is 1970.
@@ -102,6 +116,11 @@ impl<'a> Elsewhere<'a> {
             }
             None => (self.fetcher.resolve(&address, Trust::Dockerfile)?, self.fetcher),
         };
+        self.note(
+            GitAddress::parse(text)?.to_string(),
+            if commit.id.len() == 40 { "sha1" } else { "sha256" },
+            &commit.id,
+        );
         let place = self.store.workplace()?;
         let files = fetcher.check_out(&address, &commit, git_dir, Trust::Dockerfile, &place.root());
         let files = files.map_err(|error| match (error, &self.bundle) {

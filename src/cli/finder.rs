@@ -80,6 +80,27 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Returns the configuration of an image for a platform, and the digest of what its name leads to. Of an index that the store has, the
+    /// image for that platform may not be there: then it is read where the others came from.
+    pub fn config(
+        &self,
+        written: &str,
+        pin: Option<&Digest>,
+        platform: &Platform,
+    ) -> Result<(Digest, ImageConfig), Failure> {
+        let found = self.find(written, pin)??;
+        let digest = found.digest()?;
+        match (found.config(platform), &found) {
+            (Err(_), Found::Store(_)) if self.bundle.is_none() => {
+                let reference = Reference::parse(&pinned(written, &digest))?;
+                let remote = self.client.get()?.open(&reference).map_err(remote_error)?;
+                let found = Found::Registry { remote: Box::new(remote), name: reference };
+                Ok((digest, found.config(platform)?))
+            }
+            (config, _) => Ok((digest, config?)),
+        }
+    }
+
     /// Returns what the store has under a name, or a place of this machine.
     pub fn stored(&self, written: &str) -> Result<Option<Found<'a>>, Failure> {
         let written = bare(written);

@@ -36,16 +36,22 @@ fn run(request: &LockRequest, style: Style, sink: &dyn Sink) -> Result<String, F
     let file = read.dockerfile.as_deref().ok_or(LockProblem::NoFile)?;
     let path = path_of(file);
     let old = load(&path)?.unwrap_or_default();
-    let kept = if request.update { Pins::default() } else { old.clone() };
-    let mut pins = kept.clone();
+    let mut pins = if request.update { Pins::default() } else { old.clone() };
     let finder = reader.finder();
-    let needs = read.needs(request.platform.as_ref(), &mut |used| {
-        let key = finder::image_key(&used.name)?;
-        let found = finder.find(&used.name, kept.images.get(&key))??;
-        pins.images.insert(key, found.digest()?);
-        found.config(&used.platform)
-    })?;
-    fetches(&reader, &needs, &kept, &mut pins, sink)?;
+    let platforms = match &request.platforms[..] {
+        [] => vec![None],
+        platforms => platforms.iter().map(Some).collect(),
+    };
+    for platform in platforms {
+        let needs = read.needs(platform, &mut |used| {
+            let key = finder::image_key(&used.name)?;
+            // Those of one name are of one index, though its tag may move meanwhile.
+            let (digest, config) = finder.config(&used.name, pins.images.get(&key), &used.platform)?;
+            pins.images.insert(key, digest);
+            Ok(config)
+        })?;
+        fetches(&reader, &needs, &mut pins, sink)?;
+    }
     let text = pins.render();
     let is_new = fs::read_to_string(&path).map_or(true, |there| there != text);
     if is_new {
@@ -55,11 +61,11 @@ fn run(request: &LockRequest, style: Style, sink: &dyn Sink) -> Result<String, F
     Ok(old.changes(&pins).iter().map(|line| text::visible(line) + "\n").collect())
 }
 
-/// Finds what ADD fetches.
-fn fetches(reader: &Reader<'_>, needs: &Needs, kept: &Pins, pins: &mut Pins, sink: &dyn Sink) -> Result<(), Failure> {
+/// Finds what ADD fetches, and what is not known yet.
+fn fetches(reader: &Reader<'_>, needs: &Needs, pins: &mut Pins, sink: &dyn Sink) -> Result<(), Failure> {
     for fetch in needs.plan.fetches() {
         let key = finder::fetch_key(&fetch)?;
-        if kept.urls.contains_key(&key) || kept.git.contains_key(&key) {
+        if pins.urls.contains_key(&key) || pins.git.contains_key(&key) {
             continue;
         }
         let at = |failure: Failure| needs.at(fetch.span, failure);

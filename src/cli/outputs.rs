@@ -10,11 +10,13 @@ use super::dress::Dresser;
 use super::product::Product;
 use super::report::Failure;
 use super::request::BuildRequest;
+use super::result::write_file;
 use crate::build::Builder;
 use crate::output::content::{self, Content, Destination as ContentTo, StoreOrigin};
-use crate::output::{self, ArchiveFormat, Location, files};
+use crate::output::{self, ArchiveFormat, Location, OutputError, files};
 use crate::progress::{Event, Sink};
 use crate::store::{Store, View};
+use crate::tree::{Tree, TreePath};
 
 /// Checks that all that a build is to write has a folder to lie in: a build may take long, and fail for that at its end.
 pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
@@ -73,13 +75,15 @@ pub(super) fn write(
             "standard output".into()
         }
         OutputSpec::Local(dir) => {
-            for (folder, built) in product.folders() {
+            for ((folder, built), notes) in product.folders().zip(&product.notes) {
                 let view = builder.files(built)?;
                 let dir = folder.map_or_else(|| dir.clone(), |folder| dir.join(folder));
                 fs::create_dir_all(&dir).map_err(|source| lost("create", &dir, source))?;
+                check_notes(&view, notes)?;
                 for warning in files::write_dir(&view, &dir)? {
                     sink.emit(Event::Warning { message: warning, line: None });
                 }
+                notes.iter().try_for_each(|(name, bytes)| write_file(&dir.join(name), bytes))?;
             }
             dir.display().to_string()
         }
@@ -90,13 +94,13 @@ pub(super) fn write(
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(dir)
                 .map_err(|source| lost("create", file, not_created(dir, &source)))?;
-            write_tar(&views, archive.as_file_mut())?;
+            write_tar(&views, product, archive.as_file_mut())?;
             archive.persist(file).map_err(|error| lost("write", file, error.error))?;
             file.display().to_string()
         }
         OutputSpec::Tar(Destination::Stdout) => {
             let views = views(builder, product)?;
-            write_tar(&views, &mut io::stdout().lock())?;
+            write_tar(&views, product, &mut io::stdout().lock())?;
             "standard output".into()
         }
     };
@@ -127,9 +131,22 @@ fn views(builder: &mut Builder<'_>, product: &Product) -> Result<Vec<(Option<Str
     product.folders().map(|(folder, built)| Ok((folder, builder.files(built)?))).collect()
 }
 
-fn write_tar(views: &[(Option<String>, View)], out: &mut dyn Write) -> Result<(), Failure> {
+/// What is said about an image must not stand in the place of one of its files.
+fn check_notes(view: &View, notes: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+    for (name, _) in notes {
+        if view.lookup(&TreePath::root().child(name.as_bytes())).map_err(OutputError::from)?.is_some() {
+            return Err(BuildProblem::NoteInTheWay { name: name.clone() }.into());
+        }
+    }
+    Ok(())
+}
+
+fn write_tar(views: &[(Option<String>, View)], product: &Product, out: &mut dyn Write) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(256 << 10, out);
-    files::write_tar(views, &mut out)?;
+    for ((_, view), notes) in views.iter().zip(&product.notes) {
+        check_notes(view, notes)?;
+    }
+    files::write_tar(views, &product.notes, &mut out)?;
     out.flush().map_err(|source| lost("write", Path::new("the archive"), source))?;
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! What a build made, as it goes out: an image, or an index of images.
 
+use serde_json::Value;
+
 use super::args::Look;
 use super::dress::Dresser;
 use super::report::Failure;
+use super::request::BuildRequest;
 use crate::build::Built;
 use crate::oci::{Digest, Platform};
 use crate::output::content::Content;
@@ -14,13 +17,34 @@ pub(super) struct Product {
     pub built: Vec<Built>,
     /// The image, or the index with all images.
     pub content: Content,
+    /// Whether its files are apart by platform.
+    by_platform: bool,
+    /// For each image, files with what is said about it, for outputs of files: their names, and what is in them.
+    pub notes: Vec<Vec<(String, Vec<u8>)>>,
+    /// How each image was made, where that is to be said.
+    provenance: Vec<Value>,
 }
 
 impl Product {
     /// Returns what is made of the images in `built`, as the whole build wants it: an index of them, or the only one.
-    pub fn new(built: Vec<Built>, dresser: &Dresser<'_>) -> Result<Self, Failure> {
+    pub fn new(
+        built: Vec<Built>,
+        dresser: &Dresser<'_>,
+        (request, provenance): (&BuildRequest, Vec<Value>),
+    ) -> Result<Self, Failure> {
         let content = dresser.content(&built, &Look::default())?;
-        Ok(Product { built, content })
+        let by_platform = request.platforms.make_index();
+        let images = content.images();
+        let note = |(at, built): (usize, &Built)| {
+            let platform = built.image.config.platform.normalised();
+            // As it goes out it may look otherwise than it was built.
+            let digest = images.get(at).copied().unwrap_or(built.image.digest);
+            let subjects = dresser.subjects(&platform);
+            let files = dresser.claims(at).iter().filter_map(|claim| Some((claim.file.clone()?, claim)));
+            files.map(|(file, claim)| (file, claim.statement(&subjects, &digest))).collect()
+        };
+        let notes = built.iter().enumerate().map(note).collect();
+        Ok(Product { built, content, by_platform, notes, provenance })
     }
 
     /// Returns the digest of the image's configuration; `None` for an index.
@@ -29,10 +53,19 @@ impl Product {
         configs.next().copied().filter(|_| !self.content.is_index())
     }
 
+    /// Returns what the metadata say of how the images were made: a key and a value for each.
+    pub fn provenance(&self) -> impl Iterator<Item = (String, &Value)> {
+        let key = |built: &Built| match self.by_platform {
+            true => format!("buildx.build.provenance/{}", built.image.config.platform.normalised()),
+            false => "buildx.build.provenance".to_owned(),
+        };
+        self.built.iter().zip(&self.provenance).map(move |(built, value)| (key(built), value))
+    }
+
     /// Returns for each image the folder in which its files lie beside those of the others; `None` where there is only one.
     pub fn folders(&self) -> impl Iterator<Item = (Option<String>, &Built)> {
-        let is_index = self.content.is_index();
-        self.built.iter().map(move |built| (is_index.then(|| folder(&built.image.config.platform)), built))
+        let by_platform = self.by_platform;
+        self.built.iter().map(move |built| (by_platform.then(|| folder(&built.image.config.platform)), built))
     }
 }
 

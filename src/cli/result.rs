@@ -61,6 +61,17 @@ impl ImageNames {
         Ok(all)
     }
 
+    /// Returns all of them, each once.
+    pub(super) fn all(&self) -> Vec<String> {
+        let mut all = self.stored.clone();
+        for name in self.pushed().map(Reference::to_string) {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
+    }
+
     /// Returns all that goes to registries.
     pub(super) fn pushed(&self) -> impl Iterator<Item = &Reference> {
         self.tagged.iter().chain(&self.by_digest)
@@ -121,6 +132,9 @@ fn prepare_files(request: &BuildRequest, product: &Product, names: &ImageNames) 
     if let (None, Some(members)) = (product.config_digest(), metadata.as_object_mut()) {
         // An index has none.
         members.shift_remove("containerimage.config.digest");
+    }
+    for (key, value) in product.provenance() {
+        metadata[key] = value.clone();
     }
     let metadata = serde_json::to_string_pretty(&metadata).expect("strings always serialise") + "\n";
     let references: Vec<Reference> = names.stored.iter().filter_map(|name| Reference::parse(name).ok()).collect();

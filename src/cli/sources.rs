@@ -30,6 +30,15 @@ pub(super) struct Sources<'a> {
     pub sink: &'a dyn Sink,
 }
 
+/// A context that is not on this machine.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// Its address, without a password.
+    pub uri: String,
+    /// What it was: the kind of digest, and its digits.
+    pub digest: Option<(&'static str, String)>,
+}
+
 /// The context without its rules yet, and the Dockerfile.
 pub(super) struct Main {
     opened: Opened,
@@ -143,6 +152,14 @@ pub(super) fn reads(plan: &Plan, from: &CopyFrom) -> bool {
 }
 
 impl Main {
+    /// Returns where the context is from, where that is not this machine.
+    pub fn origin(&self, request: &SourcesRequest) -> Option<Origin> {
+        match &request.context {
+            ContextLocation::Path(_) | ContextLocation::Stdin => None,
+            there => Some(Origin { uri: there.to_string(), digest: self.opened.digest.clone() }),
+        }
+    }
+
     /// Returns where the Dockerfile is on this machine; `None` where it came from elsewhere.
     pub fn dockerfile_here(&self) -> Option<PathBuf> {
         self.dockerfile.clone().filter(|_| self.opened.is_folder())

@@ -31,6 +31,8 @@ pub struct Opened {
     pub context: Context,
     /// The Dockerfile, where that is all that was there.
     pub text: Option<String>,
+    /// What it is, where it came from another machine: the kind of digest, and its digits.
+    pub digest: Option<(&'static str, String)>,
     /// Where gathered files are.
     place: Option<Workplace>,
 }
@@ -71,7 +73,7 @@ impl Inputs<'_> {
                 let is_file = path.metadata().is_ok_and(|meta| meta.is_file());
                 if !is_file {
                     let dir = if below.is_root() { path.clone() } else { path.join(below.as_os_path()) };
-                    return Ok(Opened { context: Context::of_folder(&dir)?, text: None, place: None });
+                    return Ok(Opened { context: Context::of_folder(&dir)?, text: None, digest: None, place: None });
                 }
                 let name = path.display().to_string();
                 let mut file = File::open(path).map_err(|source| InputError::Read { name: name.clone(), source })?;
@@ -81,10 +83,11 @@ impl Inputs<'_> {
             }
             ContextLocation::Url(url) => {
                 let name = location.to_string();
-                let file = self.fetcher.download(url, None, self.sink)?;
+                let found = self.fetcher.download(url, None, self.sink)?;
                 let mut file =
-                    File::open(&file.path).map_err(|source| InputError::Read { name: name.clone(), source })?;
-                self.stream(&mut file, below, &name)
+                    File::open(&found.path).map_err(|source| InputError::Read { name: name.clone(), source })?;
+                let digest = Some(("sha256", found.digest.hex()));
+                Ok(Opened { digest, ..self.stream(&mut file, below, &name)? })
             }
             ContextLocation::Git(address) => self.git(address, below),
         }
@@ -97,7 +100,7 @@ impl Inputs<'_> {
     pub fn empty(&self) -> Result<Opened, InputError> {
         let place = self.store.workplace()?;
         let gathered = Gathered { root: place.root(), entries: Vec::new() };
-        Ok(Opened { context: Context::of_gathered(gathered, "")?, text: None, place: Some(place) })
+        Ok(Opened { context: Context::of_gathered(gathered, "")?, text: None, digest: None, place: Some(place) })
     }
 
     /// Returns the Dockerfile behind `url`.
@@ -127,7 +130,8 @@ impl Inputs<'_> {
         let Checkout { root, entries, .. } =
             self.fetcher.check_out(&address, &commit, git_dir, Trust::CommandLine, &place.root())?;
         let context = Context::of_gathered(Gathered { root, entries }, address.to_string())?;
-        Ok(Opened { context, text: None, place: Some(place) })
+        let kind = if commit.id.len() == 40 { "sha1" } else { "sha256" };
+        Ok(Opened { context, text: None, digest: Some((kind, commit.id)), place: Some(place) })
     }
 
     /// Opens what `input` gives: an archive, or a Dockerfile.
@@ -144,7 +148,7 @@ impl Inputs<'_> {
             true => error.into(),
             false => InputError::NoFolder { name: name.into(), folder: below.to_string() },
         })?;
-        Ok(Opened { context, text, place: Some(place) })
+        Ok(Opened { context, text, digest: None, place: Some(place) })
     }
 }
 

@@ -31,6 +31,8 @@ pub mod media_type {
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// An OCI image index.
     pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// A statement of in-toto: a layer of an attestation.
+    pub const IN_TOTO: &str = "application/vnd.in-toto+json";
     /// An OCI image configuration.
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// A layer: tar.

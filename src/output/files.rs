@@ -1,7 +1,7 @@
 //! The files of an image, without the image: into a folder or an archive.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::Path;
 
 use super::OutputError;
@@ -10,13 +10,19 @@ use crate::store::View;
 use crate::tree::{self, Entry, Kind, Meta, Owners, Tree, TreePath};
 
 /// Writes the files in `views` to `out` as an archive, with the owners that they have in the image: those of a view in the folder of
-/// that name, where there is one. No two are in the same.
+/// that name, where there is one. No two are in the same. `notes` are more files for each of the views, with what is in them: none of
+/// them is one of its files.
 ///
 /// # Errors
 /// [`OutputError`] where a file cannot be read, or `out` fails.
-pub fn write_tar(views: &[(Option<String>, View)], out: &mut dyn Write) -> Result<(), OutputError> {
+pub fn write_tar(
+    views: &[(Option<String>, View)],
+    notes: &[Vec<(String, Vec<u8>)>],
+    out: &mut dyn Write,
+) -> Result<(), OutputError> {
     let (mut entries, mut folders) = (Vec::new(), Vec::new());
-    for (folder, view) in views {
+    let mut noted: HashMap<TreePath, &[u8]> = HashMap::new();
+    for (at, (folder, view)) in views.iter().enumerate() {
         let folder = folder.as_ref().map_or_else(TreePath::root, |name| TreePath::root().child(name.as_bytes()));
         let mut own = flat(view)?;
         if !folder.is_root() {
@@ -26,11 +32,24 @@ pub fn write_tar(views: &[(Option<String>, View)], out: &mut dyn Write) -> Resul
                 own.insert(0, head);
             }
         }
+        for (name, bytes) in notes.get(at).into_iter().flatten() {
+            let path = TreePath::root().child(name.as_bytes());
+            noted.insert(folder.join(&path), bytes);
+            let kind = Kind::File { size: bytes.len() as u64, digest: None };
+            own.push(Entry { path, kind, meta: Meta { mode: 0o644, ..Meta::default() }, implied: false });
+        }
+        own.sort_by(|one, other| one.path.cmp(&other.path));
         entries.extend(own.into_iter().map(|entry| below(&folder, entry)));
         folders.push((view, folder));
     }
     let view_of = |path: &TreePath| folders.iter().find(|(_, folder)| path.starts_with(folder));
     let mut open = |entry: &Entry| {
+        if let Some(bytes) = noted.get(&entry.path) {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(bytes)?;
+            file.rewind()?;
+            return Ok(file);
+        }
         let (view, folder) = view_of(&entry.path).ok_or(std::io::ErrorKind::NotFound)?;
         let path = entry.path.strip_prefix(folder).unwrap_or_else(|| entry.path.clone());
         view.open(&path).map_err(std::io::Error::other)

@@ -143,7 +143,8 @@ impl List {
         let platform = platform_text(&new).ok_or_else(|| IndexError::NoPlatform { member: digest.clone() })?;
         for old in self.entries() {
             let other = old.get("digest").and_then(Value::as_str).unwrap_or_default();
-            if other != digest && platform_text(old).as_deref() == Some(platform.as_str()) {
+            let same = other != digest && platform_text(old).as_deref() == Some(platform.as_str());
+            if same && !is_unknown(old) {
                 return Err(IndexError::Doubled { member: digest, platform, other: other.into() });
             }
         }

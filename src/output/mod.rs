@@ -7,6 +7,7 @@
 //! [`export`] move one image between a place and the store, and [`write_archive`] writes it to any stream.
 
 mod archive;
+pub mod attest;
 pub mod bundle;
 pub mod cache;
 pub mod content;

@@ -23,7 +23,9 @@ mod names;
 mod path;
 mod pins;
 mod print;
+mod reach;
 mod run;
+mod scan;
 mod signal;
 mod stage;
 mod step;
@@ -34,6 +36,7 @@ pub use graph::{ContextKind, Graph, GraphOptions, ImageUse};
 pub use join::join;
 pub use key::{CacheKey, Component, FORMAT_VERSION, KeyBuilder, components, definition, short_digest};
 pub use pins::{Fetch, Pins, PinsError};
+pub use scan::{ScanContext, Scanner};
 pub use step::*;
 
 #[cfg(test)]

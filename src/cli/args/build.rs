@@ -134,6 +134,9 @@ pub struct BuildArgs {
     /// What it looks like.
     #[command(flatten)]
     pub look: super::LookArgs,
+    /// What is said about it.
+    #[command(flatten)]
+    pub attest: super::AttestArgs,
     /// What the image is for.
     #[command(flatten)]
     pub platform: PlatformArgs,

@@ -26,9 +26,9 @@ pub struct LockArgs {
     /// Set an ARG, or hand on a variable of here; can be repeated
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<Assignment>,
-    /// As for a build on this platform
-    #[arg(long, value_name = "PLATFORM")]
-    pub platform: Option<Platform>,
+    /// As for a build for these platforms
+    #[arg(long = "platform", value_name = "PLATFORM,…", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
     /// The folder of the build
     pub context: PathBuf,
     /// What has a name.

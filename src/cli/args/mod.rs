@@ -2,6 +2,7 @@
 //! means is worked out by [`Request`](super::request::Request).
 
 mod around;
+mod attest;
 mod build;
 mod bundle;
 mod cache;
@@ -27,6 +28,9 @@ mod value;
 pub use around::{
     AgentSpec, AroundArgs, AroundError, CapabilityName, DnsServer, DnsWord, FailureAction, GivenArgs, HostEntry,
     NetworkMode, SecretSpec,
+};
+pub use attest::{
+    AttestArgs, AttestError, AttestSpec, Mode as ProvenanceMode, Provenance, ProvenanceFlag, Sbom, SbomFlag, Slsa,
 };
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use bundle::{BundleArgs, BundleCreateArgs, BundleLsArgs, BundleVerb};

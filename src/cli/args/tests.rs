@@ -188,6 +188,10 @@ Options:
       --force-compression[=<BOOL>]  Compress the layers of base images so too
       --format <FORM>               The form of manifests: oci or docker [default: oci]
       --annotation <KEY=VALUE>      Annotate the image: see below; can be repeated
+      --provenance <SPEC>           Say how the image was made: true, false, or mode=min|max,…
+      --sbom <SPEC>                 Say what is in the image: true, false, or generator=IMAGE
+      --attest <SPEC>               The same in one flag: type=provenance,… or type=sbom,…; can be
+                                    repeated
       --platform <PLATFORM,…>       Build for these platforms, as linux/amd64,linux/arm64
       --all-platforms               Build for all platforms that the base images share
       --locked                      Use what the lock beside the Dockerfile says, and nothing else

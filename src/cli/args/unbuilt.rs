@@ -12,15 +12,15 @@ use super::Cli;
 const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
-        "--allow --arch --attest --builder \
+        "--allow --arch --builder \
          --cgroup-parent --cgroupns \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems \
          --cw --debug -D --decryption-key --device --env --force-rm --from \
          --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
          --inherit-labels --ipc --layer-label --layers --logfile --logsplit --log-rusage --manifest \
          --no-hostname --omit-history --os --os-feature \
-         --os-version --pid --policy --provenance --rewrite-timestamp --rm \
-         --runtime --runtime-flag --sbom --security-opt --sign-by --signature-policy \
+         --os-version --pid --policy --rewrite-timestamp --rm \
+         --runtime --runtime-flag --security-opt --sign-by --signature-policy \
          --source-date-epoch --source-policy-file --squash --squash-all --stdin \
          --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
          --uts --variant --volume",
@@ -128,7 +128,7 @@ mod tests {
         };
         for (line, flag) in [
             ("coracle build --uts=host .", "--uts"),
-            ("coracle build --sbom=true .", "--sbom"),
+            ("coracle build --policy=x .", "--policy"),
             ("coracle --root /x build --squash .", "--squash"),
             ("coracle run -it web", "-i"),
             ("coracle run --name=x web", "--name"),

@@ -5,7 +5,7 @@ use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
 use super::look::{is_set, whole_look};
-use super::{Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
+use super::{AttestRequest, Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Reach, Times};
 use crate::cli::args::{
     self, Age, BuildArgs, CacheFailure, CacheTo, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, Look,
@@ -70,6 +70,8 @@ pub struct BuildRequest {
     pub times: Times,
     /// What the image looks like.
     pub look: Look,
+    /// What is said about the image, beside it.
+    pub attest: AttestRequest,
     /// What each RUN step may use.
     pub limits: Limits,
     /// What is to be done.
@@ -160,7 +162,8 @@ impl BuildRequest {
             return Err(UsageError::LockedOnly);
         }
         let platforms = Platforms::new(args.platform, Task::new(&args.call), &outputs)?;
-        let look = whole_look(args.look, &outputs, &platforms)?;
+        let attest = AttestRequest::new(args.attest, &outputs)?;
+        let look = whole_look(args.look, &outputs, &platforms, &attest)?;
         if is_set(&build_args, "BUILDKIT_INLINE_CACHE") && cache_to.iter().all(|to| to.location.is_some()) {
             let failure = CacheFailure::Warns;
             cache_to.push(CacheTo { location: None, reach: Reach::Min, compression: None, failure });
@@ -203,6 +206,7 @@ impl BuildRequest {
             jobs: if with_shell { Some(1) } else { args.jobs.map(usize::from) },
             times,
             look,
+            attest,
             limits: super::limits(args.limits)?,
             task: Task::new(&args.call),
             explain: args.call.explain,
@@ -216,6 +220,11 @@ impl BuildRequest {
     /// Returns how the layers that the build makes are compressed.
     pub fn compression(&self) -> Compression {
         self.look.compression.unwrap_or_default()
+    }
+
+    /// Returns whether the result is an index, of one image or several.
+    pub fn makes_index(&self) -> bool {
+        self.platforms.make_index() || self.attest.is_wanted()
     }
 
     /// Returns whether an output goes to standard output: the image's id must not.

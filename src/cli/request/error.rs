@@ -44,6 +44,20 @@ pub enum UsageError {
         /// Those that images are made for.
         built: Vec<String>,
     },
+    /// Two flags ask for one attestation.
+    #[error("the attestation {kind} is asked for twice")]
+    AttestTwice {
+        /// Which.
+        kind: &'static str,
+    },
+    /// Attestations, and an archive of docker.
+    #[error(
+        "type=docker holds an image without attestations: use type=oci, or leave --provenance, --sbom and --attest out"
+    )]
+    AttestDocker,
+    /// Attestations, and docker's form.
+    #[error("docker's form has no attestations: use --format oci, or leave --provenance, --sbom and --attest out")]
+    AttestForm,
     /// Docker's form has no layers with zstd.
     #[error("docker's form has no layers with zstd: use --format oci, or gzip")]
     DockerZstd,

@@ -47,17 +47,23 @@ impl NeedsRequest {
 pub struct LockRequest {
     /// The Dockerfile.
     pub needs: NeedsRequest,
-    /// For which platform; `None` for this machine's.
-    pub platform: Option<Platform>,
+    /// For which platforms, none twice; none for this machine's.
+    pub platforms: Vec<Platform>,
     /// Whether what is locked is looked for again.
     pub update: bool,
 }
 
 impl LockRequest {
     pub(super) fn new(args: LockArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
-        let LockArgs { file, update, target, build_args, platform, context, named, doors, registry } = args;
+        let LockArgs { file, update, target, build_args, platforms, context, named, doors, registry } = args;
         let needs =
             NeedsRequest::new(root, (file, &context), (target, build_args), (named, registry, doors), environment)?;
-        Ok(LockRequest { needs, platform, update })
+        let mut each: Vec<Platform> = Vec::new();
+        for platform in platforms {
+            if !each.contains(&platform) {
+                each.push(platform);
+            }
+        }
+        Ok(LockRequest { needs, platforms: each, update })
     }
 }

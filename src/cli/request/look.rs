@@ -1,9 +1,19 @@
-use super::{BuildRequest, Platforms, UsageError};
+use super::{AttestRequest, BuildRequest, Platforms, UsageError};
 use crate::cli::args::{Annotation, Compression, FormName, Level, Look, LookArgs, OutputSpec};
 use crate::oci::Platform;
 
 /// Returns what the image looks like in all places: as the flags say, and the outputs that are the image itself.
-pub(super) fn whole_look(flags: LookArgs, outputs: &[OutputSpec], platforms: &Platforms) -> Result<Look, UsageError> {
+pub(super) fn whole_look(
+    flags: LookArgs,
+    outputs: &[OutputSpec],
+    platforms: &Platforms,
+    attest: &AttestRequest,
+) -> Result<Look, UsageError> {
+    let check = |look: &Look| {
+        // Beside an attestation even one image is in an index.
+        self::check(look, platforms.make_index() || attest.is_wanted())?;
+        attest.check(look)
+    };
     let mut look = flags.look()?;
     for output in outputs {
         let OutputSpec::Image(image) = output else { continue };
@@ -12,10 +22,10 @@ pub(super) fn whole_look(flags: LookArgs, outputs: &[OutputSpec], platforms: &Pl
         }
         look = look.with(&image.look);
     }
-    check(&look, platforms)?;
+    check(&look)?;
     for output in outputs {
         if let OutputSpec::OciArchive(_, own) | OutputSpec::OciDir(_, own) = output {
-            check(&look.with(own), platforms)?;
+            check(&look.with(own))?;
         }
     }
     Ok(look)
@@ -43,14 +53,14 @@ impl BuildRequest {
 
 /// Returns what an image is to look like that is there already.
 pub(super) fn checked(look: Look) -> Result<Look, UsageError> {
-    check(&look, &Platforms::OfBase).map(|()| look)
+    check(&look, false).map(|()| look)
 }
 
 /// Refuses what no image can be.
-fn check(look: &Look, platforms: &Platforms) -> Result<(), UsageError> {
+fn check(look: &Look, in_index: bool) -> Result<(), UsageError> {
     let of_index = |a: &&Annotation| matches!(a.level, Level::Index | Level::IndexDescriptor);
     if let Some(Annotation { key, .. }) = look.annotations.iter().find(of_index)
-        && !platforms.make_index()
+        && !in_index
     {
         return Err(UsageError::NoIndex { key: key.clone() });
     }

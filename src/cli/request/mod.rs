@@ -2,6 +2,7 @@
 //! the [`Environment`] by a pure function.
 
 mod around;
+mod attest;
 mod build;
 mod bundle;
 mod caches;
@@ -20,6 +21,7 @@ mod run;
 mod sources;
 
 pub use around::{GivenRequest, SecretFrom};
+pub use attest::AttestRequest;
 pub use build::BuildRequest;
 pub use bundle::{BundleCreateRequest, BundleLsRequest};
 pub use caches::CacheRequest;

@@ -35,6 +35,8 @@ impl Form {
         match (self, pair) {
             (Form::Oci, Some((oci, _))) => Some(oci),
             (Form::Docker, Some((_, docker))) => Some(docker),
+            // An attestation looks as an image does, and its layers are statements.
+            (Form::Oci, None) if kind == media_type::IN_TOTO => Some(media_type::IN_TOTO),
             (Form::Oci, None) if kind == media_type::DOCKER_LAYER_ZSTD => Some(media_type::LAYER_ZSTD),
             // What docker has no word for stays what it is in OCI.
             (Form::Oci, None) if kind == media_type::LAYER_ZSTD || kind.starts_with(media_type::LAYER_FOREIGN) => {

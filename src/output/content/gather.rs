@@ -172,6 +172,13 @@ impl Content {
         }
     }
 
+    /// Returns the digests of the manifests, those of attestations among them, in their order.
+    pub fn images(&self) -> Vec<Digest> {
+        let is_index = |kind: &str| matches!(kind, media_type::INDEX | media_type::DOCKER_INDEX);
+        let manifests = self.documents.iter().filter(|(descriptor, _)| !is_index(descriptor.media_type().as_ref()));
+        manifests.map(|(_, bytes)| Digest::of(bytes)).collect()
+    }
+
     /// Returns how many bytes the blobs have together.
     pub fn size(&self) -> u64 {
         self.blobs.values().fold(0, |sum, blob| sum.saturating_add(blob.size()))
