@@ -8,6 +8,7 @@ use std::path::Path;
 use coracle::oci::Digest;
 use serde_json::{Value, json};
 use support::registry::Registry;
+use support::repositories::{Server, commit, git};
 use support::web::{Answer, Web};
 use support::{Image, Layer, Outcome, Project, User, base};
 
@@ -254,6 +255,7 @@ fn what_cannot_hold_attestations_refuses_them() {
 }
 
 const SCANNER: &str = r#"set -e
+echo looked >&2
 src=$BUILDKIT_SCAN_SOURCE
 if touch "$src/x" 2>/dev/null; then echo "the source can be written"; exit 9; fi
 [ "$(basename $src)" = sbom ]
@@ -267,7 +269,6 @@ for extra in "$BUILDKIT_SCAN_SOURCE_EXTRAS"/*; do
     printf '{"spdxVersion":"SPDX-2.3","name":"%s"}' "$(cat $extra/made $extra/f 2>/dev/null)" \
         >"$BUILDKIT_SCAN_DESTINATION/$(basename "$extra").spdx.json"
 done
-echo looked >&2
 "#;
 
 /// A user whose store has the generator `scan:1`.
@@ -366,4 +367,73 @@ fn a_generator_looks_at_the_image_of_each_platform_on_this_machine() {
     let said = statements(&user.layout(), &built);
     let names: Vec<&Value> = said.iter().map(|statements| &statements[0]["predicate"]["name"]).collect();
     assert_eq!(names, [&json!("for amd64"), &json!("for arm64")]);
+}
+
+#[test]
+fn images_of_several_jobs_are_joined_with_what_is_said_about_them() {
+    let registry = Registry::new();
+    let mut parts = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let user = user();
+        let project = Project::of(&user).file("f", architecture).dockerfile("FROM base:1\nCOPY f /\n");
+        let by_digest = format!("--output=type=image,name={},push=true,push-by-digest=true", registry.name("web"));
+        let project =
+            project.arg(&format!("--platform=linux/{architecture}")).arg("--provenance=mode=min").arg(&by_digest);
+        parts.push(format!("docker://{}@{}", registry.name("web"), digest(&project.call().run().succeeds())));
+    }
+    let user = User::new();
+    let list = registry.name("web:1");
+    user.coracle(["manifest", "create", "--all", &list, &parts[0], &parts[1]]).run().succeeds();
+    let pushed = digest(&user.coracle(["manifest", "push", &list]).run().succeeds());
+    let other = User::new();
+    other.coracle(["pull", "--all", &list]).run().succeeds();
+    let entries = Image::index(&other.layout(), &pushed);
+    assert_eq!(entries.len(), 4);
+    // Each beside its own, in whatever order they came.
+    for entry in entries.iter().filter(|entry| entry["platform"]["os"] == "unknown") {
+        let about = &entry["annotations"]["vnd.docker.reference.digest"];
+        assert!(entries.iter().any(|image| image["digest"] == *about), "{entry}");
+    }
+    // Who looks at an image sees what is said about it, here and in the registry.
+    for place in [list.clone(), format!("docker://{list}")] {
+        let inspect = |template: &str| {
+            let args = ["inspect", "--platform=linux/arm64", "--format", template, &place];
+            other.coracle(args).run().succeeds().stdout
+        };
+        let said: Value = serde_json::from_str(&inspect("{{json .Provenance.SLSA}}")).unwrap();
+        let base = said["buildDefinition"]["resolvedDependencies"][0]["uri"].as_str().unwrap().to_owned();
+        assert!(base.ends_with("linux%2Farm64"), "{base}");
+        let platforms: Value = serde_json::from_str(&inspect("{{json .Platforms}}")).unwrap();
+        assert_eq!(platforms.as_array().map(Vec::len), Some(2), "{platforms}");
+        assert_eq!(inspect("{{json .SBOM}}").trim(), "null");
+    }
+}
+
+#[test]
+fn repositories_are_materials_with_their_commits() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let context = server.repository("web", &[("Dockerfile", ""), ("f", "f")]);
+    let library = server.repository("library", &[("l", "l")]);
+    let text = format!("FROM scratch\nADD {}#HEAD /l/\nCOPY f /f\n", server.url("library"));
+    let own = commit(&context, &[("Dockerfile", &text)]);
+    let user = User::new();
+    let built =
+        user.coracle(["build", "--provenance=mode=max", "--build-arg=GIT=1", &server.url("web")]).run().succeeds();
+    let said = statements(&user.layout(), &digest(&built));
+    let definition = &said[0][0]["predicate"]["buildDefinition"];
+    let source = &definition["externalParameters"]["configSource"];
+    assert_eq!(source, &json!({"uri": server.url("web"), "digest": {"sha1": own}, "path": "Dockerfile"}));
+    assert_eq!(definition["externalParameters"]["request"]["locals"], json!([]));
+    let added = git(&library, &["rev-parse", "HEAD"]);
+    let mut wanted = vec![
+        json!({"uri": format!("{}#HEAD", server.url("library")), "digest": {"sha1": added}}),
+        json!({"uri": server.url("web"), "digest": {"sha1": own}}),
+    ];
+    wanted.sort_by_key(|one| one["uri"].as_str().map(str::to_owned));
+    assert_eq!(definition["resolvedDependencies"], json!(wanted));
+    let complete = &said[0][0]["predicate"]["runDetails"]["metadata"]["buildkit_completeness"];
+    assert_eq!(complete, &json!({"request": true, "resolvedDependencies": true}));
 }

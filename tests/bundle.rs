@@ -512,3 +512,22 @@ fn the_seed_is_built_without_any_network() {
     assert!(found["again"].stderr.matches("CACHED").count() >= 4, "{}", found["again"]);
     assert!(found["names"].stdout.contains("demoweb") && !found["names"].stdout.contains("mcr"), "{}", found["names"]);
 }
+
+#[test]
+fn a_bundle_has_the_images_of_which_the_store_has_some_only() {
+    let registry = Registry::new();
+    let images = ["amd64", "arm64"].map(|architecture| {
+        registry.image("base", architecture, &format!("linux/{architecture}"), architecture.as_bytes())
+    });
+    registry.index("base", "1", &images);
+    let (user, name) = (User::new(), registry.name("base:1"));
+    user.coracle(["pull", "--platform=linux/amd64", &name]).run().succeeds();
+    let project = Project::of(&user).dockerfile(&format!("FROM {name}\n"));
+    let both = "--platform=linux/amd64,linux/arm64";
+    user.coracle(["lock", both]).arg(project.dir()).run().succeeds();
+    let file = user.new_dir().join("bundle.tar");
+    let create = user.coracle(["bundle", "create", both, "-o", file.to_str().unwrap()]).arg(project.dir());
+    create.run().succeeds();
+    let listed = user.coracle(["bundle", "ls"]).arg(&file).run().succeeds();
+    listed.stdout_has("linux/amd64").stdout_has("linux/arm64");
+}

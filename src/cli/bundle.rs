@@ -91,14 +91,22 @@ impl Gathering<'_> {
         let key = finder::image_key(&used.name)?;
         if !self.images.contains_key(&key) {
             let pin = self.pin(&key, |pins| pins.images.get(&key));
-            let found = finder.find(&used.name, pin)??;
+            let (found, _) = finder.find_for(&used.name, pin, &used.platform)?;
             self.images.insert(key.clone(), Wanted { found, platforms: Vec::new() });
         }
         let wanted = self.images.get_mut(&key).expect("there since just now");
         if !wanted.platforms.contains(&used.platform) {
             wanted.platforms.push(used.platform.clone());
         }
-        wanted.found.config(&used.platform)
+        match wanted.found.config(&used.platform) {
+            // Of an index in the store not all images need be there.
+            Err(_) if matches!(wanted.found, Found::Store(_)) => {
+                let (found, config) = finder.find_for(&used.name, Some(&wanted.found.digest()?), &used.platform)?;
+                wanted.found = found;
+                Ok(config)
+            }
+            config => config,
+        }
     }
 
     /// Fetches what ADD names.

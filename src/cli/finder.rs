@@ -80,24 +80,24 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Returns the configuration of an image for a platform, and the digest of what its name leads to. Of an index that the store has, the
-    /// image for that platform may not be there: then it is read where the others came from.
-    pub fn config(
+    /// Returns an image, and its configuration for a platform. Of an index that the store has, the image for that platform may not be
+    /// there: then it is looked for where the others came from.
+    pub fn find_for(
         &self,
         written: &str,
         pin: Option<&Digest>,
         platform: &Platform,
-    ) -> Result<(Digest, ImageConfig), Failure> {
+    ) -> Result<(Found<'a>, ImageConfig), Failure> {
         let found = self.find(written, pin)??;
-        let digest = found.digest()?;
         match (found.config(platform), &found) {
             (Err(_), Found::Store(_)) if self.bundle.is_none() => {
-                let reference = Reference::parse(&pinned(written, &digest))?;
+                let reference = Reference::parse(&pinned(written, &found.digest()?))?;
                 let remote = self.client.get()?.open(&reference).map_err(remote_error)?;
                 let found = Found::Registry { remote: Box::new(remote), name: reference };
-                Ok((digest, found.config(platform)?))
+                let config = found.config(platform)?;
+                Ok((found, config))
             }
-            (config, _) => Ok((digest, config?)),
+            (config, _) => Ok((found, config?)),
         }
     }
 

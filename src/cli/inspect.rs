@@ -6,6 +6,7 @@ use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
 use super::args::{Document, Named};
+use super::attested;
 use super::classify::ImageProblem;
 use super::named::Opened;
 use super::registry::LazyClient;
@@ -101,16 +102,24 @@ fn summary(image: &Image, origin: &dyn Origin, top: &Top, names: &[String]) -> R
     let config: Value = serde_json::from_slice(&image.config_bytes).expect("checked when the image was read");
     let manifest: Value = serde_json::from_slice(&image.manifest_bytes).expect("checked when the image was read");
     let mut platforms = Vec::new();
-    let mut index_digest = None;
+    let (mut index_digest, mut attestations) = (None, Vec::new());
     for start in top.starts.iter().filter(|start| is_index(start)) {
         let bytes = read_document(origin, start, &format!("index {}", start.digest()))?;
         let index: Value = serde_json::from_slice(&bytes).expect("checked when the image was read");
-        platforms.extend(index["manifests"].as_array().into_iter().flatten().map(|entry| {
-            json!({"Digest": entry["digest"], "Platform": entry["platform"], "Annotations": entry["annotations"]})
-        }));
+        for entry in index["manifests"].as_array().into_iter().flatten() {
+            let about = &entry["annotations"]["vnd.docker.reference.digest"];
+            let shown =
+                json!({"Digest": entry["digest"], "Platform": entry["platform"], "Annotations": entry["annotations"]});
+            match entry["annotations"]["vnd.docker.reference.type"] == "attestation-manifest" {
+                true if *about == json!(image.digest) => attestations.push(entry.clone()),
+                true => {}
+                false => platforms.push(shown),
+            }
+        }
         index_digest = Some(digest_of(start).map_err(OutputError::from)?);
     }
     let shown = index_digest.unwrap_or(image.digest);
+    let statements = attested::statements(origin, &attestations)?;
     let references: Vec<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
     let mut digests: Vec<String> = references.iter().map(|name| format!("{}@{shown}", name.name())).collect();
     digests.dedup();
@@ -139,6 +148,10 @@ fn summary(image: &Image, origin: &dyn Origin, top: &Top, names: &[String]) -> R
         "History": config["history"],
         "Annotations": manifest["annotations"],
         "Platforms": platforms,
+        "Attestations": attestations.iter().map(|entry| entry["digest"].clone()).collect::<Vec<_>>(),
+        // With the members that docker's `imagetools inspect` has.
+        "Provenance": attested::member(&statements, "https://slsa.dev/provenance/", "SLSA"),
+        "SBOM": attested::member(&statements, "https://spdx.dev/Document", "SPDX"),
     }))
 }
 

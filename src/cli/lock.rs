@@ -46,8 +46,8 @@ fn run(request: &LockRequest, style: Style, sink: &dyn Sink) -> Result<String, F
         let needs = read.needs(platform, &mut |used| {
             let key = finder::image_key(&used.name)?;
             // Those of one name are of one index, though its tag may move meanwhile.
-            let (digest, config) = finder.config(&used.name, pins.images.get(&key), &used.platform)?;
-            pins.images.insert(key, digest);
+            let (found, config) = finder.find_for(&used.name, pins.images.get(&key), &used.platform)?;
+            pins.images.insert(key, found.digest()?);
             Ok(config)
         })?;
         fetches(&reader, &needs, &mut pins, sink)?;

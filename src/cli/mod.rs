@@ -5,6 +5,7 @@
 //! [`environment`], a file with the name of the verb calls the rooms, and [`report`] says how it ended.
 
 pub mod args;
+mod attested;
 pub mod classify;
 pub mod environment;
 pub mod progress;
