@@ -417,11 +417,10 @@ fn repositories_are_materials_with_their_commits() {
     let server = Server::new();
     let context = server.repository("web", &[("Dockerfile", ""), ("f", "f")]);
     let library = server.repository("library", &[("l", "l")]);
-    let text = format!("FROM scratch\nADD {}#HEAD /l/\nCOPY f /f\n", server.url("library"));
+    let text = format!("FROM scratch\nADD {} /l/\nCOPY f /f\n", server.url("library"));
     let own = commit(&context, &[("Dockerfile", &text)]);
     let user = User::new();
-    let built =
-        user.coracle(["build", "--provenance=mode=max", "--build-arg=GIT=1", &server.url("web")]).run().succeeds();
+    let built = user.coracle(["build", "--provenance=mode=max", &server.url("web")]).run().succeeds();
     let said = statements(&user.layout(), &digest(&built));
     let definition = &said[0][0]["predicate"]["buildDefinition"];
     let source = &definition["externalParameters"]["configSource"];
@@ -429,7 +428,7 @@ fn repositories_are_materials_with_their_commits() {
     assert_eq!(definition["externalParameters"]["request"]["locals"], json!([]));
     let added = git(&library, &["rev-parse", "HEAD"]);
     let mut wanted = vec![
-        json!({"uri": format!("{}#HEAD", server.url("library")), "digest": {"sha1": added}}),
+        json!({"uri": server.url("library"), "digest": {"sha1": added}}),
         json!({"uri": server.url("web"), "digest": {"sha1": own}}),
     ];
     wanted.sort_by_key(|one| one["uri"].as_str().map(str::to_owned));

@@ -55,8 +55,6 @@ fn annotations_go_into_the_manifest_and_to_what_leads_to_it() {
         "org.opencontainers.image.title=Web",
         "--annotation",
         "manifest,manifest-descriptor:a.b=c=d",
-        "--annotation",
-        "manifest[linux/s390x]:never=here",
         "--output",
         &output,
     ];
