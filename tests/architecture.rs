@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "build",
         &["source", "oci", "tree", "progress", "plan", "context", "fetch", "address", "store", "layer", "runtime"],
     ),
-    ("output", &["oci", "tree", "progress", "registry", "store", "layer"]),
+    ("output", &["oci", "tree", "progress", "net", "config", "registry", "store", "layer"]),
     (
         "cli",
         &[

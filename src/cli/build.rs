@@ -21,7 +21,7 @@ use super::product::Product;
 use super::progress::Progress;
 use super::provenance::Facts;
 use super::registry::LazyClient;
-use super::remote_cache::{self, CachePlaces};
+use super::remote_cache::{self, CachePlaces, Ways};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, Platforms, Task, UsageError};
 use super::result::{self, ImageNames};
@@ -103,7 +103,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let bundled = bundled.transpose()?;
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
-    let client = LazyClient::new(&request.registry, cancel);
+    let client = LazyClient::new(&request.registry, cancel.clone());
     let bundle = bundled.as_ref().map(|bundled| bundled.bundle.as_ref());
     let finder = Finder { client: &client, store: &store, sink: progress.as_ref(), bundle };
     let mut graphs = match request.platforms {
@@ -181,7 +181,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
 
     let places = CachePlaces::new(&request.cache_from);
     let cache_client = if remote_cache::needs_client(request) { Some(client.get()?) } else { None };
-    let remote = places.sources(&store, cache_client, progress.as_ref());
+    let ways = Ways::new(request, cache_client, cancel);
+    let remote = places.sources(&store, &ways, progress.as_ref());
     let on_enter = work::on_enter(&control, progress);
     let actions =
         given::Actions { actions: &request.given.on_failure, sink: progress.as_ref(), control: control.as_ref() };
@@ -217,7 +218,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let written = match result {
         Err(BuildError::Interrupted) => Ok(()),
         // What was done before a failure need not be done again.
-        _ => remote_cache::write(&request.cache_to, &mut builder, &plan, request, remote.as_ref(), cache_client),
+        _ => remote_cache::write(&request.cache_to, &mut builder, &plan, request, remote.as_ref(), &ways),
     };
     let built = result.map_err(|error| failure(error, (&source, context.as_ref()), progress, request))?;
     written?;

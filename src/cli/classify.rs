@@ -267,6 +267,7 @@ impl Classify for OutputError {
             OutputError::Store(error) => error.exit_status(),
             OutputError::Layer(error) => error.exit_status(),
             OutputError::Registry(error) => error.exit_status(),
+            OutputError::Depot(error) => error.exit_status(),
             OutputError::Tree(_) => ExitStatus::Store,
             OutputError::NoRegistry { .. } | OutputError::OneImage { .. } | OutputError::OneOnly { .. } => {
                 ExitStatus::Usage
@@ -281,6 +282,7 @@ impl Classify for OutputError {
             OutputError::Store(error) => error.hint(),
             OutputError::Layer(error) => error.hint(),
             OutputError::Registry(error) => error.hint(),
+            OutputError::Depot(error) => error.hint(),
             OutputError::NoBundle { .. } => Some("`coracle bundle create` writes one".into()),
             OutputError::NotBundled { wanted, .. } => {
                 Some(format!("`coracle bundle create --platform {wanted}` has it"))

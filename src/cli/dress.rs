@@ -37,7 +37,7 @@ pub(super) struct Dresser<'a> {
 impl<'a> Dresser<'a> {
     /// Returns what knows the steps of a build that was done.
     pub fn new(request: &'a BuildRequest, builder: &Builder<'a>, plan: &Plan) -> Self {
-        let wanted = request.cache_to.iter().any(|to| to.location.is_none());
+        let wanted = request.cache_to.iter().any(|to| to.place.is_none());
         let step = |made: crate::build::Made| {
             // Those of its making: the same wherever and whenever it is found again.
             let mut keys = made.step.keys.clone();
@@ -163,7 +163,7 @@ impl<'a> Dresser<'a> {
                 "the cache in the image has {count} of {} steps: the times of the files of the others were changed",
                 steps.len()
             );
-            let inline = |to: &&super::args::CacheTo| to.location.is_none();
+            let inline = |to: &&super::request::CacheTarget| to.place.is_none();
             if self.request.cache_to.iter().filter(inline).any(|to| to.failure == CacheFailure::Fails) {
                 return Err(Failure::rendered(super::report::ExitStatus::Failed, format!("error: {message}")));
             }

@@ -2,45 +2,78 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::args::{CacheFailure, CacheTo};
+use super::args::CacheFailure;
 use super::report::Failure;
-use super::request::BuildRequest;
-use crate::build::Builder;
+use super::request::{BuildRequest, CacheTarget};
+use crate::build::{Builder, Made};
 use crate::layer::Compression;
-use crate::output::cache::{CacheSource, CacheSources, CacheStep, gather_cache};
+use crate::net::{Agent, Cancel, Verify};
+use crate::output::cache::{
+    Actions, CachePlace, CacheSource, CacheSources, CacheStep, Depot, DepotError, DepotOrigin, S3, export_to,
+    gather_cache,
+};
 use crate::output::content::{self, Destination, Origin, StoreOrigin};
 use crate::output::remote::{self, RemoteOrigin};
 use crate::output::{Location, OutputError, Place};
 use crate::plan::{FORMAT_VERSION, Plan};
 use crate::progress::{Event, Sink};
-use crate::registry::{Client, PushOptions, Remote};
-use crate::store::Store;
+use crate::registry::{Client, PushOptions, Remote, TlsCheck};
+use crate::store::{Packed, RemoteSteps, Store};
+
+/// How services are reached, that are no registries.
+pub(super) struct Ways<'a> {
+    /// That for registries; `None` where no cache is in one.
+    pub client: Option<&'a Client>,
+    agent: Agent,
+    verify: Verify,
+}
+
+impl<'a> Ways<'a> {
+    /// Returns those of a request. Nothing is asked yet.
+    pub(super) fn new(request: &BuildRequest, client: Option<&'a Client>, cancel: Cancel) -> Self {
+        let verify = match request.registry.tls {
+            TlsCheck::Never => Verify::Skipped,
+            _ => Verify::Required,
+        };
+        Ways { client, agent: request.registry.network.agent(cancel), verify }
+    }
+
+    /// Opens the depot of a place; `None` where it is a place of images.
+    fn depot(&self, place: &CachePlace) -> Result<Option<Box<dyn Depot>>, DepotError> {
+        Ok(match place {
+            CachePlace::Image(_) => None,
+            CachePlace::S3(place) => Some(Box::new(S3::open(place, self.agent.clone(), self.verify)?)),
+            CachePlace::Actions(place) => Some(Box::new(Actions::open(place, &self.agent, self.verify)?)),
+        })
+    }
+}
 
 /// The places of caches, opened when they are looked into.
 pub(super) struct CachePlaces<'a> {
-    places: Vec<(&'a Location, OnceLock<Opened>)>,
+    places: Vec<(&'a CachePlace, OnceLock<Opened>)>,
 }
 
 enum Opened {
     Files(Place),
     Registry(Box<Remote>),
+    Depot(Box<dyn Depot>),
 }
 
 impl<'a> CachePlaces<'a> {
-    pub(super) fn new(locations: &'a [Location]) -> Self {
-        CachePlaces { places: locations.iter().map(|location| (location, OnceLock::new())).collect() }
+    pub(super) fn new(places: &'a [CachePlace]) -> Self {
+        CachePlaces { places: places.iter().map(|place| (place, OnceLock::new())).collect() }
     }
 
-    /// Returns what a build looks into; `None` where there is nothing. `client` is needed where a place is a registry.
+    /// Returns what a build looks into; `None` where there is nothing.
     pub(super) fn sources<'b>(
         &'b self,
         store: &'b Store,
-        client: Option<&'b Client>,
+        ways: &'b Ways<'b>,
         sink: &'b dyn Sink,
     ) -> Option<CacheSources<'b>> {
-        let source = |(location, opened): &'b (&'a Location, OnceLock<Opened>)| CacheSource {
-            name: location.to_string(),
-            open: Box::new(move || open(location, opened, store, client)),
+        let source = |(place, opened): &'b (&'a CachePlace, OnceLock<Opened>)| CacheSource {
+            name: place.to_string(),
+            open: Box::new(move || open(place, opened, store, ways)),
         };
         let sources: Vec<_> = self.places.iter().map(source).collect();
         (!sources.is_empty()).then(|| CacheSources::new(sources, FORMAT_VERSION, store, sink))
@@ -48,18 +81,23 @@ impl<'a> CachePlaces<'a> {
 }
 
 fn open<'b>(
-    location: &Location,
+    place: &CachePlace,
     opened: &'b OnceLock<Opened>,
     store: &Store,
-    client: Option<&Client>,
+    ways: &Ways<'_>,
 ) -> Result<Box<dyn Origin + 'b>, OutputError> {
-    let new = match (location, client) {
-        (Location::Registry(name), Some(client)) => Opened::Registry(Box::new(client.open(name)?)),
-        _ => Opened::Files(Place::open(location, &store.tmp())?),
+    let new = match (place, ways.depot(place)?, ways.client) {
+        (CachePlace::Image(Location::Registry(name)), _, Some(client)) => {
+            Opened::Registry(Box::new(client.open(name)?))
+        }
+        (CachePlace::Image(location), ..) => Opened::Files(Place::open(location, &store.tmp())?),
+        (_, Some(depot), _) => Opened::Depot(depot),
+        (_, None, _) => unreachable!("what is no place of images is a depot"),
     };
-    match (opened.get_or_init(|| new), location) {
+    match (opened.get_or_init(|| new), place) {
         (Opened::Files(place), _) => place.origin(None),
-        (Opened::Registry(remote), Location::Registry(name)) => {
+        (Opened::Depot(depot), _) => Ok(Box::new(DepotOrigin::new(depot.as_ref()))),
+        (Opened::Registry(remote), CachePlace::Image(Location::Registry(name))) => {
             Ok(Box::new(RemoteOrigin { remote, name: name.clone() }))
         }
         (Opened::Registry(_), _) => unreachable!("only a registry is opened as one"),
@@ -68,33 +106,31 @@ fn open<'b>(
 
 /// Returns whether a cache of the build lies in a registry.
 pub(super) fn needs_client(request: &BuildRequest) -> bool {
-    let to = request.cache_to.iter().filter_map(|to| to.location.as_ref());
-    request.cache_from.iter().chain(to).any(|location| matches!(location, Location::Registry(_)))
+    let to = request.cache_to.iter().filter_map(|to| to.place.as_ref());
+    request.cache_from.iter().chain(to).any(|place| matches!(place, CachePlace::Image(Location::Registry(_))))
 }
 
 /// Writes the results of a build, whether it came to its end or not, to the caches `to`. What cannot be written is a warning, unless the
 /// user wants it to be an error. `from` is what the build looked into.
 pub(super) fn write(
-    to: &[CacheTo],
+    to: &[CacheTarget],
     builder: &mut Builder<'_>,
     plan: &Plan,
     request: &BuildRequest,
     from: Option<&CacheSources<'_>>,
-    client: Option<&Client>,
+    ways: &Ways<'_>,
 ) -> Result<(), Failure> {
     for to in to {
         // That is part of the image.
-        let Some(location) = &to.location else { continue };
-        // What is there already need not be here.
-        let is_source = request.cache_from.contains(location);
-        let from = from.filter(|_| is_source);
+        let Some(place) = &to.place else { continue };
         let compression = to.compression.unwrap_or(request.compression());
-        match (one((to, location), builder, plan, compression, from, client), to.failure) {
+        let from = From { from, is_there: request.cache_from.iter().any(|from| from.shares_blobs(place)) };
+        match (one((to, place), builder, plan, compression, from, ways), to.failure) {
             (Ok(()), _) => {}
             (Err(failure), CacheFailure::Fails) => return Err(failure),
             (Err(failure), CacheFailure::Warns) => {
                 let why = failure.message().unwrap_or_default();
-                let message = format!("cache {location} is not written: {why}");
+                let message = format!("cache {place} is not written: {why}");
                 builder.sink.emit(Event::Warning { message, line: None });
             }
         }
@@ -102,40 +138,68 @@ pub(super) fn write(
     Ok(())
 }
 
+/// What the build looked into.
+#[derive(Clone, Copy)]
+struct From<'a, 'b> {
+    from: Option<&'a CacheSources<'b>>,
+    /// Whether blobs of it lie where the cache is written to: they need not be here.
+    is_there: bool,
+}
+
 fn one(
-    (to, location): (&CacheTo, &Location),
+    (to, place): (&CacheTarget, &CachePlace),
     builder: &mut Builder<'_>,
     plan: &Plan,
     compression: Compression,
-    from: Option<&CacheSources<'_>>,
-    client: Option<&Client>,
+    From { from, is_there }: From<'_, '_>,
+    ways: &Ways<'_>,
 ) -> Result<(), Failure> {
+    let depot = ways.depot(place).map_err(OutputError::from)?;
     let mut steps = Vec::new();
     for made in Arc::clone(&builder.journal).made(plan, to.reach) {
         let layer = made.step.layer;
-        let packed = match from.and_then(|from| from.packed(&layer)) {
+        let there = from.filter(|_| is_there).and_then(|from| from.packed(&layer));
+        let there = there.filter(|(_, packed)| {
+            // It may have been removed there.
+            depot.as_deref().is_none_or(|depot| is_kept(packed, builder.store, depot))
+        });
+        let packed = match there {
             Some(there) => Some(there),
-            None => builder.packed(&made, compression)?,
+            None => match builder.packed(&made, compression)? {
+                // Nobody needed it here. It comes from where its step was found; where that has lost it, the step is left out, and
+                // done again by the next who wants it.
+                None if from.is_some_and(|from| from.bring_blob(&layer)) => builder.packed(&made, compression)?,
+                packed => packed,
+            },
         };
-        if let Some((variant, packed)) = packed {
-            let keys = made.keys.into_iter().collect();
-            steps.push(CacheStep { keys, layer, created: made.step.created, packed, variant });
-        }
+        steps.extend(packed.map(|packed| step(made, packed)));
     }
     if steps.is_empty() {
         return Ok(());
     }
     let (store, sink) = (builder.store, builder.sink);
     let content = gather_cache(&steps, builder.journal.images(), FORMAT_VERSION, store)?;
-    match (location, client) {
-        (Location::Registry(name), Some(client)) => {
+    match (place, depot, ways.client) {
+        (_, Some(depot), _) => export_to(&content, store, depot.as_ref(), sink)?,
+        (CachePlace::Image(Location::Registry(name)), _, Some(client)) => {
             let names = std::slice::from_ref(name);
             remote::push(&content, &StoreOrigin(store), client, names, PushOptions::default(), sink)?;
         }
-        (location, _) => {
+        (CachePlace::Image(location), ..) => {
             let destination = Destination::Place { location, scratch: &store.tmp() };
             content::write(&content, &StoreOrigin(store), destination, &[], sink)?;
         }
+        (_, None, _) => unreachable!("what is no place of images is a depot"),
     }
     Ok(())
+}
+
+fn step(made: Made, (variant, packed): (String, Packed)) -> CacheStep {
+    let keys = made.keys.into_iter().collect();
+    CacheStep { keys, layer: made.step.layer, created: made.step.created, packed, variant }
+}
+
+/// Whether a blob is here, or still where a cache says that it is.
+fn is_kept(packed: &Packed, store: &Store, depot: &dyn Depot) -> bool {
+    store.has_blob(&packed.digest) || depot.has((&packed.digest, packed.size)).unwrap_or_default()
 }

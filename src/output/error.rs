@@ -1,6 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::cache::DepotError;
 use crate::oci::{Digest, ImageError, Platform, ReferenceError};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -18,6 +19,9 @@ pub enum OutputError {
     /// A registry, or the way there.
     #[error(transparent)]
     Registry(Box<RegistryError>),
+    /// A service that keeps a cache, or the way there.
+    #[error(transparent)]
+    Depot(Box<DepotError>),
     /// A call on a file outside the store failed.
     #[error("cannot {call} {path}", path = path.display())]
     Io {
@@ -188,6 +192,12 @@ pub enum OutputError {
         #[source]
         source: ReferenceError,
     },
+}
+
+impl From<DepotError> for OutputError {
+    fn from(error: DepotError) -> Self {
+        OutputError::Depot(Box::new(error))
+    }
 }
 
 impl OutputError {

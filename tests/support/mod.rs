@@ -4,7 +4,9 @@
 //! The program always runs as an ordinary user: `scripts/as-user` makes one where the tests run as root.
 #![allow(dead_code, unused_imports)]
 
+pub mod actions;
 pub mod base;
+pub mod bucket;
 pub mod environment;
 mod image;
 pub mod nodes;
@@ -13,6 +15,7 @@ mod project;
 pub mod registry;
 pub mod repositories;
 pub mod schema;
+pub mod service;
 pub mod ssh;
 mod tree;
 mod user;

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
+use super::cache_spec::{ActionsSpec, CacheSpec, S3Spec, SpecParser};
 use super::output::{bool, csv};
 use super::{Compression, OutputError};
 use crate::build::Reach;
@@ -20,11 +21,11 @@ pub struct CacheArgs {
     /// Run every step of these stages: a,b
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub no_cache_filter: Vec<String>,
-    /// Take results from here: type=registry,ref=NAME or type=local,src=DIR; can be repeated
-    #[arg(long, value_name = "SPEC")]
+    /// Take results from here: type=registry,ref=NAME, type=local,src=DIR, type=s3,bucket=NAME or type=gha; can be repeated
+    #[arg(long, value_name = "SPEC", value_parser = SpecParser::<CacheFrom>::new())]
     pub cache_from: Vec<CacheFrom>,
     /// Write results to here: as --cache-from, with dest= and mode=min|max, or type=inline; can be repeated
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", value_parser = SpecParser::<CacheTo>::new())]
     pub cache_to: Vec<CacheTo>,
     /// Results may be this old: 90m, 24h, 7d
     #[arg(long, value_name = "TIME")]
@@ -36,13 +37,13 @@ const IN_LAYOUT: &str = "cache";
 
 /// What `--cache-from` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheFrom(pub Location);
+pub struct CacheFrom(pub CacheSpec);
 
 /// What `--cache-to` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheTo {
     /// Where it goes; `None` for the image itself: `type=inline`.
-    pub location: Option<Location>,
+    pub location: Option<CacheSpec>,
     /// Which steps.
     pub reach: Reach,
     /// How layers are packed that are not packed yet.
@@ -73,14 +74,15 @@ pub enum CacheSpecError {
     Form(#[from] OutputError),
     /// A type that is not there.
     #[error(
-        "there is no cache of type {kind:?}: the types are registry (with ref=), local (with src= or dest=) and inline"
+        "there is no cache of type {kind:?}: the types are registry (with ref=), local (with src= or dest=), s3 (with \
+         bucket=), gha and inline"
     )]
     Type {
         /// The type.
         kind: String,
     },
     /// A type that others have.
-    #[error("a cache of type {kind} is not supported: use type=registry,ref=NAME or type=local")]
+    #[error("a cache of type {kind} is not supported: use type=registry,ref=NAME, type=s3 or type=local")]
     Unsupported {
         /// The type.
         kind: String,
@@ -114,13 +116,29 @@ pub enum CacheSpecError {
         /// What there is.
         wanted: String,
     },
+    /// A key is missing, and the variables that are taken in its place are not set.
+    #[error("type={kind} needs {key}=, or {variable}")]
+    Unset {
+        /// The type.
+        kind: &'static str,
+        /// The key.
+        key: &'static str,
+        /// The variables.
+        variable: &'static str,
+    },
+    /// One half of a key.
+    #[error("access_key_id= and secret_access_key= belong together")]
+    HalfAKey,
+    /// It is not UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
     /// No age.
     #[error("an age is a number, and s, m, h, d or w behind it: 24h")]
     Age,
 }
 
 /// A spec, taken apart.
-struct Parts {
+pub(super) struct Parts {
     kind: String,
     pairs: Vec<(String, String)>,
 }
@@ -145,13 +163,13 @@ impl Parts {
         Ok(parts)
     }
 
-    fn take(&mut self, key: &str) -> Option<String> {
+    pub(super) fn take(&mut self, key: &str) -> Option<String> {
         let at = self.pairs.iter().position(|(known, _)| known == key)?;
         Some(self.pairs.remove(at).1)
     }
 
     /// Returns the place; `path` is the key of the folder.
-    fn location(&mut self, path: &'static str) -> Result<Location, CacheSpecError> {
+    fn location(&mut self, path: &'static str) -> Result<CacheSpec, CacheSpecError> {
         let missing = |kind: &str, key| CacheSpecError::Missing { kind: kind.into(), key };
         match self.kind.as_str() {
             "registry" => {
@@ -160,15 +178,17 @@ impl Parts {
                 let reference: Reference = name.parse().map_err(|error: crate::oci::ReferenceError| {
                     CacheSpecError::Value { key: "ref".into(), value: name.clone(), wanted: error.to_string() }
                 })?;
-                Ok(Location::Registry(reference))
+                Ok(CacheSpec::Image(Location::Registry(reference)))
             }
             "local" => {
                 let dir = self.take(path).filter(|dir| !dir.is_empty()).ok_or_else(|| missing("local", path))?;
                 let name = self.take("tag").unwrap_or_else(|| IN_LAYOUT.into());
-                Ok(Location::OciDir { path: PathBuf::from(dir), reference: Some(name) })
+                Ok(CacheSpec::Image(Location::OciDir { path: PathBuf::from(dir), reference: Some(name) }))
             }
+            "s3" => Ok(CacheSpec::S3(Box::new(S3Spec::take(self)?))),
+            "gha" => Ok(CacheSpec::Actions(ActionsSpec::take(self)?)),
             "inline" => Err(CacheSpecError::FromInline),
-            kind @ ("gha" | "s3" | "azblob") => Err(CacheSpecError::Unsupported { kind: kind.into() }),
+            kind @ "azblob" => Err(CacheSpecError::Unsupported { kind: kind.into() }),
             kind => Err(CacheSpecError::Type { kind: kind.into() }),
         }
     }
@@ -279,10 +299,12 @@ mod tests {
 
     #[test]
     fn what_can_be_asked_for() {
-        let layout = |path: &str, name: &str| Location::OciDir { path: path.into(), reference: Some(name.into()) };
+        let layout = |path: &str, name: &str| {
+            CacheSpec::Image(Location::OciDir { path: path.into(), reference: Some(name.into()) })
+        };
         assert_eq!("type=local,src=/c".parse(), Ok(CacheFrom(layout("/c", "cache"))));
         assert_eq!("type=local,src=/c,tag=main".parse(), Ok(CacheFrom(layout("/c", "main"))));
-        let registry = Location::Registry("localhost:5000/a/cache:x".parse().unwrap());
+        let registry = CacheSpec::Image(Location::Registry("localhost:5000/a/cache:x".parse().unwrap()));
         assert_eq!("localhost:5000/a/cache:x".parse(), Ok(CacheFrom(registry.clone())));
         assert_eq!("type=registry,ref=localhost:5000/a/cache:x".parse(), Ok(CacheFrom(registry.clone())));
         let to: CacheTo = "type=registry,mode=max,ref=localhost:5000/a/cache:x,ignore-error=false".parse().unwrap();
@@ -299,7 +321,6 @@ mod tests {
         for (text, words) in [
             ("type=local", "type=local needs dest="),
             ("type=registry", "type=registry needs ref="),
-            ("type=gha", "a cache of type gha is not supported: use type=registry,ref=NAME or type=local"),
             ("type=inline,mode=max", "mode=max makes no sense: an image has its own layers only, which is min"),
             ("type=inline,compression=zstd", "type=inline has no key \"compression\""),
             ("type=local,dest=a,mode=mid", "mode=mid makes no sense: it is min or max"),

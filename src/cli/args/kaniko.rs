@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::{Age, BuildArgs, CacheFailure, CacheFrom, CacheTo, Destination, Look, OutputSpec, Time, Timestamp};
+use super::{
+    Age, BuildArgs, CacheFailure, CacheFrom, CacheSpec, CacheTo, Destination, Look, OutputSpec, Time, Timestamp,
+};
 use crate::build::Reach;
 use crate::cli::progress::Mode;
 use crate::oci::Reference;
@@ -227,6 +229,7 @@ pub fn fold(args: &mut BuildArgs, exists: impl Fn(&Path) -> bool) -> Result<(Dig
     args.push |= !kaniko.destination.is_empty() && !kaniko.no_push;
     if kaniko.cache == Some(true) || kaniko.cache_repo.is_some() && kaniko.cache.is_none() {
         let location = cache(kaniko.cache_repo.as_deref(), kaniko.destination.first().map(String::as_str))?;
+        let location = CacheSpec::Image(location);
         args.cache.cache_from.push(CacheFrom(location.clone()));
         if !kaniko.no_push {
             let failure = CacheFailure::Warns;
@@ -352,7 +355,7 @@ mod tests {
         assert_eq!(args.sources.file, Some("/w/app/Dockerfile".into()));
         assert_eq!(args.tags, ["localhost:5000/a:1", "localhost:5000/a:2"]);
         assert!(args.push);
-        let cache = Location::Registry("localhost:5000/a/cache:coracle".parse().expect("a name"));
+        let cache = CacheSpec::Image(Location::Registry("localhost:5000/a/cache:coracle".parse().expect("a name")));
         assert_eq!(args.cache.cache_from, [CacheFrom(cache.clone())]);
         assert_eq!(args.cache.cache_to[0].location, Some(cache));
         assert_eq!(args.timestamp, Some(Timestamp(0)));

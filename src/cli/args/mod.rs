@@ -6,6 +6,7 @@ mod attest;
 mod build;
 mod bundle;
 mod cache;
+mod cache_spec;
 mod caches;
 mod call;
 mod container;
@@ -35,6 +36,7 @@ pub use attest::{
 pub use build::{BuildArgs, Isolation, PullPolicy};
 pub use bundle::{BundleArgs, BundleCreateArgs, BundleLsArgs, BundleVerb};
 pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo};
+pub use cache_spec::{ActionsSpec, CacheSpec, S3Spec};
 pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
 pub use call::{Call, CallArgs, CallError, Method, PrintForm};
 pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};

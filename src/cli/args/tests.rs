@@ -200,8 +200,9 @@ Options:
 Cache:
       --no-cache                  Run every step, also those whose result is known
       --no-cache-filter <STAGES>  Run every step of these stages: a,b
-      --cache-from <SPEC>         Take results from here: type=registry,ref=NAME or
-                                  type=local,src=DIR; can be repeated
+      --cache-from <SPEC>         Take results from here: type=registry,ref=NAME,
+                                  type=local,src=DIR, type=s3,bucket=NAME or type=gha; can be
+                                  repeated
       --cache-to <SPEC>           Write results to here: as --cache-from, with dest= and
                                   mode=min|max, or type=inline; can be repeated
       --cache-ttl <TIME>          Results may be this old: 90m, 24h, 7d

@@ -3,6 +3,7 @@
 use super::{Classify, ExitStatus};
 use crate::config::ConfigError;
 use crate::net::NetError;
+use crate::output::cache::DepotError;
 use crate::registry::RegistryError;
 
 impl Classify for NetError {
@@ -91,6 +92,28 @@ impl Classify for RegistryError {
             RegistryError::NotFound { .. } => {
                 Some("is the name right? Some registries say this to those who must log in".into())
             }
+            _ => None,
+        }
+    }
+}
+
+impl Classify for DepotError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            DepotError::Net(error) => error.exit_status(),
+            DepotError::Store(error) => error.exit_status(),
+            DepotError::NoCredentials { .. } | DepotError::BadCredentials { .. } | DepotError::BadUrl { .. } => {
+                ExitStatus::Usage
+            }
+            _ => ExitStatus::Network,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            DepotError::Net(error) => Classify::hint(error),
+            DepotError::Store(error) => Classify::hint(error),
+            // What to do is part of the message, which is a warning as a rule.
             _ => None,
         }
     }

@@ -5,16 +5,17 @@ use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
 use super::look::{is_set, whole_look};
+use super::remote_cache::{self, CacheTarget};
 use super::{AttestRequest, Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Reach, Times};
 use crate::cli::args::{
-    self, Age, BuildArgs, CacheFailure, CacheTo, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, Look,
+    self, Age, BuildArgs, CacheFailure, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, Look,
     OutputSpec, PullPolicy, Timestamp,
 };
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
-use crate::output::Location;
+use crate::output::cache::CachePlace;
 use coracle_runtime::container::Limits;
 
 /// `coracle build`.
@@ -41,9 +42,9 @@ pub struct BuildRequest {
     /// Which results of earlier builds count.
     pub cache: CachePolicy,
     /// Caches to look into besides that of the store; paths are absolute.
-    pub cache_from: Vec<Location>,
+    pub cache_from: Vec<CachePlace>,
     /// Caches to write; paths are absolute.
-    pub cache_to: Vec<CacheTo>,
+    pub cache_to: Vec<CacheTarget>,
     /// When base images are looked for outside of the store.
     pub pull: PullPolicy,
     /// Where the result goes besides the store; paths are absolute, at most one is standard output.
@@ -104,17 +105,10 @@ impl BuildRequest {
             1 => {}
             _ => return Err(UsageError::TwoToStdout),
         }
-        let absolute = |mut location: Location| {
-            if let Some(path) = location.path_mut() {
-                *path = environment.absolute(path)?;
-            }
-            Ok::<_, UsageError>(location)
-        };
-        let cache_from =
-            args.cache.cache_from.into_iter().map(|from| absolute(from.0)).collect::<Result<Vec<_>, _>>()?;
-        let with_path =
-            |to: CacheTo| Ok::<_, UsageError>(CacheTo { location: to.location.map(&absolute).transpose()?, ..to });
-        let mut cache_to = args.cache.cache_to.into_iter().map(with_path).collect::<Result<Vec<_>, _>>()?;
+        let cache_from = args.cache.cache_from.into_iter().map(|from| remote_cache::place(from.0, environment));
+        let cache_from = cache_from.collect::<Result<Vec<_>, _>>()?;
+        let cache_to = args.cache.cache_to.into_iter().map(|to| CacheTarget::new(to, environment));
+        let mut cache_to = cache_to.collect::<Result<Vec<_>, _>>()?;
         let (isolation, unknown) = wanted(args.isolation, environment);
         let file = |path: Option<PathBuf>| path.map(|path| environment.absolute(&path)).transpose();
         let (iidfile, metadata_file) = (file(args.iidfile)?, file(args.metadata_file)?);
@@ -164,9 +158,9 @@ impl BuildRequest {
         let platforms = Platforms::new(args.platform, Task::new(&args.call), &outputs)?;
         let attest = AttestRequest::new(args.attest, &outputs)?;
         let look = whole_look(args.look, &outputs, &platforms, &attest)?;
-        if is_set(&build_args, "BUILDKIT_INLINE_CACHE") && cache_to.iter().all(|to| to.location.is_some()) {
+        if is_set(&build_args, "BUILDKIT_INLINE_CACHE") && cache_to.iter().all(|to| to.place.is_some()) {
             let failure = CacheFailure::Warns;
-            cache_to.push(CacheTo { location: None, reach: Reach::Min, compression: None, failure });
+            cache_to.push(CacheTarget { place: None, reach: Reach::Min, compression: None, failure });
         }
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         let registry = RegistryRequest::new(args.registry, environment)?;

@@ -19,6 +19,9 @@ pub enum UsageError {
     /// A flag of kaniko's cannot be followed.
     #[error(transparent)]
     Kaniko(#[from] crate::cli::args::KanikoError),
+    /// A cache is named that cannot be.
+    #[error(transparent)]
+    Cache(#[from] crate::cli::args::CacheSpecError),
     /// A flag about what an image looks like makes no sense.
     #[error(transparent)]
     Look(#[from] crate::cli::args::OutputError),

@@ -17,6 +17,7 @@ mod network;
 mod platforms;
 mod prune;
 mod registry;
+mod remote_cache;
 mod run;
 mod sources;
 
@@ -37,6 +38,7 @@ pub use network::NetworkRequest;
 pub use platforms::Platforms;
 pub use prune::{DfRequest, PruneRequest};
 pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, RegistryRequest};
+pub use remote_cache::CacheTarget;
 pub use run::RunRequest;
 pub use sources::{DockerfileFrom, SourcesRequest};
 

@@ -157,7 +157,16 @@ pub(in crate::output) fn each<T: Sync>(
     wide: bool,
     act: &(dyn Fn(&T) -> Result<(), OutputError> + Sync),
 ) -> Result<(), OutputError> {
-    if !wide || items.len() < 2 {
+    each_of(items, if wide { STREAMS } else { 1 }, act)
+}
+
+/// Calls `act` for each of `items`; `width` of them at the same time. The first error ends it.
+pub(in crate::output) fn each_of<T: Sync, E: Send>(
+    items: &[T],
+    width: usize,
+    act: &(dyn Fn(&T) -> Result<(), E> + Sync),
+) -> Result<(), E> {
+    if width < 2 || items.len() < 2 {
         return items.iter().try_for_each(act);
     }
     let (next, failed) = (Mutex::new(items.iter()), Mutex::new(None));
@@ -166,7 +175,7 @@ pub(in crate::output) fn each<T: Sync>(
         if stop { None } else { next.lock().ok()?.next() }
     };
     std::thread::scope(|scope| {
-        for _ in 0..STREAMS.min(items.len()) {
+        for _ in 0..width.min(items.len()) {
             scope.spawn(|| {
                 while let Some(item) = take() {
                     if let (Err(error), Ok(mut failed)) = (act(item), failed.lock()) {

@@ -11,7 +11,7 @@ pub use copy::{Destination, copy, write, write_all};
 pub use gather::{Content, Selection};
 pub use stored::{InStore, StoreOrigin};
 
-pub(in crate::output) use copy::{check_names, each, stream};
+pub(in crate::output) use copy::{check_names, each, each_of, stream};
 
 use std::io::Read;
 
