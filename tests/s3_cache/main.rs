@@ -7,6 +7,8 @@ mod support;
 mod moto;
 mod refusals;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use support::bucket::{Buckets, ID, SECRET, TOKEN};
 use support::service::{Call, Reply};
 use support::{Built, Project};
@@ -176,8 +178,11 @@ fn where_the_connection_breaks_it_goes_on() {
     build(&project().arg(&to(&buckets, ",mode=max"))).succeeds();
     let objects = buckets.objects.lock().expect("no panic").clone();
     let broken = Buckets::with({
-        let objects = objects.clone();
+        let (objects, manifests) = (objects.clone(), AtomicUsize::new(0));
         move |call| {
+            if call.path.contains("manifests") && manifests.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Some(Reply { cut: Some(50), ..Reply::new(200, objects[&call.decoded()].clone()) });
+            }
             let bytes = objects.get(&call.decoded()).filter(|bytes| bytes.len() > 100_000)?;
             let is_first = call.method == "GET" && call.header("range").is_empty();
             is_first.then(|| Reply { cut: Some(50_000), ..Reply::new(200, bytes.clone()) })

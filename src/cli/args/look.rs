@@ -256,7 +256,7 @@ pub(super) fn kind_of(compression: Compression) -> &'static str {
 /// Returns the compression of this kind and level.
 pub(super) fn parsed_compression(kind: &str, level: Option<&str>) -> Result<Compression, OutputError> {
     let text = level.map_or_else(|| kind.to_owned(), |level| format!("{kind}:{level}"));
-    text.parse().map_err(|_| OutputError::Compression(text.chars().take(100).collect()))
+    Ok(text.parse::<Compression>()?)
 }
 
 impl LookArgs {

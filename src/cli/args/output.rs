@@ -99,8 +99,8 @@ pub enum OutputError {
     #[error("there is a NUL byte in it")]
     Nul,
     /// A compression that is none.
-    #[error("{0:?} is no compression: it is none, gzip with a level of 0 to 12, or zstd with one of 1 to 19")]
-    Compression(String),
+    #[error(transparent)]
+    Compression(#[from] crate::layer::CompressionError),
     /// An annotation that makes no sense.
     #[error(transparent)]
     Look(#[from] super::LookError),
@@ -364,7 +364,11 @@ mod tests {
             ),
             (
                 "type=oci,dest=a,compression=b",
-                "\"b\" is no compression: it is none, gzip with a level of 0 to 12, or zstd with one of 1 to 19",
+                "\"b\" is no compression: use none, gzip, gzip:0 to gzip:12, zstd, or zstd:1 to zstd:19",
+            ),
+            (
+                "type=oci,dest=a,compression=zstd:chunked",
+                "\"zstd:chunked\" is not supported: use zstd, which all read that read zstd:chunked",
             ),
             (
                 "type=docker,dest=a,compression=zstd",

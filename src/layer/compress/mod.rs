@@ -58,8 +58,16 @@ impl fmt::Display for Compression {
 
 /// A text names no compression, or no level of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no compression: use none, gzip, gzip:0 to gzip:12, zstd, or zstd:1 to zstd:19")]
+#[error("{text:?} {}", why_not(&self.0), text = self.0)]
 pub struct CompressionError(pub String);
+
+fn why_not(text: &str) -> &'static str {
+    match text {
+        // docs/adr/0014-zstd-chunked.md
+        "zstd:chunked" => "is not supported: use zstd, which all read that read zstd:chunked",
+        _ => "is no compression: use none, gzip, gzip:0 to gzip:12, zstd, or zstd:1 to zstd:19",
+    }
+}
 
 impl FromStr for Compression {
     type Err = CompressionError;

@@ -12,7 +12,7 @@ pub use error::DepotError;
 pub use export::export;
 pub use origin::DepotOrigin;
 
-pub(super) use reader::Resuming;
+pub(super) use reader::{Resuming, read_whole};
 pub(super) use said::{Said, element};
 
 use std::fs::File;

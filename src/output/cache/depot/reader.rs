@@ -80,6 +80,27 @@ impl<'a> Resuming<'a> {
     }
 }
 
+/// Reads a document of `limit` bytes at the most; `None` where `ask` finds none. Where the connection breaks it is asked for again.
+pub(in crate::output::cache) fn read_whole(
+    agent: &Agent,
+    limit: u64,
+    ask: &dyn Fn() -> Result<Option<Response>, DepotError>,
+) -> Result<Option<Vec<u8>>, DepotError> {
+    let (mut failed, mut waited) = (0, Duration::ZERO);
+    loop {
+        let Some(response) = ask()? else { return Ok(None) };
+        let error = match response.bytes(limit) {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) => error,
+        };
+        failed += 1;
+        let wait = agent.options().retry.wait(failed, None, waited).filter(|_| error.is_transient());
+        let Some(wait) = wait else { return Err(error.into()) };
+        agent.wait(wait)?;
+        waited += wait;
+    }
+}
+
 impl Read for Resuming<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

@@ -12,7 +12,7 @@ use crate::net::{
     Agent, AgentOptions, Body, Cancel, Method, NetError, Plain, Request, Response, Security, Url, Verify,
 };
 use crate::oci::{Digest, MAX_DOCUMENT};
-use crate::output::cache::depot::{Depot, DepotError, Piece, Resuming, Said};
+use crate::output::cache::depot::{Depot, DepotError, Piece, Resuming, Said, read_whole};
 
 /// Goes into the version of every entry: what another form has is not found.
 const FORM: &[u8] = b"coracle cache 1";
@@ -231,7 +231,8 @@ impl Depot for Actions {
             for scope in &self.claims.reads {
                 let prefix = self.manifest_key(scope);
                 if let Some(entry) = self.find(&prefix)?.filter(|entry| Self::number(entry, &prefix).is_some()) {
-                    found.push(self.download(entry.url, 0)?.bytes(MAX_DOCUMENT)?);
+                    let ask = || self.download(entry.url.clone(), 0).map(Some);
+                    found.extend(read_whole(&self.agent, MAX_DOCUMENT, &ask)?);
                 }
             }
             if found.is_empty() { Err(DepotError::NoCache { place: self.place() }) } else { Ok(found) }

@@ -8,7 +8,7 @@ use rusty_s3::{Bucket, BucketError, Credentials, UrlStyle, signing};
 use super::{BucketIn, S3Names, S3Place};
 use crate::net::{Agent, Body, Method, Plain, Request, Response, Security, Url, Verify};
 use crate::oci::{Digest, MAX_DOCUMENT};
-use crate::output::cache::depot::{Depot, DepotError, Piece, Resuming, Said};
+use crate::output::cache::depot::{Depot, DepotError, Piece, Resuming, Said, read_whole};
 
 /// How long a signed request is good for: its last attempt may begin long after the first.
 const GOOD_FOR: Duration = Duration::from_secs(3600);
@@ -159,9 +159,7 @@ impl Depot for S3 {
     fn manifests(&self) -> Result<Vec<Vec<u8>>, DepotError> {
         let mut found = Vec::new();
         for name in &self.names.caches {
-            if let Some(response) = self.get(&self.manifest_key(name), 0)? {
-                found.push(response.bytes(MAX_DOCUMENT)?);
-            }
+            found.extend(read_whole(&self.agent, MAX_DOCUMENT, &|| self.get(&self.manifest_key(name), 0))?);
         }
         match found.is_empty() {
             true => {
