@@ -410,6 +410,31 @@ fn images_of_several_jobs_are_joined_with_what_is_said_about_them() {
 }
 
 #[test]
+fn a_push_of_one_image_takes_along_what_is_said_about_it() {
+    let (user, registry) = (User::with_busybox(), Registry::new());
+    let project = Project::of(&user).dockerfile("FROM busybox\nENV A=1\n").named("web:1").arg("--provenance=true");
+    let built = digest(&project.call().run().succeeds());
+    let name = registry.name("web:1");
+    let pushed = user.coracle(["push", "web:1", &name]).run().succeeds().stderr_has_no("warning");
+    assert_eq!(digest(&pushed), built);
+    let other = User::new();
+    assert_eq!(digest(&other.coracle(["pull", "--all", &name]).run().succeeds()), built);
+    assert_eq!(statements(&other.layout(), &built).len(), 1);
+    // The image for a platform alone is what was asked for then, and where only that is here it is what there is.
+    let alone = format!("--platform={}", host());
+    let image = Image::index(&user.layout(), &built)[0]["digest"].clone();
+    assert_eq!(
+        json!(digest(&user.coracle(["push", &alone, "web:1", &registry.name("one:1")]).run().succeeds())),
+        image
+    );
+    let third = User::new();
+    third.coracle(["pull", &name]).run().succeeds();
+    assert_eq!(json!(digest(&third.coracle(["push", &name, &registry.name("two:1")]).run().succeeds())), image);
+    let archive = format!("docker-archive:{}", user.new_dir().join("a.tar").display());
+    user.coracle(["push", "web:1", &archive]).run().succeeds();
+}
+
+#[test]
 fn repositories_are_materials_with_their_commits() {
     if !support::require_tool("git") {
         return;

@@ -178,6 +178,24 @@ fn an_annotation_for_a_platform_that_is_not_built_is_an_error_before_the_build()
 }
 
 #[test]
+fn an_annotation_that_a_registry_does_not_keep_is_a_warning() {
+    let (user, registry) = (user(), Registry::new());
+    let output = format!("--output=type=registry,name={}", registry.name("web:1"));
+    let built = |flag: &str| {
+        let project = Project::of(&user).dockerfile("FROM base:1\n").arg("--platform=linux/amd64").arg(flag);
+        project.arg(&output).call().run().succeeds()
+    };
+    let said = "the annotation \"k\" does not get to a registry";
+    built("--annotation=manifest-descriptor:k=v").stderr_has(said);
+    built("--annotation=manifest:k=v").stderr_has_no(said);
+    let both = project(&user)
+        .arg("--annotation=manifest-descriptor:d=v")
+        .arg("--annotation=index-descriptor:k=v")
+        .arg(&output);
+    both.call().run().succeeds().stderr_has(said);
+}
+
+#[test]
 fn several_outputs_at_once_and_all_files_about_them_tell_of_the_same_index() {
     let user = user();
     let registry = Registry::new();

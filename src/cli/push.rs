@@ -12,7 +12,7 @@ use super::request::PushRequest;
 use super::result::write_file;
 use super::{dress, platforms, print};
 use crate::net::Cancel;
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, Reference, media_type};
 use crate::output::Location;
 use crate::output::content::{Content, Destination, InStore, Origin, Selection, convert, write};
 use crate::progress::{Event, Sink};
@@ -32,6 +32,9 @@ pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<Exi
     let client = LazyClient::new(&request.registry, Cancel::default());
     let result = match request.selection {
         Some(Selection::All) => all(request, image, &client, &destination, &progress),
+        None if is_one_with_more(request, &image, &destination)? => {
+            all(request, image, &client, &destination, &progress)
+        }
         _ => one(request, &image, &client, &destination, &progress),
     };
     progress.finish();
@@ -40,6 +43,16 @@ pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<Exi
         write_file(file, digest.as_bytes())?;
     }
     print(&format!("{digest}\n")).map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns whether this is an index of one image and what is said about it, all of it here and to go out as it is: nobody would miss
+/// a word of it before it is gone.
+fn is_one_with_more(request: &PushRequest, image: &InStore<'_>, to: &Location) -> Result<bool, Failure> {
+    let is_index = matches!(image.top.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX);
+    if !is_index || request.look != Look::default() || matches!(to, Location::DockerArchive { .. }) {
+        return Ok(false);
+    }
+    Ok(platforms::of_origin(image)?.len() == 1 && check_whole(image).is_ok())
 }
 
 /// Writes the image for one platform.

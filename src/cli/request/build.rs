@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
-use super::look::{is_set, whole_look};
+use super::look::{is_set, stays_here, whole_look};
 use super::remote_cache::{self, CacheTarget};
 use super::{AttestRequest, Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Reach, Times};
@@ -158,6 +158,7 @@ impl BuildRequest {
         let platforms = Platforms::new(args.platform, Task::new(&args.call), &outputs)?;
         let attest = AttestRequest::new(args.attest, &outputs)?;
         let look = whole_look(args.look, &outputs, &platforms, &attest)?;
+        let stays = stays_here(&look, &outputs, platforms.make_index() || attest.is_wanted());
         if is_set(&build_args, "BUILDKIT_INLINE_CACHE") && cache_to.iter().all(|to| to.place.is_some()) {
             let failure = CacheFailure::Warns;
             cache_to.push(CacheTarget { place: None, reach: Reach::Min, compression: None, failure });
@@ -207,7 +208,7 @@ impl BuildRequest {
             around: super::around(args.around)?,
             given,
             digest_files,
-            warnings: unknown.into_iter().chain(of_kaniko).collect(),
+            warnings: unknown.into_iter().chain(of_kaniko).chain(stays).collect(),
         })
     }
 

@@ -31,6 +31,19 @@ pub(super) fn whole_look(
     Ok(look)
 }
 
+/// Returns what is to be said where an annotation is for a descriptor that a registry does not keep.
+pub(super) fn stays_here(look: &Look, outputs: &[OutputSpec], in_index: bool) -> Option<String> {
+    let pushes = outputs.iter().any(|output| matches!(output, OutputSpec::Image(image) if image.push));
+    let stays = |annotation: &&Annotation| match annotation.level {
+        Level::IndexDescriptor => true,
+        Level::ManifestDescriptor => !in_index,
+        Level::Manifest | Level::Index => false,
+    };
+    let annotation = look.annotations.iter().find(stays).filter(|_| pushes)?;
+    let key = &annotation.key;
+    Some(format!("the annotation {key:?} does not get to a registry: what leads to an image there has none"))
+}
+
 impl BuildRequest {
     /// Refuses annotations for the image of a platform that is none of `built`, those that images are made for.
     pub fn check_annotations(&self, built: &[Platform]) -> Result<(), UsageError> {
