@@ -17,13 +17,14 @@ use rustix::process::Pid;
 const SELDOM: u32 = 4;
 /// After so many calls for which fewer threads would have done, there is one fewer.
 const LULL: u32 = 256;
-/// Of the last 32 calls, so many came from a thread whose turn it was again, after others: then several are at it. With as few as
-/// the second number none are. Of programs that are run one after the other each call but the first few of each comes from
-/// the thread that made the one before, and new ones have had no turn.
-const SEVERAL: u32 = 10;
-const ALONE: u32 = 4;
-/// Threads that are remembered.
-const CALLERS: usize = 4;
+/// Two threads are at it at the same time where a call of the one comes after one of the other, and that again. Programs that
+/// are run one after the other do not do so: who has waited for one goes on, and then come calls of another one.
+/// Each such change counts so much, and each call takes one away again.
+const CROSSING: u32 = 128;
+/// From here on several are at it, until nothing is left.
+const SEVERAL: u32 = 200;
+/// It is never more than this: so many calls of one thread alone say that it is alone.
+const MOST: u32 = 320;
 
 /// The threads of an emulator.
 #[derive(Debug, Default)]
@@ -45,10 +46,10 @@ struct State {
     lull: u32,
     /// Calls since it was looked whether there are more.
     since: u32,
-    /// Who made the last calls, the last one first.
-    callers: [Option<Pid>; CALLERS],
-    /// A bit for each of the last calls: whether it was another thread's turn again.
-    turns: u32,
+    /// Who made calls, each after the one behind: the last one first.
+    callers: [Option<Pid>; 3],
+    /// How much says that several threads are at it.
+    crossings: u32,
     /// Whether several threads make calls at the same time.
     are_several: bool,
 }
@@ -56,17 +57,20 @@ struct State {
 impl State {
     /// Takes note of the thread that makes a call. Returns whether several are at it, where that has changed.
     fn hear(&mut self, caller: Pid) -> Option<bool> {
-        let known = self.callers.iter().position(|other| *other == Some(caller));
-        let place = known.unwrap_or(CALLERS - 1);
-        self.callers[..=place].rotate_right(1);
-        self.callers[0] = Some(caller);
-        self.turns = self.turns << 1 | u32::from(known.is_some_and(|place| place > 0));
+        self.crossings = self.crossings.saturating_sub(1);
+        let [last, other, before] = self.callers;
+        let caller = Some(caller);
+        if caller != last {
+            if caller == other && last == before {
+                self.crossings = (self.crossings + CROSSING).min(MOST);
+            }
+            self.callers = [caller, last, other];
+        }
         self.judge()
     }
 
     fn judge(&mut self) -> Option<bool> {
-        let turns = self.turns.count_ones();
-        let are_several = if self.are_several { turns > ALONE } else { turns >= SEVERAL };
+        let are_several = if self.are_several { self.crossings > 0 } else { self.crossings >= SEVERAL };
         if are_several == self.are_several {
             return None;
         }
@@ -144,7 +148,7 @@ impl AtWork<'_> {
         let mut state = self.0.lock();
         if more {
             (state.enough, state.lull, state.since) = (state.busy + 1, 0, SELDOM);
-            state.turns |= (1 << SEVERAL) - 1;
+            state.crossings = MOST;
             if let Some(are_several) = state.judge() {
                 tell(are_several);
             }
@@ -189,10 +193,10 @@ mod tests {
     fn who_makes_calls_in_turn_is_not_alone() {
         let watch = Watch::default();
         let of_shell = |n| if n / 3 % 2 == 0 { 1 } else { 2 + n / 6 };
-        assert_eq!(told(&watch, (0..100).map(of_shell)), [false; 0], "a shell and one program after the other");
-        assert_eq!(told(&watch, (0..100).map(|n| 1 + n / 2 % 3)), [true]);
+        assert_eq!(told(&watch, (0..300).map(of_shell)), [false; 0], "a shell and one program after the other");
+        assert_eq!(told(&watch, (0..300).map(|n| 1 + n / 40 % 2)), [true], "each in its slice of one processor");
         assert_eq!(watch.lock().enough, 2);
-        assert_eq!(told(&watch, (0..100).map(|_| 7)), [false]);
+        assert_eq!(told(&watch, (0..400).map(|_| 7)), [false]);
     }
 
     #[test]
@@ -217,7 +221,8 @@ mod tests {
         // Two may wait at the same time now.
         watch.begin();
         watch.begin();
-        for _ in 0..LULL {
+        // The call before and the one after belong to it.
+        for _ in 0..MOST - 2 {
             drop(end(&watch));
             watch.begin();
         }
