@@ -3,6 +3,7 @@
 mod support;
 
 use coracle::oci::Digest;
+use coracle::registry::RegistryError;
 use serde_json::{Value, json};
 use support::User;
 use support::registry::Registry;
@@ -142,4 +143,63 @@ fn auth(user: &User, registry: &Registry) -> String {
     std::fs::write(&file, json!({"auths": {registry.host(): {"auth": pair}}}).to_string()).expect("written");
     support::set_mode(&file, 0o644);
     file.to_str().expect("text").to_owned()
+}
+
+/// A push of something that refers to `image`, with a list by tag; returns its digest, and how the push ended.
+fn push_referring(registry: &Registry, image: &Value, kind: &str) -> (String, Result<Digest, RegistryError>) {
+    let config = registry.blob("app", "application/vnd.oci.empty.v1+json", b"{}");
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kind, "config": config, "layers": [],
+        "subject": {"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]},
+    });
+    let bytes = serde_json::to_vec(&manifest).expect("JSON");
+    let digest = Digest::of(&bytes).to_string();
+    let places = coracle::config::Places { etc: "/nonexistent".into(), ..Default::default() };
+    let agent = coracle::net::Agent::new(coracle::net::AgentOptions::default());
+    let client = coracle::registry::Client::new(agent, places, None, Default::default()).expect("no files");
+    let name = coracle::oci::Reference::parse(&registry.name("app")).expect("a name");
+    let (repository, _) = client.target(&name).expect("a repository");
+    let result = repository.put_manifest(&digest, MANIFEST, &bytes);
+    (digest, result)
+}
+
+#[test]
+fn of_two_who_write_a_list_at_the_same_time_neither_is_lost() {
+    let registry = Registry::new();
+    registry.state().no_referrers = true;
+    let image = registry.image("app", "1", &format!("linux/{}", architecture()), b"text");
+    let tag = image["digest"].as_str().unwrap().replace(':', "-");
+    // Both read before one writes, and both write before one reads again.
+    for method in ["GET", "PUT"] {
+        let both = support::registry::Act::Meet(std::sync::Arc::new(std::sync::Barrier::new(2)));
+        registry.fault(method, &format!("manifests/{tag}"), 2, both);
+    }
+    let digests: Vec<String> = std::thread::scope(|scope| {
+        let pushes = ["example/one", "example/two"].map(|kind| {
+            let (registry, image) = (&registry, &image);
+            scope.spawn(move || push_referring(registry, image, kind))
+        });
+        let ended = pushes.map(|push| push.join().expect("no panic"));
+        ended.into_iter().map(|(digest, result)| result.map(|_| digest).expect("pushed")).collect()
+    });
+    let user = User::new();
+    let mut expected: Vec<_> = digests.into_iter().zip(["example/one", "example/two"].map(str::to_owned)).collect();
+    expected.sort();
+    assert_eq!(listed(&user, &registry.name("app:1")), expected);
+}
+
+#[test]
+fn who_always_replaces_the_list_is_not_fought_for_ever() {
+    let registry = Registry::new();
+    registry.state().no_referrers = true;
+    let image = registry.image("app", "1", &format!("linux/{}", architecture()), b"text");
+    let tag = image["digest"].as_str().unwrap().replace(':', "-");
+    let empty = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
+    let act = support::registry::Act::Overwrite("application/vnd.oci.image.index.v1+json", empty);
+    registry.fault("PUT", &format!("manifests/{tag}"), u32::MAX, act);
+    let begin = std::time::Instant::now();
+    let (_, result) = push_referring(&registry, &image, "example/one");
+    let error = result.expect_err("it is not in the list").to_string();
+    assert!(error.contains("others always replace the list"), "{error}");
+    assert!(registry.seen("PUT", &tag).len() < 20 && begin.elapsed().as_secs() < 20);
 }

@@ -14,6 +14,12 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use support::User;
 use support::registry::Registry;
 
+/// What a registry wants of whoever comes.
+enum Wants {
+    Certificate,
+    Nothing,
+}
+
 /// A root, and what it vouches for.
 struct Root {
     certificate: rcgen::Certificate,
@@ -38,13 +44,20 @@ impl Root {
 
     /// A registry with a certificate of this root, that wants one of `clients` from whoever asks.
     fn registry(&self, clients: &Root) -> Registry {
+        self.registry_that(clients, Wants::Certificate)
+    }
+
+    fn registry_that(&self, clients: &Root, wants: Wants) -> Registry {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(clients.certificate.der().clone()).expect("a root");
         let verifier =
-            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .expect("a verifier");
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier = match wants {
+            Wants::Certificate => verifier,
+            Wants::Nothing => verifier.allow_unauthenticated(),
+        };
+        let verifier = verifier.build().expect("a verifier");
         let (certificate, key) = self.issue("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -105,6 +118,37 @@ fn a_registry_that_wants_a_certificate_gets_that_of_certs_d() {
     push().fails_cleanly().stderr_has("client");
     certs_d(&user, &registry.host(), &[ca, certificate, ("client.key", "nothing".into())]);
     push().fails_cleanly().stderr_has("client.key");
+}
+
+#[test]
+fn the_certificate_of_one_host_is_not_shown_to_another_to_which_it_redirects() {
+    let (servers, clients) = (Root::new(), Root::new());
+    let (certificate, key) = clients.issue("ann", ExtendedKeyUsagePurpose::ClientAuth);
+    let files = [
+        ("ca.crt", servers.certificate.pem()),
+        ("client.cert", certificate.pem()),
+        ("client.key", key.serialize_pem()),
+    ];
+    let content: Vec<u8> = vec![7; 100_000];
+    let architecture = coracle::oci::Platform::host().architecture;
+    for (wants, works) in [(Wants::Certificate, false), (Wants::Nothing, true)] {
+        let (registry, storage) = (servers.registry(&clients), servers.registry_that(&clients, wants));
+        for one in [&registry, &storage] {
+            one.image("base", "1", &format!("linux/{architecture}"), &content);
+        }
+        registry.state().blobs_elsewhere = Some(format!("https://{}", storage.host()));
+        let user = User::new();
+        certs_d(&user, &registry.host(), &files);
+        let outcome = user.coracle(["pull", "--tls-verify", "--retry=0", &registry.name("base:1")]).run();
+        assert!(!registry.seen("GET", "blobs").is_empty(), "{outcome}");
+        // Who wants a certificate lets nobody in who shows none: it would have been that of the registry.
+        assert_eq!(storage.state().log.is_empty(), !works, "{outcome}");
+        if works {
+            outcome.succeeds()
+        } else {
+            outcome.fails(4)
+        };
+    }
 }
 
 #[test]

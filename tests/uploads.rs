@@ -140,3 +140,36 @@ fn prune_forgets_what_nobody_went_on_with() {
     user.coracle(["prune", "--all"]).run().succeeds();
     assert!(records(&user).is_empty());
 }
+
+#[test]
+fn a_cache_that_was_being_written_goes_on_in_the_next_build() {
+    let (user, registry) = (User::new(), Registry::new());
+    let mut random = fastrand::Rng::with_seed(7);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(6 << 20).collect();
+    let to = format!("--cache-to=type=registry,ref={},ignore-error=false", registry.name("cache:1"));
+    let project = Project::of(&user).file("big", bytes).dockerfile("FROM scratch\nCOPY big /big");
+    let project = project.arg("--compression=none").arg("--retry-delay=10ms").arg(&to);
+    registry.fault("PUT", "uploads", 1, Act::Swallow(SENT));
+    let build = project.start();
+    let begin = Instant::now();
+    while !registry.seen("PUT", "uploads").iter().any(|seen| seen.body == SENT) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", registry.state().log);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    build.signal(Signal::KILL);
+    let _ = build.wait();
+    registry.release();
+    registry.forget();
+    assert_eq!(records(&user).len(), 1);
+    project.build().cached(1).succeeds();
+    let patches = registry.seen("PATCH", "uploads");
+    assert_eq!(patches.len(), 1, "{:?}", registry.state().log);
+    assert!(patches[0].head["content-range"].starts_with(&format!("{SENT}-")), "{patches:?}");
+    assert!(records(&user).is_empty());
+    // It is whole: an empty store replays from it.
+    let from = format!("--cache-from=type=registry,ref={}", registry.name("cache:1"));
+    let mut random = fastrand::Rng::with_seed(7);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(6 << 20).collect();
+    let other = Project::new().file("big", bytes).dockerfile("FROM scratch\nCOPY big /big");
+    other.arg("--compression=none").arg(&from).build().cached(1).succeeds();
+}

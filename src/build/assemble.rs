@@ -3,7 +3,7 @@
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifestBuilder, MediaType};
 
 use crate::oci::{Digest, History, ImageConfig, media_type};
-use crate::store::{Image, Packed, StoreError};
+use crate::store::{Image, LayerId, Packed, StoreError};
 
 use super::BuildError;
 use super::chain::{Link, image_key};
@@ -32,7 +32,11 @@ pub(super) fn image(work: &Work<'_>, target: usize, progress: &Progress) -> Resu
         }
         let layer = match work.store.layer(&work.on_disk.realm, &link.id)? {
             Some(layer) => layer,
-            None => work.view(&progress.chain)?.layers()[at].clone(),
+            None => {
+                // All of them, so also those that were to stay elsewhere.
+                work.bring_whole(progress);
+                work.view(&progress.chain)?.layers()[at].clone()
+            }
         };
         layers.push(pack(work.store, &layer, work.options.compression, work.options.times, work.control)?);
     }
@@ -51,13 +55,26 @@ fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError
     let Some(index) = work.store.index(&link.id)? else { return Ok(None) };
     let variant = work.options.times.variant(work.options.compression, index.entries());
     let packed = work.store.packed(&link.id, &variant);
-    if packed.is_none()
-        && !work.store.has_snapshot(&work.on_disk.realm, &link.id)
-        && work.remote.is_some_and(|remote| remote.bring_blob(&link.id))
-    {
-        return Ok(work.store.packed(&link.id, &variant));
+    if packed.is_none() && !work.store.has_snapshot(&work.on_disk.realm, &link.id) {
+        let Some(remote) = work.remote else { return Ok(None) };
+        if let Some(promised) = remote.promised(&link.id, &variant) {
+            return Ok(Some(promised));
+        }
+        if remote.bring_blob(&link.id) {
+            return Ok(work.store.packed(&link.id, &variant));
+        }
     }
     Ok(packed)
+}
+
+/// Returns whether the layer `id` is not here and need not be: it is promised to be where the image goes.
+pub(super) fn is_promised(work: &Work<'_>, id: &LayerId) -> bool {
+    if work.has_files(id) {
+        return false;
+    }
+    let (Some(remote), Ok(Some(index))) = (work.remote, work.store.index(id)) else { return false };
+    let variant = work.options.times.variant(work.options.compression, index.entries());
+    remote.promised(id, &variant).is_some()
 }
 
 fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec<Packed>) -> Result<Image, BuildError> {

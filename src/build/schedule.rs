@@ -268,7 +268,13 @@ impl Builder<'_> {
     /// [`BuildError`] where they have to be unpacked, and cannot be.
     pub fn files(&mut self, built: &Built) -> Result<View, BuildError> {
         self.enter()?;
-        super::unpack::view(self.store, &self.on_disk(), built.chain.links(), self.control)
+        let on_disk = self.on_disk();
+        let is_here = |id| self.store.has_snapshot(&on_disk.realm, id) || self.store.packed_any(id).is_some();
+        for link in built.chain.links().iter().filter(|link| link.origin.is_none() && !is_here(&link.id)) {
+            // It was to stay elsewhere. Where it cannot be had, the view says so.
+            let _ = self.remote.map(|remote| remote.bring_blob(&link.id));
+        }
+        super::unpack::view(self.store, &on_disk, built.chain.links(), self.control)
     }
 
     /// Returns the blob that holds the layer of `made` just as it is, and the name of the way in which it is packed; packs it where

@@ -8,6 +8,7 @@ use crate::plan::{Base, CopyFrom, Op};
 use crate::progress::Event;
 use crate::store::LayerId;
 
+use super::assemble::is_promised;
 use super::mounts;
 use super::work::{Progress, StageState, Work};
 
@@ -24,7 +25,12 @@ impl Work<'_> {
             self.forget_stages();
             return true;
         }
-        let mut needed: BTreeSet<usize> = self.plan.targets().collect();
+        // A target whose last step is known is needed for the image alone; where its layers stay, that needs none of them.
+        let stays = |at: &usize| {
+            let done = self.done(*at).filter(|_| !unfinished.contains_key(at));
+            done.is_some_and(|progress| self.built_layers(&progress).iter().all(|id| self.is_here_or_promised(id)))
+        };
+        let mut needed: BTreeSet<usize> = self.plan.targets().filter(|at| !stays(at)).collect();
         for (&at, (step, _)) in unfinished {
             needed.insert(at);
             needed.extend(self.read_from(at, *step));
@@ -79,9 +85,20 @@ impl Work<'_> {
         progress.chain.links().iter().filter(|link| link.origin.is_none()).map(|link| link.id).collect()
     }
 
-    /// Returns whether the files of all layers are here now, those from elsewhere brought.
+    /// Returns whether the files of all layers are here now, those from elsewhere brought, but for those that may stay there.
     pub(super) fn bring_layers(&self, progress: &Progress) -> bool {
-        self.bring_all(&self.built_layers(progress))
+        let mut layers = self.built_layers(progress);
+        layers.retain(|id| !is_promised(self, id));
+        self.bring_all(&layers)
+    }
+
+    /// Brings all layers that are not here, where that can be.
+    pub(super) fn bring_whole(&self, progress: &Progress) {
+        self.bring_all(&self.built_layers(progress));
+    }
+
+    fn is_here_or_promised(&self, layer: &LayerId) -> bool {
+        self.has_files(layer) || is_promised(self, layer)
     }
 
     fn bring_all(&self, layers: &[LayerId]) -> bool {

@@ -20,7 +20,7 @@ use super::platforms::{self, Graphs};
 use super::product::Product;
 use super::progress::Progress;
 use super::provenance::Facts;
-use super::registry::LazyClient;
+use super::registry::{LazyClient, WithCaches};
 use super::remote_cache::{self, CachePlaces, Ways};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::{BuildRequest, Platforms, Task, UsageError};
@@ -183,6 +183,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let cache_client = if remote_cache::needs_client(request) { Some(client.get()?) } else { None };
     let ways = Ways::new(request, cache_client, cancel);
     let remote = places.sources(&store, &ways, progress.as_ref());
+    let names = ImageNames::of(request, &tags)?;
+    let remote = remote.map(|remote| remote_cache::staying(remote, request, &names));
     let on_enter = work::on_enter(&control, progress);
     let actions =
         given::Actions { actions: &request.given.on_failure, sink: progress.as_ref(), control: control.as_ref() };
@@ -242,7 +244,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         outputs::write(output, &mut builder, (&product, &dresser), &tags, progress.as_ref())?;
     }
     told.tell(progress.as_ref());
-    result::finish(request, &store, &client, &product, &tags, progress)
+    let from = WithCaches { store: &store, caches: remote.as_ref() };
+    result::finish(request, &from, &client, &product, &tags, progress)
 }
 
 /// Returns whether a context from a Git repository has its folder `.git`: BuildKit's argument says so.

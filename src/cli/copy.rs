@@ -155,7 +155,7 @@ fn write_archive(request: &SaveRequest, store: &Store, sink: &dyn Sink) -> Resul
                 ArchiveName::OciArchive => ArchiveFormat::Oci,
             };
             let mut out = BufWriter::new(io::stdout().lock());
-            write_archives(&contents, &origin, format, None, &mut out, sink)?;
+            write_archives(&contents, &origin, format, &request.temp, &mut out, sink)?;
             let lost = |source| FileLost { call: "write", path: "standard output".into(), source };
             out.flush().map_err(lost)?;
         }

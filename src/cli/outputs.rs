@@ -110,8 +110,7 @@ pub(super) fn write(
 
 /// It says itself what it has written.
 fn export(content: &Content, store: &Store, to: Location, tags: &[String], sink: &dyn Sink) -> Result<(), Failure> {
-    // The store can be read as often as need be, so nothing is unpacked on the way.
-    let to = ContentTo::Place { location: &to, scratch: Path::new("/") };
+    let to = ContentTo::Place { location: &to, scratch: &store.tmp() };
     Ok(content::write(content, &StoreOrigin(store), to, tags, sink)?)
 }
 
@@ -123,7 +122,8 @@ fn write_archive(
     out: &mut dyn Write,
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
-    Ok(output::write_archives(&[(content, tags.to_vec())], &StoreOrigin(store), format, None, out, sink)?)
+    let contents = [(content, tags.to_vec())];
+    Ok(output::write_archives(&contents, &StoreOrigin(store), format, &store.tmp(), out, sink)?)
 }
 
 /// Returns the files of each image, with the folder in which they are.

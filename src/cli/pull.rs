@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_runtime::container::Control;
 use coracle_runtime::probe::Wanted;
+use oci_spec::image::Descriptor;
 
 use super::arriving::Arriving;
 use super::classify::{BuildProblem, NoImage};
@@ -39,34 +40,45 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
     });
     let client = LazyClient::new(&request.registry, cancel);
     let arriving = Arriving::default();
-    let (descriptor, name) = match &request.source {
+    let mut wanted: Vec<(Descriptor, String)> = match &request.source {
         Location::Registry(_) => {
             let wants = match &request.selection {
                 Selection::Platform(platform) => Wants::These(std::slice::from_ref(platform)),
                 Selection::All => Wants::All,
             };
             let puller = Puller { arriving: &arriving, client: &client, store: &store, wants, sink };
-            let found = puller.find(&request.written, request.policy)?;
-            let found = found.ok_or_else(|| NoImage { name: request.written.clone() })?;
-            (found.descriptor, Some(found.name.to_string()))
+            let found = match request.all_tags {
+                true => puller.find_tags(&request.written, request.policy)?,
+                false => puller.find(&request.written, request.policy)?.into_iter().collect(),
+            };
+            found.into_iter().map(|found| (found.descriptor, found.name.to_string())).collect()
         }
         location => {
             let imported = output::import_for(location, &request.selection, &store, sink)?;
-            (imported.descriptor, imported.name)
+            let name = given.clone().or(imported.name);
+            let no_name = || BuildProblem::NoName { place: request.source.to_string() };
+            vec![(imported.descriptor, name.ok_or_else(no_name)?)]
         }
     };
-    let Some(name) = given.or(name) else {
-        return Err(BuildProblem::NoName { place: request.source.to_string() }.into());
-    };
-    let (image, digest) = match &request.selection {
-        Selection::Platform(platform) => {
-            let image = store.image_for(&descriptor, platform)?;
-            let digest = image.digest.to_string();
-            (Some(image), digest)
-        }
-        // There may be none for this machine.
-        Selection::All => (store.image(&descriptor).ok(), descriptor.digest().to_string()),
-    };
+    if wanted.is_empty() {
+        return Err(NoImage { name: request.written.clone() }.into());
+    }
+    if let (Some(given), [(_, name)]) = (given, &mut wanted[..]) {
+        *name = given;
+    }
+    let mut images = Vec::new();
+    for (descriptor, name) in wanted {
+        let (image, digest) = match &request.selection {
+            Selection::Platform(platform) => {
+                let image = store.image_for(&descriptor, platform)?;
+                let digest = image.digest.to_string();
+                (Some(image), digest)
+            }
+            // There may be none for this machine.
+            Selection::All => (store.image(&descriptor).ok(), descriptor.digest().to_string()),
+        };
+        images.push(Pulled { name, descriptor, image, digest });
+    }
     let on_enter = work::on_enter(&control, progress);
     let mut builder = Builder {
         store: &store,
@@ -80,13 +92,25 @@ fn run(request: &PullRequest, progress: &Arc<Progress>) -> Result<String, Failur
         ship: None,
     };
     let arrived = arriving.bring(&mut builder, &client).map_err(|error| error.failure)?;
-    if let Some(image) = &image {
+    for image in images.iter().filter_map(|pulled| pulled.image.as_ref()) {
         unpack(&mut builder, image)?;
     }
     arrived.name(&store)?;
-    store.tag(std::slice::from_ref(&name), &descriptor)?;
-    sink.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
-    Ok(digest)
+    let mut digests = Vec::new();
+    for Pulled { name, descriptor, digest, .. } in images {
+        store.tag(std::slice::from_ref(&name), &descriptor)?;
+        sink.emit(Event::Exported { what: name, digest: Some(digest.clone()) });
+        digests.push(digest);
+    }
+    Ok(digests.join("\n"))
+}
+
+/// An image that is named when it is there.
+struct Pulled {
+    name: String,
+    descriptor: Descriptor,
+    image: Option<Image>,
+    digest: String,
 }
 
 /// Unpacked now, the first build need not; but a machine that cannot do it can still keep the image.

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::Look;
+use super::classify::NoImage;
 use super::named::{check_whole, in_store};
 use super::progress::{Mode, Progress};
-use super::registry::{Joined, LazyClient, push, push_content};
+use super::registry::{Joined, LazyClient, WithCaches, push, push_content};
 use super::report::{Failure, Style};
 use super::request::PushRequest;
 use super::result::write_file;
@@ -16,33 +17,57 @@ use crate::oci::{Platform, Reference, media_type};
 use crate::output::Location;
 use crate::output::content::{Content, Destination, InStore, Origin, Selection, convert, write};
 use crate::progress::{Event, Sink};
-use crate::store::Store;
+use crate::store::{ImageLayer, Store};
 
 /// Writes the image to its destination.
 pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<ExitCode, Failure> {
     // What is made anew on the way is kept: the next push has it at once.
     let changes = request.look != Look::default();
     let store = if changes { Store::open(&request.root)? } else { Store::open_read(&request.root)? };
-    let image = in_store(&store, &request.name)?;
-    let destination = match &request.destination {
-        Some(destination) => destination.clone(),
-        None => Location::Registry(Reference::parse(&request.name)?),
+    let names = match request.all_tags {
+        true => tags(&store, &request.name)?,
+        false => vec![request.name.clone()],
     };
     let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
     let client = LazyClient::new(&request.registry, Cancel::default());
-    let result = match request.selection {
-        Some(Selection::All) => all(request, image, &client, &destination, &progress),
-        None if is_one_with_more(request, &image, &destination)? => {
-            all(request, image, &client, &destination, &progress)
-        }
-        _ => one(request, &image, &client, &destination, &progress),
-    };
+    let push = |name: &String| push_one(request, name, &store, &client, &progress);
+    let result: Result<Vec<String>, Failure> = names.iter().map(push).collect();
     progress.finish();
-    let digest = result?;
+    let digests = result?.join("\n");
     if let Some(file) = &request.digest_file {
-        write_file(file, digest.as_bytes())?;
+        write_file(file, digests.as_bytes())?;
     }
-    print(&format!("{digest}\n")).map(|()| ExitCode::SUCCESS)
+    print(&format!("{digests}\n")).map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns the names that the store has in the repository `name`.
+fn tags(store: &Store, name: &str) -> Result<Vec<String>, Failure> {
+    let repository = Reference::parse(name)?.name();
+    let of_it = |name: &String| {
+        Reference::parse(name)
+            .is_ok_and(|own| own.name() == repository && own.tag().is_some() && own.digest().is_none())
+    };
+    let names: Vec<String> = store.images()?.into_iter().map(|image| image.name).filter(of_it).collect();
+    if names.is_empty() { Err(NoImage { name: name.into() }.into()) } else { Ok(names) }
+}
+
+fn push_one(
+    request: &PushRequest,
+    name: &str,
+    store: &Store,
+    client: &LazyClient<'_>,
+    sink: &dyn Sink,
+) -> Result<String, Failure> {
+    let image = in_store(store, name)?;
+    let destination = match &request.destination {
+        Some(destination) => destination.clone(),
+        None => Location::Registry(Reference::parse(name)?),
+    };
+    match request.selection {
+        Some(Selection::All) => all(request, image, client, &destination, sink),
+        None if is_one_with_more(request, &image, &destination)? => all(request, image, client, &destination, sink),
+        _ => one(request, &image, client, &destination, sink),
+    }
 }
 
 /// Returns whether this is an index of one image and what is said about it, all of it here and to go out as it is: nobody would miss
@@ -83,9 +108,17 @@ fn one(
     }
     match destination {
         Location::Registry(name) => {
-            push(&content, image.store, client.get()?, std::slice::from_ref(name), sink)?;
+            let missing = |layer: &ImageLayer<'_>| !image.store.has_blob(&layer.digest);
+            if request.look == Look::default() && chosen.layers().iter().any(missing) {
+                // They stayed in a registry.
+                let stored = InStore { top: chosen.descriptor(), ..image.clone() };
+                push_content(&content, &Joined::new(stored, client)?, image.store, client.get()?, name, sink)?;
+            } else {
+                let from = WithCaches { store: image.store, caches: None };
+                push(&content, &from, client.get()?, std::slice::from_ref(name), sink)?;
+            }
         }
-        location => place(&content, image, location, image.name.as_ref(), sink)?,
+        location => place(&content, image, (location, &image.store.tmp()), image.name.as_ref(), sink)?,
     }
     Ok(content.digest().to_string())
 }
@@ -108,7 +141,7 @@ fn all(
     };
     match destination {
         Location::Registry(name) => push_content(&content, &origin, store, client.get()?, name, sink)?,
-        location => place(&content, &origin, location, name.as_ref(), sink)?,
+        location => place(&content, &origin, (location, &store.tmp()), name.as_ref(), sink)?,
     }
     Ok(content.digest().to_string())
 }
@@ -116,12 +149,11 @@ fn all(
 fn place(
     content: &Content,
     from: &dyn Origin,
-    location: &Location,
+    (location, scratch): (&Location, &Path),
     name: Option<&String>,
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
-    // The store can be read as often as need be, so nothing is unpacked on the way.
-    let to = Destination::Place { location, scratch: Path::new("/") };
+    let to = Destination::Place { location, scratch };
     // An image that was found by its digest has no name to go by.
     let names: Vec<String> = name.into_iter().cloned().collect();
     Ok(write(content, from, to, &names, sink)?)

@@ -12,6 +12,7 @@ use super::request::RegistryRequest;
 use crate::net::Cancel;
 use crate::oci::{Digest, Parts, Platform, Reference, ReferenceError, digest_of};
 use crate::output::OutputError;
+use crate::output::cache::CacheSources;
 use crate::output::content::{Blob, Content, InStore, Origin, Selection, StoreOrigin, Top};
 use crate::output::remote::{self, UploadsIn};
 use crate::progress::{Event, Sink};
@@ -99,16 +100,51 @@ impl Puller<'_> {
                 Ok(descriptor) => return Ok(Some(Found { name, descriptor })),
                 // Another registry of the search list may have it.
                 Err(Problem::Registry(error)) if error.is_not_found() => missing = missing.or(Some(error)),
-                Err(Problem::Registry(error)) => return Err(remote_error(*error)),
-                Err(Problem::Store(error)) => return Err(error.into()),
-                Err(Problem::Output(error)) => return Err((*error).into()),
-                Err(Problem::Reference(error)) => return Err(error.into()),
+                Err(problem) => return Err(problem.into()),
             }
         }
         Err(missing.map_or_else(
             || Failure::from(super::classify::NoImage { name: written.into() }),
             |error| remote_error(*error),
         ))
+    }
+
+    /// Returns the images under all tags of the repository that `written` means. What is something else than an image for the platforms
+    /// is a warning.
+    pub fn find_tags(&self, written: &str, policy: PullPolicy) -> Result<Vec<Found>, Failure> {
+        let reference = Reference::parse(written)?;
+        let client = self.client.get()?;
+        let mut missing = None;
+        for repository in client.candidates(written, &reference)? {
+            match client.tags(&repository) {
+                Ok(names) => return self.find_each(client, names, policy),
+                Err(error) if error.is_not_found() => missing = missing.or(Some(error)),
+                Err(error) => return Err(remote_error(error)),
+            }
+        }
+        Err(missing.map_or_else(|| super::classify::NoImage { name: written.into() }.into(), remote_error))
+    }
+
+    fn find_each(&self, client: &Client, names: Vec<Reference>, policy: PullPolicy) -> Result<Vec<Found>, Failure> {
+        let mut all = Vec::new();
+        for name in names {
+            if policy == PullPolicy::Missing
+                && let Some(found) = self.in_store(&name)?
+            {
+                all.push(found);
+                continue;
+            }
+            match self.fetch(client, &name, policy) {
+                Ok(descriptor) => all.push(Found { name, descriptor }),
+                // A signature, an image for other machines, or gone since it was listed.
+                Err(Problem::Registry(error)) if error.is_no_image() || error.is_not_found() => {
+                    let message = format!("{name} is left out: {}", super::report::chain(error.as_ref()));
+                    self.sink.emit(Event::Warning { message, line: None });
+                }
+                Err(problem) => return Err(problem.into()),
+            }
+        }
+        Ok(all)
     }
 
     /// Returns what the store has under a name, if the images for all platforms are part of that.
@@ -126,6 +162,10 @@ impl Puller<'_> {
                 images.any(|image| match image {
                     // A name leads to an index as soon as one of its images is there.
                     Ok(image) if image.digest.to_string() != descriptor.digest().to_string() => {
+                        image.layers().iter().any(|layer| !self.store.has_blob(&layer.digest))
+                    }
+                    // Its layers stayed in a registry.
+                    Ok(image) if !self.store.origins(&image.digest).is_empty() => {
                         image.layers().iter().any(|layer| !self.store.has_blob(&layer.digest))
                     }
                     Ok(_) => false,
@@ -232,6 +272,17 @@ enum Problem {
     Reference(ReferenceError),
 }
 
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Registry(error) => remote_error(*error),
+            Problem::Store(error) => error.into(),
+            Problem::Output(error) => (*error).into(),
+            Problem::Reference(error) => error.into(),
+        }
+    }
+}
+
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
         Problem::Registry(Box::new(error))
@@ -258,14 +309,64 @@ pub(super) fn remote_error(error: RegistryError) -> Failure {
     crate::output::OutputError::from(error).into()
 }
 
+/// The blobs of the store, and those that stayed in caches: these are brought when they are needed.
+pub(super) struct WithCaches<'a, 'b> {
+    pub store: &'a Store,
+    pub caches: Option<&'a CacheSources<'b>>,
+}
+
+impl WithCaches<'_, '_> {
+    /// Returns the repository of the registry of `target` in which a blob stayed.
+    fn stayed(&self, digest: &Digest, target: &Reference) -> Option<String> {
+        let repository = self.caches?.stayed(digest)?;
+        (repository.host() == Client::host_of(target.registry())).then(|| repository.repository().to_owned())
+    }
+}
+
+impl Origin for WithCaches<'_, '_> {
+    fn place(&self) -> String {
+        StoreOrigin(self.store).place()
+    }
+
+    fn top(&self) -> Result<Top, OutputError> {
+        StoreOrigin(self.store).top()
+    }
+
+    fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
+        StoreOrigin(self.store).document(descriptor, what)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
+        let digest = digest_of(descriptor)?;
+        if let Some(caches) = self.caches.filter(|_| !self.store.has_blob(&digest)) {
+            // It could not be mounted.
+            caches.bring_stayed(&digest)?;
+        }
+        let file = self.store.open_blob(&digest)?;
+        let length = file.metadata().map(|metadata| metadata.len());
+        let length =
+            length.map_err(|source| StoreError::Io { call: "read", path: self.store.blob_path(&digest), source })?;
+        Ok((Box::new(file), length))
+    }
+
+    fn blob_name(&self, digest: &Digest) -> String {
+        StoreOrigin(self.store).blob_name(digest)
+    }
+
+    fn wrong(&self, expected: (Digest, u64), found: (Digest, u64)) -> OutputError {
+        StoreOrigin(self.store).wrong(expected, found)
+    }
+}
+
 /// Pushes an image or an index of the store to each of these names.
 pub(super) fn push(
     content: &Content,
-    store: &Store,
+    from: &WithCaches<'_, '_>,
     client: &Client,
     names: &[Reference],
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
+    let store = from.store;
     let mut targets: Vec<(String, Vec<Reference>)> = Vec::new();
     for name in names {
         match targets.iter_mut().find(|(known, _)| *known == name.name()) {
@@ -277,11 +378,13 @@ pub(super) fn push(
         let known = std::sync::OnceLock::new();
         let elsewhere = |digest: &Digest| {
             let known = known.get_or_init(|| repositories(store, &names[0]));
-            known.get(digest).cloned().unwrap_or_default()
+            let mut found: Vec<String> = from.stayed(digest, &names[0]).into_iter().collect();
+            found.extend(known.get(digest).into_iter().flatten().cloned());
+            found
         };
         let unfinished = UploadsIn(store);
         let options = PushOptions { elsewhere: &elsewhere, unfinished: Some(&unfinished), ..PushOptions::default() };
-        remote::push(content, &StoreOrigin(store), client, names, options, sink)?;
+        remote::push(content, from, client, names, options, sink)?;
     }
     Ok(())
 }
@@ -381,9 +484,13 @@ impl Origin for Joined<'_> {
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
+        self.blob_from(descriptor, 0)
+    }
+
+    fn blob_from(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob<'_>, OutputError> {
         match self.owners.get(&digest_of(descriptor)?).and_then(|owner| self.elsewhere.get(owner)) {
-            Some(remote) => Ok((Box::new(remote.repository.blob(descriptor)?), descriptor.size())),
-            None => self.stored.blob(descriptor),
+            Some(remote) => Ok((Box::new(remote.repository.blob(descriptor, offset)?), descriptor.size())),
+            None => self.stored.blob_from(descriptor, offset),
         }
     }
 

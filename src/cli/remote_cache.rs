@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::args::CacheFailure;
+use super::args::{CacheFailure, OutputSpec};
+use super::registry::{WithCaches, push};
 use super::report::Failure;
 use super::request::{BuildRequest, CacheTarget};
+use super::result::ImageNames;
 use crate::build::{Builder, Made};
 use crate::layer::Compression;
 use crate::net::{Agent, Cancel, Verify};
@@ -13,11 +15,11 @@ use crate::output::cache::{
     gather_cache,
 };
 use crate::output::content::{self, Destination, Origin, StoreOrigin};
-use crate::output::remote::{self, RemoteOrigin};
+use crate::output::remote::RemoteOrigin;
 use crate::output::{Location, OutputError, Place};
 use crate::plan::{FORMAT_VERSION, Plan};
 use crate::progress::{Event, Sink};
-use crate::registry::{Client, PushOptions, Remote, TlsCheck};
+use crate::registry::{Client, Remote, TlsCheck};
 use crate::store::{Packed, RemoteSteps, Store};
 
 /// How services are reached, that are no registries.
@@ -104,6 +106,21 @@ fn open<'b>(
     }
 }
 
+/// Returns `sources` for this build: where the image goes to the registry that has a cache, and to nowhere else, the layers of the image
+/// stay there, and are mounted in the end.
+pub(super) fn staying<'b>(sources: CacheSources<'b>, request: &BuildRequest, names: &ImageNames) -> CacheSources<'b> {
+    // A scanner reads the files.
+    let only_images =
+        request.attest.sbom.is_none() && request.outputs.iter().all(|output| matches!(output, OutputSpec::Image(_)));
+    // What is written to another cache must be here.
+    let is_source = |to: &CacheTarget| to.place.as_ref().is_some_and(|to| request.cache_from.contains(to));
+    let Some(registry) = names.only_registry().filter(|_| only_images && request.cache_to.iter().all(is_source)) else {
+        return sources;
+    };
+    let host = Client::host_of(registry).to_owned();
+    sources.with_staying(Box::new(move |repository| repository.host() == host))
+}
+
 /// Returns whether a cache of the build lies in a registry.
 pub(super) fn needs_client(request: &BuildRequest) -> bool {
     let to = request.cache_to.iter().filter_map(|to| to.place.as_ref());
@@ -182,8 +199,8 @@ fn one(
     match (place, depot, ways.client) {
         (_, Some(depot), _) => export_to(&content, store, depot.as_ref(), sink)?,
         (CachePlace::Image(Location::Registry(name)), _, Some(client)) => {
-            let names = std::slice::from_ref(name);
-            remote::push(&content, &StoreOrigin(store), client, names, PushOptions::default(), sink)?;
+            // As a push: layers are mounted where the registry has them, and an upload that was killed goes on.
+            push(&content, &WithCaches { store, caches: None }, client, std::slice::from_ref(name), sink)?;
         }
         (CachePlace::Image(location), ..) => {
             let destination = Destination::Place { location, scratch: &store.tmp() };

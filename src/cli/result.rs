@@ -12,13 +12,14 @@ use super::args::{DigestFiles, OutputSpec};
 use super::classify::{FileLost, not_created};
 use super::product::Product;
 use super::progress::Progress;
-use super::registry::{self, LazyClient};
+use super::registry::{self, LazyClient, WithCaches};
 use super::report::Failure;
 use super::request::BuildRequest;
 use super::{names, print};
-use crate::oci::Reference;
+use crate::oci::{Reference, digest_of};
+use crate::output::OutputError;
+use crate::output::cache::CacheSources;
 use crate::progress::{Event, Sink};
-use crate::store::Store;
 
 /// The names that a build gives to its image.
 #[derive(Debug, Default)]
@@ -77,6 +78,14 @@ impl ImageNames {
         self.tagged.iter().chain(&self.by_digest)
     }
 
+    /// Returns the registry to which the image goes, if that is one alone, and the image is had from there by each of its names.
+    pub(super) fn only_registry(&self) -> Option<&str> {
+        let registry = self.pushed().next()?.registry();
+        let there = |name: &String| self.tagged.iter().any(|tagged| tagged.to_string() == *name);
+        let one = self.pushed().all(|name| name.registry() == registry) && self.stored.iter().all(there);
+        one.then_some(registry)
+    }
+
     /// Returns what is told as the name of the image with the digest `digest`.
     fn told(&self, digest: &str) -> Vec<String> {
         let mut told = self.stored.clone();
@@ -92,25 +101,31 @@ impl ImageNames {
 /// Names the image, pushes it, and says what it is.
 pub(super) fn finish(
     request: &BuildRequest,
-    store: &Store,
+    from: &WithCaches<'_, '_>,
     client: &LazyClient<'_>,
     product: &Product,
     tags: &[String],
     progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
-    let content = &product.content;
+    let (content, store) = (&product.content, from.store);
     let digest = content.digest().to_string();
     let names = ImageNames::of(request, tags)?;
     let files = prepare_files(request, product, &names)?;
     // A build that fails tags nothing. A push that fails leaves the image here, to be pushed again.
     store.tag(&names.stored, &content.top)?;
     if !names.tagged.is_empty() {
-        registry::push(content, store, client.get()?, &names.tagged, progress.as_ref())?;
+        registry::push(content, from, client.get()?, &names.tagged, progress.as_ref())?;
     }
     if !names.by_digest.is_empty() {
         let untagged: Result<Vec<_>, _> =
             names.by_digest.iter().map(|name| Reference::parse(&format!("{}@{digest}", name.name()))).collect();
-        registry::push(content, store, client.get()?, &untagged?, progress.as_ref())?;
+        registry::push(content, from, client.get()?, &untagged?, progress.as_ref())?;
+    }
+    if let (Some(name), true) = (names.pushed().next(), from.caches.is_some_and(CacheSources::has_stayed)) {
+        // The layers that stayed away are there now, for whoever needs them.
+        for (descriptor, _) in &content.documents {
+            store.remember_origin(&digest_of(descriptor).map_err(OutputError::from)?, &name.name())?;
+        }
     }
     // Last of all: who finds these may count on the image being where it should be.
     files.into_iter().try_for_each(PreparedFile::place)?;

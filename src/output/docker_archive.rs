@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 
 use super::OutputError;
 use super::archive::{Archive, compression};
-use super::content::{Blob, Content, Origin, Top, stream};
+use super::content::{Blob, Content, Origin, Top, read_failed, stream};
 use super::error::printable;
+use super::out::Out;
 use super::source::{Failure, Meter, Source, copy_bytes, read_file};
 use super::tarball::Tarball;
-use crate::oci::{
-    DiffId, Digest, DigestReader, DigestWriter, ImageConfig, ImageError, MAX_LAYERS, Reference, digest_of, media_type,
-};
+use crate::oci::{DiffId, Digest, DigestWriter, ImageConfig, ImageError, MAX_LAYERS, Reference, digest_of, media_type};
 use crate::progress::Sink;
 use crate::store::{Image, ImageLayer};
 
@@ -245,12 +244,12 @@ fn measure(reader: impl Read + Send) -> io::Result<(Digest, u64)> {
 }
 
 /// Writes an archive as `docker save` does, with images under their names: layers as plain tars, named by their digests. In
-/// `scratch` lie unpacked layers of an origin that can be read only once.
+/// `scratch` a layer is unpacked where `out` is a stream.
 pub(super) fn write_archive(
     contents: &[(&Content, Vec<String>)],
     from: &dyn Origin,
-    scratch: Option<&Path>,
-    out: &mut dyn Write,
+    scratch: &Path,
+    out: &mut dyn Out,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
     let file = |diff_id: &DiffId| format!("{}.tar", diff_id.0.hex());
@@ -287,18 +286,17 @@ enum Part<'a> {
     Layer(ImageLayer<'a>),
 }
 
-/// The length must be in front of the content. A plain tar has it in its descriptor; a compressed layer is read twice, to measure it
-/// and to write it, or where it can be read only once, unpacked into a file without a name.
+/// The length must be in front of the content. A plain tar has it in its descriptor; that of a compressed layer is known when it was
+/// decompressed, which is done once: into a file, where the length is filled in behind, and on its way to a stream, into a file in
+/// `scratch`. Only where that cannot be made it is decompressed once more, to be measured.
 fn write_layer(
-    tar: &mut Tarball<&mut dyn Write>,
+    tar: &mut Tarball<&mut dyn Out>,
     name: &str,
     layer: &ImageLayer<'_>,
     from: &dyn Origin,
-    scratch: Option<&Path>,
+    scratch: &Path,
     meter: &Meter<'_>,
 ) -> Result<(), OutputError> {
-    let what = || format!("layer {}", layer.digest);
-    let reading = |source| OutputError::Read { what: from.blob_name(&layer.digest), source };
     let is_tar = matches!(
         layer.descriptor.media_type().as_ref(),
         media_type::LAYER | media_type::DOCKER_LAYER | media_type::LAYER_FOREIGN
@@ -308,43 +306,46 @@ fn write_layer(
         stream(from, layer.descriptor, tar.out(), meter, &OutputError::Stream)?;
         return tar.end(layer.size).map_err(OutputError::Stream);
     }
-    let once = scratch.filter(|_| from.is_remote());
-    let mut unpacked = None;
-    let (found, size) = match once {
-        Some(dir) => {
-            let failed = |source| OutputError::io("write", dir, source);
-            let mut file = tempfile::tempfile_in(dir).map_err(failed)?;
-            let measured = unpack(from, layer, &mut file)?;
+    if tar.out().can_rewrite() {
+        let open = tar.begin_open(name).map_err(OutputError::Stream)?;
+        let size = unpack(from, layer, tar.out(), Some(meter), &OutputError::Stream)?;
+        return tar.end_open(&open, size).map_err(OutputError::Stream);
+    }
+    let size = match tempfile::tempfile_in(scratch) {
+        Ok(mut file) => {
+            let failed = |source| OutputError::io("write", scratch, source);
+            let size = unpack(from, layer, &mut file, None, &failed)?;
             file.rewind().map_err(failed)?;
-            unpacked = Some(file);
-            measured
+            tar.begin(name, size).map_err(OutputError::Stream)?;
+            copy_bytes(&mut file, tar.out(), size, meter).map_err(|failure| match failure {
+                Failure::Read(source) => OutputError::io("read", scratch, source),
+                Failure::Write(source) => OutputError::Stream(source),
+            })?;
+            size
         }
-        None => unpack(from, layer, &mut io::sink())?,
+        // A store that may only be read.
+        Err(_) if !from.is_remote() => {
+            let size = unpack(from, layer, &mut io::sink(), None, &OutputError::Stream)?;
+            tar.begin(name, size).map_err(OutputError::Stream)?;
+            let again = unpack(from, layer, tar.out(), Some(meter), &OutputError::Stream)?;
+            super::source::check_length(&format!("layer {}", layer.digest), size, again)?;
+            size
+        }
+        Err(source) => return Err(OutputError::io("create a temporary file in", scratch, source)),
     };
-    if found != layer.diff_id.0 {
-        return Err(OutputError::Digest { what: what(), expected: layer.diff_id.0, found });
-    }
-    let reader: Box<dyn Read + Send + '_> = match unpacked {
-        Some(file) => Box::new(file),
-        None => Box::new(crate::layer::decompress(from.blob(layer.descriptor)?.0).map_err(reading)?),
-    };
-    let mut reader = DigestReader::new(reader);
-    tar.begin(name, size).map_err(OutputError::Stream)?;
-    let copied = copy_bytes(&mut reader, tar.out(), size, meter).map_err(|failure| match failure {
-        Failure::Read(source) => reading(source),
-        Failure::Write(source) => OutputError::Stream(source),
-    })?;
-    super::source::check_length(&what(), size, copied)?;
-    let (_, again, _) = reader.finish();
-    if again != found {
-        return Err(OutputError::Digest { what: what(), expected: found, found: again });
-    }
     tar.end(size).map_err(OutputError::Stream)
 }
 
-/// Unpacks the layer into `out`, and returns digest and length of its tar. The blob itself is verified too.
-fn unpack(from: &dyn Origin, layer: &ImageLayer<'_>, out: &mut dyn Write) -> Result<(Digest, u64), OutputError> {
-    let reading = |source| OutputError::Read { what: from.blob_name(&layer.digest), source };
+/// Unpacks the layer into `out`, and returns the length of its tar. Where that is not the tar of the configuration, it is an error at
+/// its end.
+fn unpack(
+    from: &dyn Origin,
+    layer: &ImageLayer<'_>,
+    out: &mut dyn Write,
+    meter: Option<&Meter<'_>>,
+    write_error: &dyn Fn(io::Error) -> OutputError,
+) -> Result<u64, OutputError> {
+    let reading = |source| read_failed(from, &layer.digest, source);
     let (reader, length) = from.blob(layer.descriptor)?;
     if length != layer.size {
         return Err(from.wrong((layer.digest, layer.size), (layer.digest, length)));
@@ -355,13 +356,20 @@ fn unpack(from: &dyn Origin, layer: &ImageLayer<'_>, out: &mut dyn Write) -> Res
     loop {
         match tar.read(&mut buffer) {
             Ok(0) => break,
-            Ok(n) => hash.write_all(&buffer[..n]).map_err(OutputError::Stream)?,
+            Ok(n) => {
+                hash.write_all(&buffer[..n]).map_err(write_error)?;
+                meter.iter().for_each(|meter| meter.advance(n as u64));
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(reading(error)),
         }
     }
-    let (_, digest, size) = hash.finish();
-    Ok((digest, size))
+    let (_, found, size) = hash.finish();
+    if found != layer.diff_id.0 {
+        let what = format!("layer {}", layer.digest);
+        return Err(OutputError::Digest { what, expected: layer.diff_id.0, found });
+    }
+    Ok(size)
 }
 
 /// Returns `names` as docker writes them. A name with a digest but no tag cannot be in an archive and is left out.

@@ -5,6 +5,7 @@ use std::path::Path;
 use oci_spec::image::Descriptor;
 
 use super::content::{self, Content, Destination, Origin, StoreOrigin, check_names};
+use super::out::{BUFFER, FileOut, Out, Streamed};
 use super::temp::TempFile;
 use super::{Location, OutputError, docker_archive, oci_layout};
 use crate::progress::Sink;
@@ -35,8 +36,7 @@ pub fn export(
     sink: &dyn Sink,
 ) -> Result<Descriptor, OutputError> {
     let content = Content::of_image(image);
-    // The store can be read as often as need be, so nothing is unpacked on the way.
-    let to = Destination::Place { location, scratch: Path::new("/") };
+    let to = Destination::Place { location, scratch: &store.tmp() };
     content::write(&content, &StoreOrigin(store), to, names, sink)?;
     Ok(image.descriptor())
 }
@@ -54,11 +54,11 @@ pub fn write_archive(
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
     let content = Content::of_image(image);
-    write_archives(&[(&content, names.to_vec())], &StoreOrigin(store), format, None, out, sink)
+    write_archives(&[(&content, names.to_vec())], &StoreOrigin(store), format, &store.tmp(), out, sink)
 }
 
-/// Writes an archive with several images, each under its names. Where `from` is a registry, compressed layers are unpacked in
-/// the folder `scratch` on their way into an archive of docker.
+/// Writes an archive with several images, each under its names, to a stream. Compressed layers are unpacked in the folder `scratch` on
+/// their way into an archive of docker: it says the length of each before its content.
 ///
 /// # Errors
 /// As [`write_archive`].
@@ -66,8 +66,20 @@ pub fn write_archives(
     contents: &[(&Content, Vec<String>)],
     from: &dyn Origin,
     format: ArchiveFormat,
-    scratch: Option<&Path>,
+    scratch: &Path,
     out: &mut dyn Write,
+    sink: &dyn Sink,
+) -> Result<(), OutputError> {
+    write_archives_to(contents, from, format, scratch, &mut Streamed(out), sink)
+}
+
+/// As [`write_archives`], to a stream or a file.
+pub(super) fn write_archives_to(
+    contents: &[(&Content, Vec<String>)],
+    from: &dyn Origin,
+    format: ArchiveFormat,
+    scratch: &Path,
+    out: &mut dyn Out,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
     match format {
@@ -79,7 +91,7 @@ pub fn write_archives(
     }
 }
 
-pub(super) type WriteTo<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<(), OutputError>;
+pub(super) type WriteTo<'a> = &'a mut dyn FnMut(&mut dyn Out) -> Result<(), OutputError>;
 
 pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError> {
     let failed = |error| match error {
@@ -89,8 +101,9 @@ pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError
     // /dev/stdout, a pipe: nothing can take their place.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         let file = File::options().write(true).open(path).map_err(|source| OutputError::io("open", path, source))?;
-        let mut out = BufWriter::with_capacity(256 << 10, file);
-        return write(&mut out).map_err(failed);
+        let mut out = BufWriter::with_capacity(BUFFER, file);
+        write(&mut Streamed(&mut out)).map_err(failed)?;
+        return out.flush().map_err(|source| OutputError::io("write", path, source));
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temp = TempFile::create(dir).map_err(|error| match error {
@@ -98,7 +111,7 @@ pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError
         OutputError::Io { source, .. } => OutputError::io("create", path, source),
         other => other,
     })?;
-    let mut out = BufWriter::with_capacity(256 << 10, temp.file());
+    let mut out = FileOut::new(temp.file());
     write(&mut out).map_err(failed)?;
     out.flush().map_err(|source| OutputError::io("write", path, source))?;
     drop(out);

@@ -21,6 +21,7 @@ pub mod files;
 mod import;
 pub mod index;
 mod oci_layout;
+mod out;
 mod place;
 pub mod remote;
 mod source;

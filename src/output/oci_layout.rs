@@ -6,8 +6,9 @@ use std::path::Path;
 use oci_spec::image::Descriptor;
 
 use super::OutputError;
-use super::content::{Blob, Content, Origin, Top, each, stream};
+use super::content::{Blob, Content, Origin, Top, bring_as, each, stream};
 use super::error::printable;
+use super::out::Out;
 use super::source::{Meter, Source, blob_name, read_file};
 use super::tarball::Tarball;
 use super::temp::TempFile;
@@ -169,6 +170,10 @@ pub(super) fn export_dir(
         .collect();
     let meter = Meter::new(sink, dir.display().to_string(), Some(total(&blobs)));
     each(&blobs, from.is_remote(), &|piece| {
+        if piece.bytes.is_none() && from.is_remote() {
+            // What is interrupted goes on next time.
+            return bring_as(from, piece.descriptor, &meter, &|digest, size| layout.partial_blob(digest, size));
+        }
         let temp = TempFile::create(dir)?;
         let path = temp.path().to_path_buf();
         let failed = |source| OutputError::io("write", &path, source);
@@ -176,6 +181,7 @@ pub(super) fn export_dir(
         temp.place(&dir.join(blob_name(&piece.digest)))
     })?;
     layout.add(names, &content.top)?;
+    layout.forget_partial();
     Ok(())
 }
 
@@ -211,7 +217,7 @@ fn check_dir(dir: &Path) -> Result<(), OutputError> {
 pub(super) fn write_archive(
     contents: &[(&Content, Vec<String>)],
     from: &dyn Origin,
-    out: &mut dyn Write,
+    out: &mut dyn Out,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
     let all: Vec<&Content> = contents.iter().map(|(content, _)| *content).collect();

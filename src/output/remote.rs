@@ -38,7 +38,15 @@ impl Origin for RemoteOrigin<'_> {
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError> {
-        Ok((Box::new(self.remote.repository.blob(descriptor)?), descriptor.size()))
+        self.blob_from(descriptor, 0)
+    }
+
+    fn blob_from(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob<'_>, OutputError> {
+        Ok((Box::new(self.remote.repository.blob(descriptor, offset)?), descriptor.size()))
+    }
+
+    fn repository(&self) -> Option<&Repository> {
+        Some(&self.remote.repository)
     }
 
     fn is_remote(&self) -> bool {

@@ -2,17 +2,21 @@ use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
 
+use super::out::Out;
+
 const BLOCK: u64 = 512;
 
 /// Writes a tar whose bytes depend on names and contents only: no times, no owners.
 #[derive(Debug)]
 pub(super) struct Tarball<W> {
     out: W,
+    /// Bytes of the members that have ended.
+    at: u64,
 }
 
 impl<W: Write> Tarball<W> {
     pub(super) fn new(out: W) -> Self {
-        Tarball { out }
+        Tarball { out, at: 0 }
     }
 
     /// Writes the directory `name`.
@@ -34,6 +38,7 @@ impl<W: Write> Tarball<W> {
 
     /// Ends a file of `size` bytes.
     pub(super) fn end(&mut self, size: u64) -> io::Result<()> {
+        self.at += size.next_multiple_of(BLOCK);
         let padding = size.next_multiple_of(BLOCK) - size;
         io::copy(&mut io::repeat(0).take(padding), &mut self.out).map(drop)
     }
@@ -51,15 +56,43 @@ impl<W: Write> Tarball<W> {
     }
 
     fn header(&mut self, name: &str, kind: EntryType, mode: u32, size: u64) -> io::Result<()> {
-        let mut header = Header::new_ustar();
-        header.set_path(name)?;
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(size);
-        header.set_cksum();
-        self.out.write_all(header.as_bytes())
+        self.at += BLOCK;
+        self.out.write_all(header(name, kind, mode, size)?.as_bytes())
     }
+}
+
+impl<W: Out> Tarball<W> {
+    /// Begins the file `name`, whose length is said when it ends.
+    pub(super) fn begin_open(&mut self, name: &str) -> io::Result<Open> {
+        let header_at = self.at;
+        self.begin(name, 0)?;
+        Ok(Open { name: name.into(), header_at })
+    }
+
+    /// Ends a file that got `size` bytes.
+    pub(super) fn end_open(&mut self, open: &Open, size: u64) -> io::Result<()> {
+        let header = header(&open.name, EntryType::Regular, 0o644, size)?;
+        self.out.rewrite(open.header_at, header.as_bytes())?;
+        self.end(size)
+    }
+}
+
+/// A file whose length is not known yet.
+#[derive(Debug)]
+pub(super) struct Open {
+    name: String,
+    header_at: u64,
+}
+
+fn header(name: &str, kind: EntryType, mode: u32, size: u64) -> io::Result<Header> {
+    let mut header = Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    Ok(header)
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
+use super::content::{Blob, Content, Origin, StoreOrigin, Top};
 use super::*;
 use crate::oci::Digest;
 use crate::progress::{Event, Silent, Sink};
@@ -240,4 +241,53 @@ fn blobs_that_are_there_are_not_moved_again_and_those_that_move_are_reported() {
     import(&place, &to, &again).unwrap();
     export(&image, &from, &place, &[], &again).unwrap();
     assert!(again.0.lock().unwrap().is_empty());
+}
+
+/// Counts how often blobs are opened.
+struct Counting<'a> {
+    store: StoreOrigin<'a>,
+    opened: std::sync::atomic::AtomicUsize,
+}
+
+impl Origin for Counting<'_> {
+    fn place(&self) -> String {
+        self.store.place()
+    }
+
+    fn top(&self) -> Result<Top, OutputError> {
+        self.store.top()
+    }
+
+    fn document(&self, descriptor: &oci_spec::image::Descriptor, what: &str) -> Result<Vec<u8>, OutputError> {
+        self.store.document(descriptor, what)
+    }
+
+    fn blob(&self, descriptor: &oci_spec::image::Descriptor) -> Result<Blob<'_>, OutputError> {
+        self.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.store.blob(descriptor)
+    }
+}
+
+#[test]
+fn an_archive_of_docker_reads_each_layer_once_and_is_the_same_in_a_file_and_in_a_stream() {
+    let (dir, store) = store();
+    let image = sample(&store, Packed::Gzip);
+    let from = Counting { store: StoreOrigin(&store), opened: 0.into() };
+    let content = Content::of_image(&image);
+    let contents = [(&content, vec!["demo:1".to_owned()])];
+    let layers: std::collections::BTreeSet<_> = image.layers().iter().map(|layer| layer.digest).collect();
+    let opened = || from.opened.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let mut bytes = Vec::new();
+    write_archives(&contents, &from, ArchiveFormat::Docker, &store.tmp(), &mut bytes, &Silent).unwrap();
+    assert_eq!(opened(), layers.len());
+    let path = dir.path().join("out");
+    let location = location("docker-archive", dir.path(), None);
+    content::write_all(&contents, &from, &location, &store.tmp(), &Silent).unwrap();
+    assert_eq!(opened(), layers.len());
+    assert!(fs::read(&path).unwrap() == bytes);
+    // Where nothing can be written, it is read twice.
+    let mut again = Vec::new();
+    write_archives(&contents, &from, ArchiveFormat::Docker, Path::new("/nonexistent"), &mut again, &Silent).unwrap();
+    assert_eq!(opened(), 2 * layers.len());
+    assert!(again == bytes);
 }

@@ -133,6 +133,11 @@ impl Client {
         })
     }
 
+    /// Returns the host as which a registry answers.
+    pub fn host_of(registry: &str) -> &str {
+        if registry == "docker.io" { DOCKER_HUB } else { registry }
+    }
+
     /// Asks a registry whether it accepts these credentials.
     ///
     /// # Errors
@@ -228,7 +233,7 @@ impl fmt::Debug for Client {
 }
 
 fn base(scheme: &str, registry: &str) -> Result<Url, NetError> {
-    let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
+    let host = Client::host_of(registry);
     let text = format!("{scheme}://{host}/");
     Url::parse(&text).map_err(|error| NetError::BadUrl { url: text, reason: error.to_string() })
 }

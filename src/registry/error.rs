@@ -134,6 +134,15 @@ impl RegistryError {
         }
     }
 
+    /// Returns whether there is something else than an image for the platform.
+    pub fn is_no_image(&self) -> bool {
+        match self {
+            RegistryError::Image(_) | RegistryError::Schema1 { .. } => true,
+            RegistryError::Places { source, .. } => source.is_no_image(),
+            _ => false,
+        }
+    }
+
     /// Returns whether the image is simply not there.
     pub fn is_not_found(&self) -> bool {
         match self {

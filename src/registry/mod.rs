@@ -19,6 +19,7 @@ mod reader;
 mod referrers;
 mod repository;
 mod session;
+mod tags;
 mod transfer;
 mod upload;
 

@@ -134,7 +134,7 @@ impl Client {
     }
 
     /// Tries the places of an image, one after the other: all, or those behind the one where an error has happened already.
-    fn each_place<T>(
+    pub(super) fn each_place<T>(
         &self,
         reference: &Reference,
         failed: Option<(usize, RegistryError)>,

@@ -22,15 +22,15 @@ pub struct BlobReader<'a> {
 }
 
 impl Repository {
-    /// Opens a blob for reading.
+    /// Opens a blob for reading, `offset` bytes from its beginning.
     ///
     /// # Errors
     /// [`RegistryError::NotFound`] and others; [`RegistryError::Length`] where it has another length than its descriptor says.
-    pub fn blob(&self, descriptor: &Descriptor) -> Result<BlobReader<'_>, RegistryError> {
+    pub fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobReader<'_>, RegistryError> {
         let (digest, size) = (digest_of(descriptor)?, descriptor.size());
         let blob = Wanted { digest, size, urls: descriptor.urls().clone().unwrap_or_default() };
-        let patience = Patience::new(&self.session.agent, 0);
-        let mut reader = BlobReader { repository: self, blob, offset: 0, response: None, patience };
+        let patience = Patience::new(&self.session.agent, offset);
+        let mut reader = BlobReader { repository: self, blob, offset, response: None, patience };
         while reader.response.is_none() {
             if let Err(failure) = reader.open() {
                 reader.wait(failure)?;

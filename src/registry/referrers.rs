@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType, Sha256Digest};
 use serde::Deserialize;
@@ -11,6 +12,10 @@ use crate::oci::{Digest, MAX_DOCUMENT, digest_of, media_type};
 
 /// The most pages of a list that are read.
 const MAX_PAGES: usize = 100;
+/// How often a list is written that others write too.
+const MAX_TURNS: u32 = 8;
+/// The longest pause before the second time; before each more, so much longer.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Deserialize)]
 struct List {
@@ -53,15 +58,31 @@ impl Repository {
     }
 
     /// Notes that the manifest `descriptor` refers to `subject`, in the list that clients keep where the registry keeps none.
+    ///
+    /// A tag has no lock: of two who write at the same time one may replace what the other wrote. So the list is read once more, until
+    /// ours is in it. Who writes between that and the end of the other's writing can still be lost; nothing that a registry offers
+    /// prevents it.
     pub(super) fn note_by_tag(&self, subject: &Digest, descriptor: Descriptor) -> Result<(), RegistryError> {
-        let mut list = self.kept_by_tag(subject)?;
-        if list.iter().any(|known| known.digest() == descriptor.digest()) {
-            return Ok(());
+        for turn in 0..MAX_TURNS {
+            let mut list = self.kept_by_tag(subject)?;
+            if list.iter().any(|known| known.digest() == descriptor.digest()) {
+                return Ok(());
+            }
+            if turn > 0 {
+                // The other one, which read what we wrote in vain, comes now; not both at the same moment again.
+                self.session.agent.wait(PAUSE.mul_f64(f64::from(turn) * fastrand::f64()))?;
+                list = self.kept_by_tag(subject)?;
+            }
+            list.push(descriptor.clone());
+            let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": list});
+            let bytes = serde_json::to_vec(&index).expect("descriptors always serialise");
+            self.put_manifest(&tag_of(subject), media_type::INDEX, &bytes)?;
         }
-        list.push(descriptor);
-        let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": list});
-        let bytes = serde_json::to_vec(&index).expect("descriptors always serialise");
-        self.put_manifest(&tag_of(subject), media_type::INDEX, &bytes).map(drop)
+        let list = self.kept_by_tag(subject)?;
+        match list.iter().any(|known| known.digest() == descriptor.digest()) {
+            true => Ok(()),
+            false => Err(self.odd(&format!("others always replace the list of what refers to {subject}"))),
+        }
     }
 
     /// The list that clients keep where the registry keeps none (distribution-spec, "Referrers Tag Schema").
@@ -109,7 +130,7 @@ pub(super) fn referring(kind: &str, bytes: &[u8]) -> Option<(Digest, Descriptor)
 }
 
 /// Returns the URL of the next page: `<URL>; rel="next"`.
-fn next_page(link: &str, from: &Url) -> Option<Url> {
+pub(super) fn next_page(link: &str, from: &Url) -> Option<Url> {
     let (url, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     let next = rest.split(';').any(|part| part.trim().replace('"', "") == "rel=next");
     if next { from.join(url).ok() } else { None }

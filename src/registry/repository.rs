@@ -141,7 +141,20 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// Returns whether the repository has a blob.
+    /// Returns whether a blob can be read here.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn offers_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let request = self.session.request(Method::HEAD, self.session.url(&format!("blobs/{digest}")));
+        let response = self.session.send(&request, &Access::Pull)?;
+        match response.status() {
+            404 => Ok(false),
+            _ => self.checked(response, &format!("blob {digest}")).map(|_| true),
+        }
+    }
+
+    /// Returns whether the repository has a blob, asked for as one who wants to write.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -179,7 +192,7 @@ impl Repository {
     }
 
     /// Returns headers and body of an answer, both in whole; asked for again where the connection breaks on the way.
-    fn read(&self, request: &Request<'_>, what: &str) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
+    pub(super) fn read(&self, request: &Request<'_>, what: &str) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
         let mut patience = Patience::new(&self.session.agent, 0);
         loop {
             let response = self.checked(self.session.send(request, &Access::Pull)?, what)?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::blob::{next_serial, open_regular};
 use super::lock::Lock;
 use super::{Store, StoreError};
-use crate::oci::{Reference, media_type};
+use crate::oci::{Digest, Reference, media_type};
 
 /// The annotation that names an image in a layout (image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -53,6 +53,14 @@ impl Layout {
     /// Returns the layout in the folder `dir`, which need not exist yet. Its lock is on the file `oci-layout`.
     pub fn at(dir: &Path) -> Self {
         Layout { dir: dir.to_path_buf(), lock: dir.join(LAYOUT_FILE) }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("blobs/sha256").join(digest.hex())
     }
 
     /// Makes the folders and the file `oci-layout`, where they are missing. There is no index.json before the first

@@ -2,10 +2,14 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::arrivals::Tail;
-use super::blob::is_sound;
-use super::{Store, StoreError};
+use super::blob::{is_sound, next_serial};
+use super::prune::age;
+use super::{Layout, Store, StoreError};
 use crate::oci::{Digest, DigestWriter};
 
 /// A blob that comes in over an unreliable way. Dropped before its end, what is there is kept for the next one who wants this
@@ -49,38 +53,97 @@ impl Store {
     pub fn partial_blob(&self, digest: &Digest, size: u64) -> Result<PartialBlob, StoreError> {
         let dir = self.root.join("partial");
         fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
-        let kept = dir.join(digest.hex());
-        let open = |path: &Path| {
-            let file = File::options().create(true).truncate(false).read(true).append(true).open(path);
-            file.map_err(|source| StoreError::io("open", path, source))
-        };
-        let mut file = open(&kept)?;
-        let same = || super::blob::same_file(&file, &kept);
-        // Another process may have put it into its place just now; then it is not ours to append to.
-        let (path, own) = match file.try_lock() {
-            Ok(()) if same() => (kept, false),
-            _ => {
-                let (path, temp) = self.temp_file()?;
-                file = temp;
-                (path, true)
+        partial(&dir, self.blob_path(digest), (digest, size), &|| self.temp_file())
+    }
+}
+
+impl Layout {
+    /// As [`Store::partial_blob`], for a layout anywhere. What is not complete lies in a hidden folder of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; [`StoreError::Damaged`] where somebody put something else in the place of that folder.
+    pub fn partial_blob(&self, digest: &Digest, size: u64) -> Result<PartialBlob, StoreError> {
+        let dir = self.partial_dir();
+        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+        if !fs::symlink_metadata(&dir).is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(StoreError::Damaged { path: dir, reason: "it is not a directory".into() });
+        }
+        let temp = || {
+            loop {
+                let path = dir.join(format!("{}.{}.{}", digest.hex(), std::process::id(), next_serial()));
+                match open_partial(&path, OFlags::EXCL) {
+                    Ok(file) => {
+                        file.try_lock().map_err(|error| StoreError::io("lock", &path, error.into()))?;
+                        return Ok((path, file));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(source) => return Err(StoreError::io("create", &path, source)),
+                }
             }
         };
-        let length = file.metadata().map_err(|source| StoreError::io("read", &path, source))?.len();
-        if length > size {
-            file.set_len(0).map_err(|source| StoreError::io("write", &path, source))?;
-        }
-        let reader =
-            if own { None } else { Some(File::open(&path).map_err(|source| StoreError::io("open", &path, source))?) };
-        let target = Target { file: BufWriter::with_capacity(128 << 10, file), replay: true };
-        let mut writer = DigestWriter::new(target);
-        if let Some(mut reader) = reader {
-            io::copy(&mut Read::take(&mut reader, size), &mut writer)
-                .map_err(|source| StoreError::io("read", &path, source))?;
-        }
-        writer.get_mut().replay = false;
-        let blob = self.blob_path(digest);
-        Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own, tail: None })
+        partial(&dir, self.blob(digest), (digest, size), &temp)
     }
+
+    /// Removes what nobody went on with for a long time, and the hidden folder, if it is empty then.
+    pub fn forget_partial(&self) {
+        let dir = self.partial_dir();
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let unused = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if is_file && age(&entry.path()) > FORGOTTEN && unused() {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let _ = fs::remove_dir(&dir);
+    }
+
+    fn partial_dir(&self) -> PathBuf {
+        self.dir().join(".coracle-partial")
+    }
+}
+
+/// After so long nobody goes on with a blob.
+const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+fn open_partial(path: &Path, more: OFlags) -> io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags | more, Mode::from_raw_mode(0o666))?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Begins to take a blob whose parts lie in `dir`, and whose place is `blob`; `temp` makes a file for where another process writes.
+fn partial(
+    dir: &Path,
+    blob: PathBuf,
+    (digest, size): (&Digest, u64),
+    temp: &dyn Fn() -> Result<(PathBuf, File), StoreError>,
+) -> Result<PartialBlob, StoreError> {
+    let kept = dir.join(digest.hex());
+    let mut file = open_partial(&kept, OFlags::empty()).map_err(|source| StoreError::io("open", &kept, source))?;
+    let same = || super::blob::same_file(&file, &kept);
+    // Another process may have put it into its place just now; then it is not ours to append to.
+    let (path, own) = match file.try_lock() {
+        Ok(()) if same() => (kept, false),
+        _ => {
+            let (path, other) = temp()?;
+            file = other;
+            (path, true)
+        }
+    };
+    let length = file.metadata().map_err(|source| StoreError::io("read", &path, source))?.len();
+    if length > size {
+        file.set_len(0).map_err(|source| StoreError::io("write", &path, source))?;
+    }
+    let reader =
+        if own { None } else { Some(File::open(&path).map_err(|source| StoreError::io("open", &path, source))?) };
+    let target = Target { file: BufWriter::with_capacity(128 << 10, file), replay: true };
+    let mut writer = DigestWriter::new(target);
+    if let Some(mut reader) = reader {
+        io::copy(&mut Read::take(&mut reader, size), &mut writer)
+            .map_err(|source| StoreError::io("read", &path, source))?;
+    }
+    writer.get_mut().replay = false;
+    Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own, tail: None })
 }
 
 impl PartialBlob {

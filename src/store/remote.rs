@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::lock::Lock;
-use super::{CachedStep, Index, LayerId, Store, StoreError};
+use super::{CachedStep, Index, LayerId, Packed, Store, StoreError};
 
 /// Results of steps that lie elsewhere: caches in registries and folders.
 ///
@@ -19,6 +19,12 @@ pub trait RemoteSteps: Sync {
 
     /// Returns whether a blob that holds `layer` is in the store now.
     fn bring_blob(&self, layer: &LayerId) -> bool;
+
+    /// Returns the blob that holds `layer`, packed in the way `variant`, where it can be made part of an image without being brought:
+    /// who wants the image finds it where that goes.
+    fn promised(&self, _layer: &LayerId, _variant: &str) -> Option<Packed> {
+        None
+    }
 }
 
 impl Store {

@@ -45,10 +45,14 @@ pub struct State {
     pub no_ranges: bool,
     /// It does not take a blob in one request.
     pub no_monolithic: bool,
-    /// Host and port to which blobs are redirected for download.
+    /// Host and port to which blobs are redirected for download; a scheme may be before it.
     pub blobs_elsewhere: Option<String>,
     /// Host and port at which uploads go on.
     pub uploads_elsewhere: Option<String>,
+    /// It lists so many tags at once; 0 for as many as are asked for.
+    pub tags_at_once: usize,
+    /// It mounts nothing, and begins an upload instead.
+    pub no_mounts: bool,
     /// It has no list of what refers to an image.
     pub no_referrers: bool,
     released: bool,
@@ -130,6 +134,10 @@ pub enum Act {
     ForgetUpload,
     /// The answer has another digest in its header.
     WrongDigestHeader,
+    /// What was asked for is done, and the answer waits until another request got as far.
+    Meet(Arc<std::sync::Barrier>),
+    /// What was put is replaced at once by a manifest of this type with these bytes.
+    Overwrite(&'static str, Vec<u8>),
 }
 
 struct Answer {
@@ -375,6 +383,15 @@ impl Shared {
             }
             _ => self.state.lock().expect("no panic").answer(self.port, &request, body),
         };
+        match &act {
+            Some(Act::Meet(barrier)) => drop(barrier.wait()),
+            Some(Act::Overwrite(kind, bytes)) => {
+                let (repository, _, name) = request.parts().expect("something in a repository");
+                let new = ((*kind).to_owned(), bytes.clone());
+                self.state.lock().expect("no panic").manifests.insert((repository, name), new);
+            }
+            _ => {}
+        }
         if let Some(Act::Hold(limit)) = act {
             return self.send_held(stream, &request, answer, limit);
         }

@@ -126,6 +126,9 @@ pub struct PullArgs {
     /// Pull the images for all platforms, and their index
     #[arg(long, conflicts_with = "platform")]
     pub all: bool,
+    /// Pull what all tags of the repository lead to
+    #[arg(short, long, conflicts_with = "name")]
+    pub all_tags: bool,
     /// Print the digest only
     #[arg(short, long)]
     pub quiet: bool,
@@ -152,6 +155,9 @@ pub struct PushArgs {
     /// Push the images for all platforms, and their index
     #[arg(long, conflicts_with = "platform")]
     pub all: bool,
+    /// Push all names that the store has in this repository
+    #[arg(short, long, conflicts_with_all = ["destination", "digestfile"])]
+    pub all_tags: bool,
     /// Push the image for this platform [default: that of this machine]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,

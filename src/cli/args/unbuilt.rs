@@ -35,8 +35,8 @@ const UNBUILT: &[(&str, &str)] = &[
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
          --umask --unsetenv --userns --uts --volumes-from",
     ),
-    ("pull", "--all-tags -a --arch --os --signature-policy --variant"),
-    ("push", "--all-tags -a --encryption-key --remove-signatures --rm --sign-by"),
+    ("pull", "--arch --os --signature-policy --variant"),
+    ("push", "--encryption-key --remove-signatures --rm --sign-by"),
     ("images", "--history --no-heading --noheading --sort --tree"),
     ("inspect", "--latest -l --size -s"),
     ("history", "--human -H"),
@@ -68,6 +68,8 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         }
         ("run", "--publish-all" | "-P") => "the container is on the host's network: its ports are there already",
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
+        ("push", "--remove-signatures") => "signatures are not in the store, and never pushed with an image",
+        ("copy", "--remove-signatures") => "signatures stay behind in any case, but for --referrers",
         ("copy", "--preserve-digests") => "digests are kept unless --format or docker-archive makes new manifests",
         ("copy", "--multi-arch") => "--all copies all platforms, --platform one",
         ("save", "--multi-image-archive" | "-m") => "name several images: all go into the archive",

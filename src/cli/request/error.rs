@@ -10,6 +10,15 @@ pub enum UsageError {
     /// Nothing says where the store is.
     #[error("there is no folder for the store: HOME is not set")]
     NoRoot,
+    /// One image is named where all of a repository are meant.
+    #[error("--all-tags is for a repository of a registry, and {name:?} is more, or something else")]
+    OneTag {
+        /// What was named.
+        name: String,
+    },
+    /// Only the registry knows its tags.
+    #[error("--all-tags asks the registry which tags there are, and --policy=never forbids that")]
+    NoList,
     /// A relative path, and the working directory is gone.
     #[error("{path:?} is a relative path, and there is no working directory")]
     NoWorkingDirectory {

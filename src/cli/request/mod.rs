@@ -127,6 +127,8 @@ pub struct PullRequest {
     pub name: Option<String>,
     /// When a registry is asked.
     pub policy: PullPolicy,
+    /// Whether all tags of the repository are meant.
+    pub all_tags: bool,
     /// Which images of an index.
     pub selection: Selection,
     /// Whether the digest is all that is told.
@@ -142,6 +144,8 @@ pub struct PushRequest {
     pub root: PathBuf,
     /// The image in the store, not empty.
     pub name: String,
+    /// Whether all names in the repository are meant.
+    pub all_tags: bool,
     /// Where it goes; its path is absolute. `None` for the registry that its name says.
     pub destination: Option<Location>,
     /// Which images of an index; `None` for that of this machine, whatever others there are.

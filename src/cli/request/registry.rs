@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::network::NetworkRequest;
 use super::{PullRequest, PushRequest, UsageError};
-use crate::cli::args::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs};
+use crate::cli::args::{LoginArgs, LogoutArgs, PullArgs, PullPolicy, PushArgs, RegistryArgs};
 use crate::cli::environment::Environment;
 use crate::config::{Credentials, Places};
 use crate::net::RetryPolicy;
@@ -76,8 +76,16 @@ fn places(environment: &Environment) -> Result<Places, UsageError> {
 
 impl PullRequest {
     pub(super) fn new(args: PullArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        let is_registry = matches!(args.source.location, Location::Registry(_));
+        if args.all_tags && (!is_registry || has_tag(&args.source.written)) {
+            return Err(UsageError::OneTag { name: args.source.written });
+        }
+        if args.all_tags && args.policy == PullPolicy::Never {
+            return Err(UsageError::NoList);
+        }
         Ok(PullRequest {
             root,
+            all_tags: args.all_tags,
             source: located(args.source.location, environment)?,
             written: args.source.written,
             name: args.name,
@@ -91,8 +99,12 @@ impl PullRequest {
 
 impl PushRequest {
     pub(super) fn new(args: PushArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
+        if args.all_tags && has_tag(&args.name) {
+            return Err(UsageError::OneTag { name: args.name });
+        }
         Ok(PushRequest {
             root,
+            all_tags: args.all_tags,
             name: args.name,
             destination: args.destination.map(|location| located(location, environment)).transpose()?,
             selection: match (args.all, args.platform) {
@@ -105,6 +117,11 @@ impl PushRequest {
             registry: RegistryRequest::new(args.registry, environment)?,
         })
     }
+}
+
+/// Whether a name says a tag or a digest.
+fn has_tag(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
 }
 
 /// Returns a location with an absolute path.

@@ -335,6 +335,7 @@ fn the_other_verbs() {
         (
             "--root /s pull oci:base:1 web:1",
             Request::Pull(PullRequest {
+                all_tags: false,
                 root: root.clone(),
                 source: location("oci:/home/ann/web/base:1"),
                 written: "oci:base:1".into(),
@@ -348,6 +349,7 @@ fn the_other_verbs() {
         (
             "push --root /s web:1 docker-archive:/a.tar",
             Request::Push(PushRequest {
+                all_tags: false,
                 look: Look::default(),
                 root: root.clone(),
                 name: name(),

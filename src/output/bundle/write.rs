@@ -79,7 +79,8 @@ pub fn write(
     let contents: Vec<(&Content, Vec<String>)> =
         contents.iter().map(|(content, names)| (content, names.clone())).collect();
     let from = Joined { store: StoreOrigin(store), places };
-    export::to_file(path, &mut |out| export::write_archives(&contents, &from, ArchiveFormat::Oci, None, out, sink))?;
+    let (format, scratch) = (ArchiveFormat::Oci, store.tmp());
+    export::to_file(path, &mut |out| export::write_archives_to(&contents, &from, format, &scratch, out, sink))?;
     let location = Location::OciArchive { path: path.to_path_buf(), reference: None };
     sink.emit(Event::Exported { what: location.to_string(), digest: None });
     Ok(())

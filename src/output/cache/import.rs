@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use oci_spec::image::Descriptor;
@@ -10,8 +10,10 @@ use super::inline::cache_in;
 use crate::layer::{UnpackOptions, decompress, scan};
 use crate::oci::{Digest, DigestReader, Parts, os_platform};
 use crate::output::OutputError;
-use crate::output::content::{Origin, read_document};
-use crate::progress::{Event, Sink};
+use crate::output::content::{Origin, bring, read_document};
+use crate::output::source::Meter;
+use crate::progress::{Event, Silent, Sink};
+use crate::registry::Repository;
 use crate::store::{CachedStep, Image, Index, LayerId, Packed, RemoteSteps, Store, describe};
 
 /// The most bytes that the index of a layer may have.
@@ -40,7 +42,16 @@ pub struct CacheSources<'a> {
     known: OnceLock<Known<'a>>,
     /// Layers that could not be had: they are not asked for again.
     lost: Mutex<Vec<LayerId>>,
+    /// Says from which repositories a blob need not be brought, because it can be mounted where the image goes.
+    stays: Option<Stays<'a>>,
+    promised: Promised,
 }
+
+/// Returns whether blobs of a repository may stay there.
+pub type Stays<'a> = Box<dyn Fn(&Repository) -> bool + Sync + 'a>;
+
+/// What was asked for, and which of the caches has it.
+type Promised = Mutex<HashMap<(LayerId, String), Option<(usize, Packed)>>>;
 
 /// What the caches know.
 #[derive(Default)]
@@ -74,7 +85,56 @@ impl std::fmt::Debug for CacheSource<'_> {
 impl<'a> CacheSources<'a> {
     /// Returns these caches; nothing is read yet. `key_format` is the version of cache keys.
     pub fn new(sources: Vec<CacheSource<'a>>, key_format: u32, store: &'a Store, sink: &'a dyn Sink) -> Self {
-        CacheSources { store, sink, key_format, sources, known: OnceLock::new(), lost: Mutex::default() }
+        let (known, lost, promised) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        CacheSources { store, sink, key_format, sources, known, lost, stays: None, promised }
+    }
+
+    /// Returns these caches for a build whose image goes to where blobs can be mounted from the repositories of which `stays` says so:
+    /// such a layer is not brought, if the image alone needs it. What the cache says of its content is believed; who pulls the image
+    /// verifies it.
+    #[must_use]
+    pub fn with_staying(self, stays: Stays<'a>) -> Self {
+        CacheSources { stays: Some(stays), ..self }
+    }
+
+    /// Returns whether a blob stayed where it was.
+    pub fn has_stayed(&self) -> bool {
+        let promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        promised.values().flatten().any(|(_, packed)| !self.store.has_blob(&packed.digest))
+    }
+
+    /// Returns the repository in which the blob `digest` stayed.
+    pub fn stayed(&self, digest: &Digest) -> Option<&Repository> {
+        self.stayed_at(digest)?.1.repository()
+    }
+
+    /// Brings a blob that stayed where it was, after all.
+    ///
+    /// # Errors
+    /// [`OutputError`] where it cannot be had.
+    pub fn bring_stayed(&self, digest: &Digest) -> Result<(), OutputError> {
+        let Some((packed, origin)) = self.stayed_at(digest) else { return Ok(()) };
+        let descriptor = describe(&packed.media_type, &packed.digest, packed.size);
+        bring(origin, &descriptor, self.store, &Meter::new(&Silent, origin.place(), None))
+    }
+
+    fn stayed_at(&self, digest: &Digest) -> Option<(Packed, &dyn Origin)> {
+        let promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, packed) = promised.values().flatten().find(|(_, packed)| packed.digest == *digest)?;
+        Some((packed.clone(), self.known.get()?.origins.get(*at)?.1.as_ref()))
+    }
+
+    /// Finds the cache in which the blob of a layer can stay.
+    fn staying(&self, layer: &LayerId, variant: &str) -> Option<(usize, Packed)> {
+        let stays = self.stays.as_ref()?;
+        let known = self.known.get()?;
+        known.layers.get(layer)?.iter().find_map(|(at, record)| {
+            let repository = known.origins[*at].1.repository()?;
+            let fits = record.variant == variant && stays(repository);
+            // What the cache has lost must be made anew, and now is the time for it.
+            let offered = fits && repository.offers_blob(&record.packed.digest).unwrap_or(false);
+            offered.then(|| (*at, record.packed.clone()))
+        })
     }
 
     /// Returns how `layer` is packed in a cache that was read, and the blob there.
@@ -216,12 +276,8 @@ impl<'a> CacheSources<'a> {
     fn fetch(&self, origin: &dyn Origin, packed: &Packed) -> Result<(), String> {
         if !self.store.blob_is_sound(&packed.digest, packed.size) {
             let descriptor = describe(&packed.media_type, &packed.digest, packed.size);
-            let (reader, _) = origin.blob(&descriptor).map_err(|error| chain(&error))?;
-            let mut writer = self.store.blob_writer().map_err(|error| chain(&error))?;
-            let mut reader = reader.take(packed.size.saturating_add(1));
-            std::io::copy(&mut reader, &mut writer).map_err(|error| error.to_string())?;
-            writer.flush().map_err(|error| error.to_string())?;
-            writer.finish_as(&packed.digest, packed.size).map_err(|error| chain(&error))?;
+            let meter = Meter::new(&Silent, origin.place(), None);
+            bring(origin, &descriptor, self.store, &meter).map_err(|error| chain(&error))?;
         }
         Ok(())
     }
@@ -291,6 +347,12 @@ impl RemoteSteps for CacheSources<'_> {
 
     fn bring_blob(&self, layer: &LayerId) -> bool {
         self.bring(layer, |origin, record| self.blob(origin, layer, record))
+    }
+
+    fn promised(&self, layer: &LayerId, variant: &str) -> Option<Packed> {
+        let mut known = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.entry((*layer, variant.to_owned())).or_insert_with(|| self.staying(layer, variant));
+        found.as_ref().map(|(_, packed)| packed.clone())
     }
 }
 

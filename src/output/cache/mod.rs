@@ -19,7 +19,7 @@ mod s3;
 pub use depot::{Depot, DepotError, DepotOrigin, Piece, export as export_to};
 pub use export::{CacheStep, gather_cache};
 pub use gha::{Actions, ActionsPlace};
-pub use import::{CacheSource, CacheSources};
+pub use import::{CacheSource, CacheSources, Stays};
 pub use inline::{InlineStep, inline_cache};
 pub use place::CachePlace;
 pub use s3::{BucketIn, S3, S3Keys, S3Names, S3Place};

@@ -4,12 +4,12 @@ use std::sync::Mutex;
 
 use oci_spec::image::Descriptor;
 
-use super::{Content, Form, Origin, Selection, Top, convert};
-use crate::oci::{Digest, DigestReader, digest_of};
+use super::{Content, Form, Origin, Selection, Top, bring, convert, read_failed};
+use crate::oci::{DigestReader, digest_of};
 use crate::output::source::{Failure, Meter, copy_bytes};
 use crate::output::{ArchiveFormat, Location, OutputError, dir, export, oci_layout};
 use crate::progress::{Event, Sink};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// How many blobs come over a network at the same time.
 const STREAMS: usize = 4;
@@ -85,7 +85,7 @@ pub fn write_all(
     let contents: Vec<(&Content, Vec<String>)> =
         contents.iter().map(|(content, names)| (*content, own.clone().unwrap_or_else(|| names.clone()))).collect();
     let archive = |path: &Path, format| {
-        export::to_file(path, &mut |out| export::write_archives(&contents, from, format, Some(scratch), out, sink))
+        export::to_file(path, &mut |out| export::write_archives_to(&contents, from, format, scratch, out, sink))
     };
     match location {
         Location::OciDir { path, .. } => {
@@ -111,37 +111,17 @@ pub fn write_all(
 }
 
 fn to_store(content: &Content, from: &dyn Origin, store: &Store, sink: &dyn Sink) -> Result<(), OutputError> {
-    let missing: Vec<(Digest, &Descriptor)> = content
+    let missing: Vec<&Descriptor> = content
         .blobs
         .iter()
         .filter(|(digest, descriptor)| {
             !content.configs.contains_key(*digest) && !store.blob_is_sound(digest, descriptor.size())
         })
-        .map(|(digest, descriptor)| (*digest, descriptor))
+        .map(|(_, descriptor)| descriptor)
         .collect();
-    let total = missing.iter().fold(0u64, |sum, (_, blob)| sum.saturating_add(blob.size()));
+    let total = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size()));
     let meter = Meter::new(sink, from.place(), Some(total));
-    each(&missing, from.is_remote(), &|(digest, descriptor)| {
-        let mut writer = store.blob_writer()?;
-        let (mut reader, length) = from.blob(descriptor)?;
-        if length != descriptor.size() {
-            return Err(from.wrong((*digest, descriptor.size()), (*digest, length)));
-        }
-        let copied = copy_bytes(&mut reader, &mut writer, descriptor.size(), &meter);
-        let copied = copied.map_err(|failure| match failure {
-            Failure::Read(source) => OutputError::Read { what: from.blob_name(digest), source },
-            Failure::Write(source) => writer.error(source).into(),
-        })?;
-        if copied != descriptor.size() {
-            return Err(from.wrong((*digest, descriptor.size()), (*digest, copied)));
-        }
-        match writer.finish_as(digest, descriptor.size()) {
-            Err(StoreError::Mismatch { found, found_size, .. }) => {
-                Err(from.wrong((*digest, descriptor.size()), (found, found_size)))
-            }
-            other => Ok(other?),
-        }
-    })?;
+    each(&missing, from.is_remote(), &|descriptor| bring(from, descriptor, store, &meter))?;
     for config in content.configs.values() {
         store.put_blob(config)?;
     }
@@ -209,7 +189,7 @@ pub(in crate::output) fn stream(
     }
     let mut reader = DigestReader::new(reader);
     copy_bytes(&mut reader, out, size, meter).map_err(|failure| match failure {
-        Failure::Read(source) => OutputError::Read { what: from.blob_name(&digest), source },
+        Failure::Read(source) => read_failed(from, &digest, source),
         Failure::Write(source) => write_error(source),
     })?;
     let (mut rest, found, mut found_size) = reader.finish();

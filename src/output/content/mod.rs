@@ -1,6 +1,7 @@
 //! What images are made of, wherever they lie: an [`Origin`] gives documents and blobs, a [`Content`] says which of them belong to
 //! an image or an index, and [`write()`] takes them somewhere else. Nothing is changed on the way, so digests stay.
 
+mod bring;
 mod convert;
 mod copy;
 mod gather;
@@ -11,15 +12,17 @@ pub use copy::{Destination, copy, write, write_all};
 pub use gather::{Content, Selection};
 pub use stored::{InStore, StoreOrigin};
 
+pub(in crate::output) use bring::{bring, bring_as, read_failed};
 pub(in crate::output) use copy::{check_names, each, each_of, stream};
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use oci_spec::image::Descriptor;
 
 use super::OutputError;
 use super::source::check_length;
 use crate::oci::{Digest, ImageError, MAX_DOCUMENT, digest_of};
+use crate::registry::Repository;
 
 /// What is read of a blob, and its length in bytes as far as the place knows it.
 pub type Blob<'a> = (Box<dyn Read + Send + 'a>, u64);
@@ -57,6 +60,19 @@ pub trait Origin: Send + Sync {
     /// [`OutputError`] where it is not there.
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob<'_>, OutputError>;
 
+    /// As [`blob`](Origin::blob), from `offset` on: what is before it need not come once more where that can be helped. The length is
+    /// that of the whole.
+    ///
+    /// # Errors
+    /// As [`blob`](Origin::blob).
+    fn blob_from(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob<'_>, OutputError> {
+        let (mut reader, length) = self.blob(descriptor)?;
+        let skipped = io::copy(&mut reader.by_ref().take(offset), &mut io::sink());
+        let digest = digest_of(descriptor)?;
+        skipped.map_err(|source| OutputError::Read { what: self.blob_name(&digest), source })?;
+        Ok((reader, length))
+    }
+
     /// Returns what the blob `digest` is called in errors.
     fn blob_name(&self, digest: &Digest) -> String {
         format!("blob {digest} in {}", self.place())
@@ -69,6 +85,11 @@ pub trait Origin: Send + Sync {
             Err(error) => error,
             Ok(()) => OutputError::Digest { what, expected, found },
         }
+    }
+
+    /// Returns the repository that this is, where it is one.
+    fn repository(&self) -> Option<&Repository> {
+        None
     }
 
     /// Returns whether blobs come over a network: then each is read once, and several at the same time.

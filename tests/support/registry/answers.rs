@@ -84,12 +84,14 @@ impl State {
             ("PUT", "manifests") => self.put_manifest(request, repository, rest, body),
             ("GET" | "HEAD", "blobs") => match &self.blobs_elsewhere {
                 Some(host) if request.method == "GET" && self.blobs.contains_key(&(repository, rest)) => {
-                    let to = format!("http://{host}{}?signature=secret", request.path);
+                    let scheme = if host.contains("://") { "" } else { "http://" };
+                    let to = format!("{scheme}{host}{}?signature=secret", request.path);
                     Answer::new(307).header("Location", to)
                 }
                 _ => self.blob(request),
             },
             ("POST", "blobs/uploads") => self.begin(request, repository),
+            ("GET", "tags") => self.tags(request, &repository),
             ("GET", "referrers") if self.no_referrers => Answer::error(404, "PAGE_NOT_FOUND"),
             ("GET", "referrers") => {
                 let referring = self.manifests.iter().filter(|((own, name), (_, bytes))| {
@@ -106,6 +108,28 @@ impl State {
             }
             (method, "blobs/uploads") => self.go_on(method, request, repository, rest, body),
             _ => Answer::error(405, "UNSUPPORTED"),
+        }
+    }
+
+    fn tags(&self, request: &Request, repository: &str) -> Answer {
+        let own = self.manifests.keys().filter(|(own, name)| own == repository && !name.contains(':'));
+        let mut tags: Vec<&String> = own.map(|(_, name)| name).collect();
+        if tags.is_empty() {
+            return Answer::error(404, "NAME_UNKNOWN");
+        }
+        tags.sort();
+        let last = request.query.get("last").cloned().unwrap_or_default();
+        tags.retain(|tag| **tag > last);
+        let asked = request.query.get("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+        let most = if self.tags_at_once == 0 { asked } else { asked.min(self.tags_at_once) };
+        let more = tags.len() > most;
+        tags.truncate(most);
+        let answer = Answer::new(200).body(json!({"name": repository, "tags": tags}).to_string());
+        match tags.last().filter(|_| more) {
+            Some(last) => {
+                answer.header("Link", format!("</v2/{repository}/tags/list?n={most}&last={last}>; rel=\"next\""))
+            }
+            None => answer,
         }
     }
 
@@ -146,7 +170,8 @@ impl State {
     }
 
     pub(super) fn begin(&mut self, request: &Request, repository: String) -> Answer {
-        if let (Some(digest), Some(from)) = (request.query.get("mount"), request.query.get("from"))
+        if !self.no_mounts
+            && let (Some(digest), Some(from)) = (request.query.get("mount"), request.query.get("from"))
             && let Some(bytes) = self.blobs.get(&(from.clone(), digest.clone())).cloned()
         {
             self.blobs.insert((repository, digest.clone()), bytes);
