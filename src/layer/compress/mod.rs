@@ -63,7 +63,7 @@ pub struct CompressionError(pub String);
 
 fn why_not(text: &str) -> &'static str {
     match text {
-        // docs/adr/0014-zstd-chunked.md
+        // docs/adr/0015-zstd-chunked.md
         "zstd:chunked" => "is not supported: use zstd, which all read that read zstd:chunked",
         _ => "is no compression: use none, gzip, gzip:0 to gzip:12, zstd, or zstd:1 to zstd:19",
     }

@@ -163,7 +163,7 @@ impl Depot for S3 {
         }
         match found.is_empty() {
             true => {
-                Err(DepotError::NoCache { place: format!("{}, as {}", self.place(), self.names.caches.join(", ")) })
+                Err(DepotError::NoCache { place: format!("{} under {}", self.place(), self.names.caches.join(", ")) })
             }
             false => Ok(found),
         }
