@@ -220,3 +220,64 @@ fn a_push_makes_it_look_as_it_is_asked_for() {
     assert_eq!(digest, again);
     push(&["--format", "docker", "--compression-format", "zstd", &docker]).fails(2).stderr_has("no layers with zstd");
 }
+
+#[test]
+fn a_push_of_an_index_makes_all_its_images_look_so() {
+    let (registry, user) = (Registry::new(), User::new());
+    let content: Vec<u8> = b"text ".repeat(20_000);
+    let images = ["linux/amd64", "linux/arm64"].map(|platform| registry.image("multi", "x", platform, &content));
+    let old = registry.index("multi", "1", &images);
+    let name = registry.name("multi:1");
+    user.coracle(["pull", "--all", &name]).run().succeeds();
+    let push = |words: &[&str]| user.coracle([&["push", "--all", &name][..], words].concat()).run();
+    let all = |tag: &str| -> (Value, Vec<Value>) {
+        let state = registry.state();
+        let document = |name: &str| -> Value {
+            serde_json::from_slice(&state.manifests[&("new".to_owned(), name.to_owned())].1).expect("JSON")
+        };
+        let index = document(tag);
+        let members = index["manifests"].as_array().expect("a list").iter();
+        let members = members.map(|member| document(member["digest"].as_str().expect("a digest"))).collect();
+        (index, members)
+    };
+    let level = ["--compression-format=zstd", "--compression-level=7", "--force-compression"];
+    let digest = push(&[&level[..], &[&registry.name("new:zstd")]].concat()).succeeds().stdout;
+    let (index, members) = all("zstd");
+    assert_eq!(members.len(), 2);
+    assert!(members.iter().all(|image| kinds(image) == [format!("{OCI}layer.v1.tar+zstd")]), "{members:?}");
+    assert_eq!(index["manifests"][1]["platform"]["architecture"], "arm64");
+    let other = User::new();
+    let pulled = other.coracle(["pull", "--all", &registry.name("new:zstd")]).run().succeeds();
+    assert_eq!(pulled.stdout, digest);
+    // Docker's form, with gzip.
+    push(&["--compression-format=gzip", "--format=docker", &registry.name("new:docker")]).succeeds();
+    let (index, members) = all("docker");
+    assert_eq!(index["mediaType"], format!("{DOCKER}distribution.manifest.list.v2+json"));
+    assert!(members.iter().all(|image| kinds(image) == [format!("{DOCKER}image.rootfs.diff.tar.gzip")]), "{members:?}");
+    // What is so already stays what it is.
+    let same = push(&["--compression-format=none", &registry.name("new:same")]).succeeds();
+    assert_eq!(same.stdout.trim(), old["digest"].as_str().expect("a digest"));
+}
+
+#[test]
+fn an_image_that_an_attestation_is_about_is_not_changed() {
+    let (registry, user) = (Registry::new(), User::new());
+    let image = registry.image("multi", "x", "linux/amd64", b"text");
+    let kind = format!("{OCI}manifest.v1+json");
+    let config =
+        registry.blob("multi", &format!("{OCI}config.v1+json"), br#"{"architecture":"unknown","os":"unknown"}"#);
+    let layer = registry.blob("multi", "application/vnd.in-toto+json", b"{}");
+    let attestation = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]});
+    let mut about = registry.manifest("multi", "y", &kind, &attestation);
+    about["platform"] = serde_json::json!({"os": "unknown", "architecture": "unknown"});
+    about["annotations"] = serde_json::json!({"vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": image["digest"]});
+    registry.index("multi", "1", &[image, about]);
+    let name = registry.name("multi:1");
+    user.coracle(["pull", "--all", &name]).run().succeeds();
+    let push = |form: &str, to: &str| {
+        user.coracle(["push", "--all", &format!("--compression-format={form}"), &name, &registry.name(to)]).run()
+    };
+    push("zstd", "new:1").fails_cleanly().stderr_has("would not be right for the changed one");
+    push("none", "new:2").succeeds();
+}

@@ -10,10 +10,11 @@ use super::request::BuildRequest;
 use crate::build::{Builder, Built};
 use crate::layer::Compression;
 use crate::oci::{Platform, media_type};
+use crate::output::OutputError;
 use crate::output::attest::{self, Attestation, Claim};
 use crate::output::cache::{InlineStep, inline_cache};
 use crate::output::content::{Content, Form, convert};
-use crate::output::dress::{Dress, dress, is_compressed_so};
+use crate::output::dress::{Dress, dress, dress_each, is_compressed_so};
 use crate::output::index;
 use crate::plan::{FORMAT_VERSION, Plan};
 use crate::progress::{Event, Sink};
@@ -173,8 +174,27 @@ impl<'a> Dresser<'a> {
     }
 }
 
+/// Returns an index of the store with each of its images as `look` wants it.
+pub(super) fn all_as_pushed(content: Content, look: &Look, store: &Store) -> Result<Content, Failure> {
+    let content = match look.compression {
+        Some(_) => dress_each(content, &mut |image| changed(image, look, store))?,
+        None => content,
+    };
+    store.sync()?;
+    match look.form {
+        Some(form) => Ok(convert(content, form.into())?),
+        None => Ok(content),
+    }
+}
+
 /// Returns an image of the store as `look` wants it; of what that does not say it stays as it is.
 pub(super) fn as_pushed(image: &Image, look: &Look, store: &Store) -> Result<Image, Failure> {
+    let image = changed(image, look, store)?;
+    store.sync()?;
+    Ok(image)
+}
+
+fn changed(image: &Image, look: &Look, store: &Store) -> Result<Image, OutputError> {
     let layers = image.layers();
     let kind = |at: usize| layers[at].descriptor.media_type().as_ref();
     let recompress = look.compression.map(|compression| {
@@ -187,9 +207,7 @@ pub(super) fn as_pushed(image: &Image, look: &Look, store: &Store) -> Result<Ima
         None if image.media_type == media_type::DOCKER_MANIFEST => Some(Form::Docker),
         None => Some(Form::Oci),
     };
-    let image = dress(image, &Dress { recompress, form, ..Dress::default() }, store)?;
-    store.sync()?;
-    Ok(image)
+    dress(image, &Dress { recompress, form, ..Dress::default() }, store)
 }
 
 /// Returns the annotations of this level, for an image of this platform: those for it alone count more.

@@ -15,7 +15,7 @@ use super::{dress, platforms, print};
 use crate::net::Cancel;
 use crate::oci::{Platform, Reference, media_type};
 use crate::output::Location;
-use crate::output::content::{Content, Destination, InStore, Origin, Selection, convert, write};
+use crate::output::content::{Content, Destination, InStore, Origin, Selection, write};
 use crate::progress::{Event, Sink};
 use crate::store::{ImageLayer, Store};
 
@@ -135,10 +135,11 @@ fn all(
     let (store, name) = (image.store, image.name.clone());
     let origin = Joined::new(image, client)?;
     let content = Content::gather(&origin, &origin.top()?, &Selection::All)?;
-    let content = match request.look.form {
-        Some(form) => convert(content, form.into())?,
-        None => content,
-    };
+    if request.look.compression.is_some() {
+        // Layers that are to be compressed anew must be here, also those that a list left in registries.
+        write(&content, &origin, Destination::Store(store), &[], sink)?;
+    }
+    let content = dress::all_as_pushed(content, &request.look, store)?;
     match destination {
         Location::Registry(name) => push_content(&content, &origin, store, client.get()?, name, sink)?,
         location => place(&content, &origin, (location, &store.tmp()), name.as_ref(), sink)?,

@@ -1,14 +1,16 @@
 //! What an image gets besides what its Dockerfile says: another compression of its layers, annotations, docker's form, and what its
 //! steps made.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader};
 
+use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
 use super::OutputError;
 use super::content::{Content, Form, convert};
 use crate::layer::{Compression, Compressor, decompress};
-use crate::oci::{ChainId, Digest, DigestReader, INLINE_CACHE, media_type};
+use crate::oci::{ChainId, Digest, DigestReader, INLINE_CACHE, Parts, digest_of, media_type};
 use crate::store::{Image, Packed, Store, StoreError};
 
 /// How an image is changed.
@@ -67,6 +69,79 @@ pub fn dress(image: &Image, dress: &Dress, store: &Store) -> Result<Image, Outpu
     }
     if new.digest != image.digest {
         store.put_blob(&new.manifest_bytes)?;
+    }
+    Ok(new)
+}
+
+/// The annotation with which BuildKit says in an index which image an attestation is about.
+const REFERS_TO: &str = "vnd.docker.reference.digest";
+
+/// Returns `content` with each of its images as `change` makes it, and indexes that lead to them. The layers of the new images are in
+/// the store; that of the indexes need not be.
+///
+/// # Errors
+/// What `change` says; [`OutputError::ReferredTo`] where something in the content is about an image that changes: it speaks of digests.
+pub fn dress_each(
+    content: Content,
+    change: &mut dyn FnMut(&Image) -> Result<Image, OutputError>,
+) -> Result<Content, OutputError> {
+    let Content { top, documents, configs, .. } = content;
+    let mut new = Content { top: top.clone(), documents: Vec::new(), configs: BTreeMap::new(), blobs: BTreeMap::new() };
+    let mut changed: HashMap<Digest, Descriptor> = HashMap::new();
+    for (descriptor, bytes) in documents {
+        let (digest, kind) = (digest_of(&descriptor)?, descriptor.media_type().to_string());
+        let parts = Parts::parse(&bytes, Some(&kind), &format!("manifest {digest}"))?;
+        let config = parts.config.as_ref().filter(|_| parts.is_image()).map(digest_of).transpose()?;
+        if let Some(config) = config.and_then(|config| configs.get(&config)) {
+            let image = change(&Image::new(&kind, bytes, config.clone())?)?;
+            let mut own = image.descriptor();
+            own.set_platform(descriptor.platform().clone()).set_annotations(descriptor.annotations().clone());
+            if image.digest != digest {
+                changed.insert(digest, own.clone());
+            }
+            let of_image = Content::of_image(&image);
+            new.blobs.extend(of_image.blobs);
+            new.configs.extend(of_image.configs);
+            new.documents.push((own, image.manifest_bytes));
+            continue;
+        }
+        // An artifact, or an index.
+        let mut document: Value = serde_json::from_slice(&bytes).expect("parsed just now");
+        let about =
+            |digest: &Value| digest.as_str()?.parse::<Digest>().ok().filter(|digest| changed.contains_key(digest));
+        if let Some(image) = about(&document["subject"]["digest"]) {
+            return Err(OutputError::ReferredTo { referrer: digest, image });
+        }
+        for blob in parts.blobs.iter().chain(&parts.config) {
+            let digest = digest_of(blob)?;
+            new.blobs.insert(digest, blob.clone());
+            new.configs.extend(configs.get(&digest).map(|bytes| (digest, bytes.clone())));
+        }
+        let mut is_other = false;
+        for entry in document.get_mut("manifests").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(image) = about(&entry["annotations"][REFERS_TO]) {
+                let referrer = entry["digest"].as_str().and_then(|digest| digest.parse().ok()).unwrap_or(digest);
+                return Err(OutputError::ReferredTo { referrer, image });
+            }
+            if let Some(own) = about(&entry["digest"]).and_then(|digest| changed.get(&digest)) {
+                entry["digest"] = own.digest().to_string().into();
+                entry["size"] = own.size().into();
+                entry["mediaType"] = own.media_type().to_string().into();
+                is_other = true;
+            }
+        }
+        if !is_other {
+            new.documents.push((descriptor, bytes));
+            continue;
+        }
+        let bytes = serde_json::to_vec(&document).expect("JSON values always serialise");
+        let mut own = crate::store::describe(&kind, &Digest::of(&bytes), bytes.len() as u64);
+        own.set_platform(descriptor.platform().clone()).set_annotations(descriptor.annotations().clone());
+        changed.insert(digest, own.clone());
+        new.documents.push((own, bytes));
+    }
+    if let Some((last, _)) = new.documents.last() {
+        new.top = last.clone();
     }
     Ok(new)
 }

@@ -56,6 +56,14 @@ pub enum OutputError {
         /// The media type.
         kind: String,
     },
+    /// An image cannot change, because something refers to it.
+    #[error("{referrer} is about the image {image}, and would not be right for the changed one")]
+    ReferredTo {
+        /// What refers to it: an attestation, a signature.
+        referrer: Digest,
+        /// The image.
+        image: Digest,
+    },
     /// An index, or an artifact, where one image is needed.
     #[error("{digest} is not a single image: an archive of docker holds no index")]
     OneImage {

@@ -35,7 +35,7 @@ pub struct PushLookArgs {
     #[arg(short, long, value_name = "FORM", hide_possible_values = true)]
     pub format: Option<FormName>,
     /// Compress layers that are not so: gzip, zstd or none [default: as they are]
-    #[arg(long, value_name = "KIND[:LEVEL]", conflicts_with = "all")]
+    #[arg(long, value_name = "KIND[:LEVEL]")]
     pub compression_format: Option<Compression>,
     /// The level
     #[arg(long, value_name = "N", requires = "compression_format")]
