@@ -79,3 +79,23 @@ fn a_credential_helper_is_asked() {
     let call = user.coracle(["push", "--retry=0", "busybox", &registry.name("base:1")]);
     call.env("PATH", &path).env("DOCKER_CONFIG", docker.to_str().unwrap()).run().succeeds();
 }
+
+#[test]
+fn the_file_of_docker_can_be_written_and_read() {
+    let (registry, user) = (Registry::new(), User::with_busybox());
+    registry.state().auth = Auth::Basic("ann", "geheim");
+    let (host, docker) = (registry.host(), user.new_dir());
+    let file = docker.join("config.json");
+    let flag = format!("--compat-auth-file={}", file.display());
+    with_password(&user, "geheim\n", &["login", "-u", "ann", "--password-stdin", &flag, &host]).succeeds();
+    assert!(fs::read_to_string(&file).unwrap().contains(&host) && !user.home().join(".run/containers").exists());
+    let push = user.coracle(["push", "--retry=0", "busybox", &registry.name("base:1")]);
+    push.env("DOCKER_CONFIG", docker.to_str().unwrap()).run().succeeds();
+    let team = format!("{host}/team");
+    with_password(&user, "geheim\n", &["login", "-u", "ann", "--password-stdin", &flag, &team]).fails(2);
+    user.coracle(["logout", &flag, &host]).run().succeeds();
+    assert!(!fs::read_to_string(&file).unwrap().contains(&host));
+    // What docker itself wrote for its own registry is found under our name of it.
+    fs::write(&file, r#"{"auths": {"https://index.docker.io/v1/": {"auth": "YW5uOmdlaGVpbQ=="}}}"#).unwrap();
+    assert_eq!(user.coracle(["login", "--get-login", &flag]).run().succeeds().stdout.trim(), "ann");
+}

@@ -5,16 +5,24 @@ use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifestBuilder, Media
 use crate::oci::{Digest, History, ImageConfig, media_type};
 use crate::store::{Image, LayerId, Packed, StoreError};
 
-use super::BuildError;
 use super::chain::{Link, image_key};
 use super::pack::pack;
 use super::work::{Progress, Work};
+use super::{BuildError, Recorded, Squash, squash};
 
 /// Returns the image of the stage `target` if all its layers are in blobs already; touches no layer.
 pub(super) fn from_blobs(work: &Work<'_>, target: usize, progress: &Progress) -> Result<Option<Image>, BuildError> {
     let mut layers = Vec::new();
-    for link in progress.chain.links() {
+    let links = progress.chain.links();
+    let below = work.options.making.squash.below(&progress.chain);
+    for link in &links[..below.unwrap_or(links.len())] {
         match known_blob(work, link)? {
+            Some(packed) => layers.push(packed),
+            None => return Ok(None),
+        }
+    }
+    if let Some(below) = below {
+        match squash::known(work, &progress.chain, below) {
             Some(packed) => layers.push(packed),
             None => return Ok(None),
         }
@@ -25,7 +33,10 @@ pub(super) fn from_blobs(work: &Work<'_>, target: usize, progress: &Progress) ->
 /// Returns the image of the stage `target`; packs the layers that are not in blobs yet.
 pub(super) fn image(work: &Work<'_>, target: usize, progress: &Progress) -> Result<Image, BuildError> {
     let mut layers = Vec::new();
-    for (at, link) in progress.chain.links().iter().enumerate() {
+    let links = progress.chain.links();
+    let below = work.options.making.squash.below(&progress.chain);
+    let making = &work.options.making;
+    for (at, link) in links[..below.unwrap_or(links.len())].iter().enumerate() {
         if let Some(packed) = known_blob(work, link)? {
             layers.push(packed);
             continue;
@@ -38,7 +49,13 @@ pub(super) fn image(work: &Work<'_>, target: usize, progress: &Progress) -> Resu
                 work.view(&progress.chain)?.layers()[at].clone()
             }
         };
-        layers.push(pack(work.store, &layer, work.options.compression, work.options.times, work.control)?);
+        layers.push(pack(work.store, &layer, making.compression, making.times, work.control)?);
+    }
+    if let Some(below) = below {
+        if squash::known(work, &progress.chain, below).is_none() {
+            work.bring_whole(progress);
+        }
+        layers.push(squash::squashed(work, &progress.chain, below)?);
     }
     manifest(work, (target, progress), layers)
 }
@@ -53,7 +70,7 @@ fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError
         };
     }
     let Some(index) = work.store.index(&link.id)? else { return Ok(None) };
-    let variant = work.options.times.variant(work.options.compression, index.entries());
+    let variant = work.options.making.times.variant(work.options.making.compression, index.entries());
     let packed = work.store.packed(&link.id, &variant);
     if packed.is_none() && !work.store.has_snapshot(&work.on_disk.realm, &link.id) {
         let Some(remote) = work.remote else { return Ok(None) };
@@ -73,7 +90,12 @@ pub(super) fn is_promised(work: &Work<'_>, id: &LayerId) -> bool {
         return false;
     }
     let (Some(remote), Ok(Some(index))) = (work.remote, work.store.index(id)) else { return false };
-    let variant = work.options.times.variant(work.options.compression, index.entries());
+    let making = &work.options.making;
+    if making.squash != Squash::No {
+        // It becomes a part of a layer that nobody has.
+        return false;
+    }
+    let variant = making.times.variant(making.compression, index.entries());
     remote.promised(id, &variant).is_some()
 }
 
@@ -90,7 +112,7 @@ fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec
         .expect("all that a manifest needs is set");
     let manifest = serde_json::to_vec(&manifest).expect("a manifest always serialises");
     let digest = work.store.put_blob_later(&manifest)?;
-    if work.options.times.fixed().is_none() {
+    if work.options.making.times.keep_files() {
         remember_chains(work, progress, &layers)?;
     }
     Ok(work.store.image_of(&digest)?)
@@ -99,6 +121,14 @@ fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec
 /// So that a build upon this image uses the layers as they are on disk.
 fn remember_chains(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<(), StoreError> {
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+    if let Some(below) = work.options.making.squash.below(&progress.chain) {
+        // Unpacked when it is built upon; but how it was made is known as long as there is the image.
+        let (chain, id) = (crate::oci::ChainId::chain(&diff_ids)[below], squash::name(&progress.chain, below));
+        return match work.store.layer_of_chain(chain) == id {
+            true => Ok(()),
+            false => work.store.remember_chain(chain, &id),
+        };
+    }
     for (chain, link) in crate::oci::ChainId::chain(&diff_ids).into_iter().zip(progress.chain.links()) {
         if link.origin.is_none() && work.store.layer_of_chain(chain) != link.id {
             work.store.remember_chain(chain, &link.id)?;
@@ -112,12 +142,13 @@ fn config(
     (target, progress): (usize, &Progress),
     layers: &[Packed],
 ) -> Result<ImageConfig, BuildError> {
+    let times = work.options.making.times;
     let mut config = work.plan.config(target).clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     config.created = None;
     // What a base image says of the steps that made it.
     config.other.remove(crate::oci::INLINE_CACHE);
-    let made = match work.options.times.fixed() {
+    let made = match times.fixed() {
         Some(time) => time,
         // A build of which every step is in the cache makes the very same image again.
         None => {
@@ -139,11 +170,17 @@ fn config(
     let mut last = None;
     for (history, created) in config.history[own..].iter_mut().zip(&progress.created) {
         last = created.or(last);
-        let shown = work.options.times.fixed().or(last).unwrap_or(made);
+        let shown = times.fixed().or(last).unwrap_or(made);
         history.created = Some(rfc3339(shown));
     }
-    config.created = Some(rfc3339(work.options.times.fixed().unwrap_or(made)));
+    config.created = Some(rfc3339(times.fixed().unwrap_or(made)));
+    if work.options.making.squash.below(&progress.chain).is_some() {
+        squash::tell(&mut config.history, own, work.options.making.squash);
+    }
     complete(&mut config.history, own, layers.len());
+    if work.options.making.recorded == Recorded::No {
+        config.history.clear();
+    }
     Ok(config)
 }
 

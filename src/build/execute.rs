@@ -3,18 +3,20 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::BuildError;
 use super::clerk::{Clerk, Desk};
 use super::pack::{PackQueue, Packer};
 use super::ship::{self, LayerOf, Line};
 use super::work::{Progress, StageState, Work};
+use super::{BuildError, Squash};
 
 /// Runs all stages, several at the same time, and packs the layers of the targets as they come.
 pub(super) fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
+    let making = &work.options.making;
     let in_target = super::journal::stages_of_target(work.plan);
-    let (packer, sender, receiver) =
-        Packer::new(work.store, work.options.compression, work.options.times, work.control);
+    let (packer, sender, receiver) = Packer::new(work.store, making.compression, making.times, work.control);
     let (clerk, desk, notes) = Clerk::new(work.store);
+    // Of layers that become one, none goes out.
+    let goes_out = |at: usize| making.squash == Squash::No && in_target.contains(&at);
     let jobs = work.options.jobs.max(1);
     let slots = Slots { free: Mutex::new(jobs), bell: Condvar::new() };
     let (next, first_failure) = (AtomicUsize::new(0), Mutex::new(None));
@@ -33,7 +35,7 @@ pub(super) fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
             }
             // Whatever happens to this stage, nobody waits for it for ever.
             let _end = FailUnlessDone { work, at };
-            match run_stage(work, at, &slots, (in_target.contains(&at).then_some(&queue), &desk)) {
+            match run_stage(work, at, &slots, (goes_out(at).then_some(&queue), &desk)) {
                 Ok(progress) => work.finish_stage(at, StageState::Done(progress)),
                 Err(error) => {
                     // That another stage failed, or that this one was stopped for it, is not the news.
@@ -49,7 +51,7 @@ pub(super) fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
         }
     };
     let (quay, line) = Line::new();
-    if work.ship.is_some() {
+    if work.ship.is_some() && making.squash != Squash::All {
         ship::of_bases(work, &in_target).into_iter().for_each(|packed| drop(quay.send((LayerOf::Base, packed))));
     }
     std::thread::scope(|scope| {

@@ -62,6 +62,8 @@ pub struct Around {
     pub resolver: Resolver,
     /// What root may do.
     pub capabilities: Capabilities,
+    /// What RUN steps of a build see of the host as it is there: then none comes from a cache.
+    pub volumes: Vec<Volume>,
 }
 
 /// The name that the machine has, where the user chose none: the same everywhere.

@@ -1,6 +1,6 @@
 //! What the caches know of a step: the one in the store, and those elsewhere.
 
-use crate::plan::Step;
+use crate::plan::{Op, Step};
 use crate::store::{CachedStep, LayerId};
 
 use super::work::{Depth, Work};
@@ -22,7 +22,8 @@ impl Work<'_> {
     /// [quick](Depth::Quick) look brings only what is in the layer, not its files.
     pub(super) fn hit(&self, step: &Step, key: &str, depth: Depth) -> Option<CachedStep> {
         let policy = &self.options.cache;
-        if policy.uses == CacheUse::Ignore || self.is_excepted(step) {
+        let sees_host = matches!(step.op, Op::Run(_)) && !self.options.around.volumes.is_empty();
+        if policy.uses == CacheUse::Ignore || self.is_excepted(step) || sees_host {
             return None;
         }
         let fresh = |hit: &CachedStep| policy.ttl.is_none_or(|ttl| now().saturating_sub(hit.created) <= ttl);

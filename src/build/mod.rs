@@ -35,6 +35,7 @@ mod running;
 mod schedule;
 mod ship;
 mod spared;
+mod squash;
 mod ssh;
 mod stubs;
 mod unpack;
@@ -58,6 +59,7 @@ pub use preview::{StagePreview, StepPreview, StepState};
 pub use run::{Command, not_started};
 pub use schedule::{Builder, Built, Isolation, obstacle};
 pub use ship::{LayerOf, Ship};
+pub use squash::Squash;
 pub use ssh::{Agent, KeyError, Keys};
 pub use users::{User, UserError, lookup_owner, lookup_user};
 
@@ -77,16 +79,37 @@ pub struct BuildOptions {
     pub explain: Explain,
     /// Steps that run at the same time at the most.
     pub jobs: usize,
-    /// How the layers of the image are compressed.
-    pub compression: Compression,
-    /// What becomes of the times in the layers and the history.
-    pub times: Times,
+    /// How the image is made of what the steps made.
+    pub making: Making,
     /// What each RUN step may use. They are no part of any cache key.
     pub limits: Limits,
     /// What is around each RUN step, where its instruction does not say otherwise.
     pub around: Around,
     /// What the user gives to RUN steps.
     pub given: Given,
+}
+
+/// How an image is made of what the steps made. None of it is a part of any cache key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Making {
+    /// How its layers are compressed.
+    pub compression: Compression,
+    /// What becomes of the times in the layers and the history.
+    pub times: Times,
+    /// Which layers become one.
+    pub squash: Squash,
+    /// Whether its history is in it.
+    pub recorded: Recorded,
+}
+
+/// Whether the history of an image is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recorded {
+    /// Yes: how each layer came to be.
+    #[default]
+    History,
+    /// No.
+    No,
 }
 
 /// Whether results of earlier builds are used.

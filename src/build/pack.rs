@@ -23,6 +23,8 @@ pub enum Times {
     Clamp(i64),
     /// All are this: seconds since 1970.
     Set(i64),
+    /// Those of files stay, those of the image and its history are this: seconds since 1970.
+    Image(i64),
 }
 
 impl Times {
@@ -30,8 +32,13 @@ impl Times {
     pub fn fixed(self) -> Option<i64> {
         match self {
             Times::Keep => None,
-            Times::Clamp(time) | Times::Set(time) => Some(time),
+            Times::Clamp(time) | Times::Set(time) | Times::Image(time) => Some(time),
         }
+    }
+
+    /// Returns whether files keep their times.
+    pub(super) fn keep_files(self) -> bool {
+        matches!(self, Times::Keep | Times::Image(_))
     }
 
     /// Returns the name of the way in which the layer `entries` is packed: equal names mean equal bytes.
@@ -109,9 +116,23 @@ pub(super) fn pack(
     if let Some(packed) = store.packed(&layer.id, &variant) {
         return Ok(packed);
     }
+    let mut open = |entry: &Entry| -> io::Result<std::fs::File> { open_in(&layer.dir, &entry.path) };
+    let packed = pack_entries(store, entries, &mut open, (compression, times), control)?;
+    store.remember_packed(&layer.id, &variant, &packed)?;
+    Ok(packed)
+}
+
+/// Makes a blob of a layer with these entries; `open` gives the contents of a file.
+pub(super) fn pack_entries(
+    store: &Store,
+    entries: &[Entry],
+    open: &mut dyn FnMut(&Entry) -> io::Result<std::fs::File>,
+    (compression, times): (Compression, Times),
+    control: &Control,
+) -> Result<Packed, BuildError> {
     let changed: Vec<Entry>;
     let (entries, clamp) = match times {
-        Times::Keep => (entries, None),
+        Times::Keep | Times::Image(_) => (entries, None),
         Times::Clamp(time) => (entries, Some(time)),
         Times::Set(time) => {
             changed = entries
@@ -128,13 +149,10 @@ pub(super) fn pack(
     let threads = processors();
     let blob = store.blob_writer()?;
     let mut tar = Guarded::new(DigestWriter::new(Compressor::new(blob, compression, threads)), control);
-    let mut open = |entry: &Entry| -> io::Result<std::fs::File> { open_in(&layer.dir, &entry.path) };
     let options = PackOptions { clamp };
-    layer::pack(entries, &mut open, &mut tar, &options)?;
+    layer::pack(entries, open, &mut tar, &options)?;
     let (compressor, diff_id, _) = tar.into_inner().finish();
     let blob = compressor.finish().map_err(|source| BuildError::io("write", &store.tmp(), source))?;
     let (digest, size) = blob.finish_later()?;
-    let packed = Packed { media_type: compression.media_type().into(), digest, size, diff_id: DiffId(diff_id) };
-    store.remember_packed(&layer.id, &variant, &packed)?;
-    Ok(packed)
+    Ok(Packed { media_type: compression.media_type().into(), digest, size, diff_id: DiffId(diff_id) })
 }

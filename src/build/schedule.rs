@@ -26,7 +26,7 @@ use super::stubs::Stubs;
 use super::unpack::OnDisk;
 use super::work::{StageState, Work, at_step};
 use super::worktree::WorkTree;
-use super::{BuildError, BuildOptions, Command, Inputs, Times, assemble, in_place, run};
+use super::{BuildError, BuildOptions, Command, Inputs, Squash, Times, assemble, in_place, run};
 
 /// Builds images: all that the builds of one process share.
 pub struct Builder<'a> {
@@ -69,12 +69,19 @@ pub struct Built {
     /// Whether every step came from the cache.
     pub cached: bool,
     chain: Chain,
+    base_layers: usize,
 }
 
 impl Built {
     /// Returns how many layers of the image are those of its base.
     pub fn base_layers(&self) -> usize {
-        self.chain.links().iter().filter(|link| link.origin.is_some()).count()
+        self.base_layers
+    }
+
+    fn new(image: Image, cached: bool, chain: Chain, squash: Squash) -> Self {
+        let of_base = || chain.links().iter().filter(|link| link.origin.is_some()).count();
+        let base_layers = squash.below(&chain).unwrap_or_else(of_base);
+        Built { image, cached, chain, base_layers }
     }
 }
 
@@ -230,7 +237,7 @@ impl Builder<'_> {
         let mut built = Vec::with_capacity(targets.len());
         for (target, progress) in plan.targets().zip(targets) {
             let image = work.unless_interrupted(assemble::image(&work, target, &progress))?;
-            built.push(Built { image, cached, chain: progress.chain });
+            built.push(Built::new(image, cached, progress.chain, options.making.squash));
         }
         self.store.sync()?;
         work.unless_interrupted(Ok(()))?;
@@ -251,6 +258,9 @@ impl Builder<'_> {
             }
             if work.access(run) == Access::None {
                 return Err(at_step(step, BuildError::NoOwnNetwork));
+            }
+            if !work.options.around.volumes.is_empty() {
+                return Err(at_step(step, BuildError::NoVolumes));
             }
             if run.hostname.is_some() {
                 return Err(at_step(step, BuildError::NoOwnHostname));
@@ -462,7 +472,7 @@ impl Replayed<'_> {
         let mut built = Vec::with_capacity(targets.len());
         for (target, progress) in work.plan.targets().zip(targets) {
             let Some(image) = assemble::from_blobs(work, target, progress)? else { return Ok(None) };
-            built.push(Built { image, cached: true, chain: progress.chain.clone() });
+            built.push(Built::new(image, true, progress.chain.clone(), work.options.making.squash));
         }
         work.all_cached();
         Ok(Some(built))

@@ -23,12 +23,12 @@ use super::provenance::Facts;
 use super::registry::{LazyClient, WithCaches};
 use super::remote_cache::{self, CachePlaces, Ways};
 use super::report::{ExitStatus, Failure, Style};
-use super::request::{BuildRequest, Platforms, Task, UsageError};
+use super::request::{BuildRequest, Platforms, Task};
 use super::result::{self, ImageNames};
 use super::scan::Scan;
 use super::sources::{self, Sources};
-use super::{given, names, work};
-use crate::build::{BuildError, BuildOptions, Builder, Explain, Given, Inputs, Isolation, Times};
+use super::{given, lists, names, work};
+use crate::build::{BuildError, BuildOptions, Builder, Explain, Given, Inputs, Isolation, Making};
 use crate::context::Context;
 use crate::dockerfile;
 use crate::fetch::GitDir;
@@ -41,8 +41,7 @@ use crate::progress::{Event, Sink};
 use crate::source::{Diagnostic, Source};
 use crate::store::{Packed, RemoteSteps, Store, View};
 
-use super::args::Timestamp;
-use super::outputs;
+use super::{changes, outputs, volumes};
 
 /// Builds the image and writes it wherever it was asked for.
 pub(super) fn build(request: &BuildRequest) -> Result<ExitCode, Failure> {
@@ -64,10 +63,14 @@ pub(super) fn options(request: &BuildRequest, given: Given) -> BuildOptions {
         cache: request.cache.clone(),
         explain: if request.explain { Explain::Misses } else { Explain::No },
         jobs: request.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        compression: request.compression(),
-        times: request.times,
+        making: Making {
+            compression: request.compression(),
+            times: request.times,
+            squash: request.changes.squash,
+            recorded: request.changes.recorded,
+        },
         limits: request.limits.clone(),
-        around: request.around.clone(),
+        around: crate::build::Around { volumes: request.host.live(), ..request.around.clone() },
         given,
     }
 }
@@ -79,8 +82,12 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let tags = names::normalised(&request.tags)?;
     outputs::check_folders(request)?;
     given::check_folders(&request.given)?;
+    volumes::check(&request.host)?;
     let given = given::given(&request.given)?;
     let store = Store::open(&request.root)?;
+    if let Some(list) = &request.changes.list {
+        lists::check(&store, list, &tags)?;
+    }
     let control = Arc::new(Control::new());
     // A step that fails ends all others, but not the writing of what was done by then to a cache.
     let has_failed = Arc::new(AtomicBool::new(false));
@@ -151,7 +158,8 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let (mut plan, warnings) = graphs.lower(&known).map_err(&failed)?;
     let made_for: Vec<Platform> = plan.targets().map(|target| plan.config(target).platform.clone()).collect();
     request.check_annotations(&made_for)?;
-    label(&mut plan, &request.labels);
+    changes::apply(&mut plan, &request.changes);
+    volumes::add(&mut plan, &request.host);
     let here = (&store, &client, &arriving, progress.as_ref() as &dyn Sink);
     let scan = request.attest.sbom.as_ref().map(|wanted| Scan::find(wanted, request, &file, here)).transpose()?;
     let origin = main.origin(&request.sources);
@@ -205,12 +213,17 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         on_failure: given::on_failure(&request.given.on_failure, &tell, &keep),
         ship: early.is_some().then_some(&send),
     };
-    let options =
-        BuildOptions { times: times(request.times, graphs.first().source_date_epoch())?, ..options(request, given) };
+    let mut options = options(request, given);
+    options.making.times = changes::times(request, graphs.first().source_date_epoch(), progress.as_ref())?;
     let named = sources.named(&plan)?;
+    let volumes = volumes::open(&request.host)?;
     let inputs = Inputs {
         context: context.as_ref(),
-        named: named.iter().map(|(name, named)| (name.clone(), &named.context)).collect(),
+        named: named
+            .iter()
+            .map(|(name, named)| (name.clone(), &named.context))
+            .chain(volumes.iter().map(|(name, context)| (name.clone(), context)))
+            .collect(),
         remote: Some(&elsewhere),
     };
     let arrived = arriving.bring(&mut builder, &client);
@@ -238,8 +251,9 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
         claims.resize_with(found.len(), Vec::new);
         claims.iter_mut().zip(found).for_each(|(claims, found)| claims.extend(found));
     }
-    let dresser = Dresser::new(request, &builder, &plan).with_claims(claims, ImageNames::of(request, &tags)?.all());
-    let product = Product::new(built, &dresser, (request, provenance))?;
+    let dresser =
+        Dresser::new(request, &builder, &plan, &bases).with_claims(claims, ImageNames::of(request, &tags)?.all());
+    let product = Product::new(built, &dresser, (request, provenance), options.making.times)?;
     for output in &request.outputs {
         outputs::write(output, &mut builder, (&product, &dresser), &tags, progress.as_ref())?;
     }
@@ -268,25 +282,6 @@ fn not_arrived(NotArrived { span, failure }: NotArrived, source: &Source, style:
 /// Returns whether the plan reads files of the context.
 pub(super) fn reads_context(plan: &Plan) -> bool {
     sources::reads(plan, &CopyFrom::Context)
-}
-
-/// Returns which times the image gets: `epoch` is what the Dockerfile or a build argument says, and a flag counts more.
-fn times(wanted: Times, epoch: Option<&str>) -> Result<Times, UsageError> {
-    match (wanted, epoch) {
-        (Times::Set(_), _) | (_, None) => Ok(wanted),
-        (_, Some(text)) => match Timestamp::from_seconds(text) {
-            Some(Timestamp(seconds)) => Ok(Times::Clamp(seconds)),
-            None => Err(UsageError::BadEpoch { value: text.into() }),
-        },
-    }
-}
-
-/// Labels from the command line come last, so they count; they leave no trace in the history.
-fn label(plan: &mut Plan, labels: &[(String, String)]) {
-    for target in plan.targets().collect::<Vec<_>>() {
-        let config = plan.stages[target].config.as_mut().expect("a target has a configuration");
-        config.config.labels.extend(labels.iter().cloned());
-    }
 }
 
 fn announce(plan: &Plan, source: &Source, sink: &dyn Sink) {

@@ -411,6 +411,12 @@ pub enum BuildProblem {
         /// The name.
         name: String,
     },
+    /// What should be a device is none.
+    #[error("{path:?} is no device")]
+    NoDevice {
+        /// The path.
+        path: PathBuf,
+    },
     /// There is no such cache mount.
     #[error("there is no cache mount {id:?} here")]
     NoCache {

@@ -1,12 +1,14 @@
 //! The image of a build as it goes out: in the compression, the form and with the annotations that were asked for, and with the
 //! cache of its steps in it.
 
+use std::collections::BTreeMap;
+
 use oci_spec::image::Descriptor;
 
-use super::args::{Annotation, CacheFailure, Level, Look};
-use super::provenance;
+use super::args::{Annotation, CacheFailure, FormName, Level, Look};
 use super::report::Failure;
 use super::request::BuildRequest;
+use super::{changes, provenance};
 use crate::build::{Builder, Built};
 use crate::layer::Compression;
 use crate::oci::{Platform, media_type};
@@ -33,11 +35,13 @@ pub(super) struct Dresser<'a> {
     claims: Vec<Vec<Claim>>,
     /// The names under which that is said of them.
     names: Vec<String>,
+    /// For each image, the annotations that its base hands on.
+    inherited: Vec<Vec<(String, String)>>,
 }
 
 impl<'a> Dresser<'a> {
     /// Returns what knows the steps of a build that was done.
-    pub fn new(request: &'a BuildRequest, builder: &Builder<'a>, plan: &Plan) -> Self {
+    pub fn new(request: &'a BuildRequest, builder: &Builder<'a>, plan: &Plan, bases: &BTreeMap<String, Image>) -> Self {
         let wanted = request.cache_to.iter().any(|to| to.place.is_none());
         let step = |made: crate::build::Made| {
             // Those of its making: the same wherever and whenever it is found again.
@@ -52,6 +56,10 @@ impl<'a> Dresser<'a> {
         let of_target = |target| builder.journal.made_for(plan, target).into_iter().map(step).collect();
         let steps = wanted.then(|| plan.targets().map(of_target).collect());
         let made = builder.journal.images();
+        let inherited = match request.changes.inherits_annotations {
+            true => changes::inherited(plan, bases),
+            false => Vec::new(),
+        };
         Dresser {
             request,
             store: builder.store,
@@ -60,6 +68,7 @@ impl<'a> Dresser<'a> {
             made,
             claims: Vec::new(),
             names: Vec::new(),
+            inherited,
         }
     }
 
@@ -140,7 +149,7 @@ impl<'a> Dresser<'a> {
         let numbers: Vec<usize> = (0..layers.len()).filter(changes).collect();
         let wish = Dress {
             recompress: (!numbers.is_empty()).then_some((compression, numbers)),
-            annotations: of_level(&look.annotations, Level::Manifest, Some(&platform)),
+            annotations: self.annotations(at, look, &platform),
             form: Some(look.form.map_or(Form::Oci, Form::from)),
             cache: self.cache((at, image), compression)?,
         };
@@ -149,6 +158,18 @@ impl<'a> Dresser<'a> {
         descriptor.set_platform(Some(index::platform_of(&image.config)));
         annotate(&mut descriptor, of_level(&look.annotations, Level::ManifestDescriptor, Some(&platform)));
         Ok((image, descriptor))
+    }
+
+    /// Returns the annotations of the manifest of the image `at`.
+    fn annotations(&self, at: usize, look: &Look, platform: &Platform) -> Vec<(String, String)> {
+        let mut all = match look.form {
+            // It has no word for them.
+            Some(FormName::Docker) => Vec::new(),
+            _ => self.inherited.get(at).cloned().unwrap_or_default(),
+        };
+        all.extend(of_level(&look.annotations, Level::Manifest, Some(platform)));
+        all.retain(|(key, _)| !self.request.changes.unset_annotations.contains(key));
+        all
     }
 
     /// Returns what the configuration says of the steps, where that is wanted.

@@ -115,7 +115,9 @@ impl Actions<'_> {
 
     fn save(&self, view: &View, dir: &Path) {
         let made = fs::create_dir_all(dir).map_err(|error| error.to_string());
-        match made.and_then(|()| files::write_dir(view, dir).map_err(|error| super::report::chain(&error))) {
+        match made.and_then(|()| {
+            files::write_dir(view, files::FileTimes::Keep, dir).map_err(|error| super::report::chain(&error))
+        }) {
             Ok(warnings) => {
                 warnings.into_iter().for_each(|message| self.warn(message));
                 self.kept(format!("the files of the failed step, all yours, in {}", dir.display()));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
-use super::args::Filter;
+use super::args::{Filter, SortKey};
 use super::classify::ImageProblem;
 use super::report::{Failure, chain};
 use super::request::{Form, ImagesRequest, RmiRequest, TagRequest, UntagRequest};
@@ -41,6 +41,7 @@ pub(super) fn images(request: &ImagesRequest) -> Result<ExitCode, Failure> {
             rows.push(row);
         }
     }
+    sort(&mut rows, request.sort);
     for row in &rows {
         // One bad image must not hide the others.
         if let Some(why) = &row.damaged {
@@ -48,7 +49,7 @@ pub(super) fn images(request: &ImagesRequest) -> Result<ExitCode, Failure> {
         }
     }
     let text = match &request.form {
-        Form::Table => table(&rows, request.full),
+        Form::Table => rendered(table(&rows, request.full), request),
         Form::Ids => {
             let mut seen = BTreeSet::new();
             let ids = rows.iter().map(|row| row.descriptor.digest().to_string());
@@ -68,13 +69,37 @@ pub(super) fn images(request: &ImagesRequest) -> Result<ExitCode, Failure> {
         }
         Form::TemplateTable(template) => {
             let lines = rows.iter().map(|row| template.render(&row.fields())).collect::<Result<Vec<_>, _>>()?;
-            Table::of_lines(std::iter::once(template.head()).chain(lines)).render()
+            rendered(Table::of_lines(std::iter::once(template.head()).chain(lines)), request)
         }
     };
     print(&text).map(|()| ExitCode::SUCCESS)
 }
 
-fn table(rows: &[Row], full: bool) -> String {
+fn rendered(table: Table, request: &ImagesRequest) -> String {
+    if request.headless { table.without_head().render() } else { table.render() }
+}
+
+/// Sorts what is listed; what is equal stays in the order of names.
+fn sort(rows: &mut [Row], key: SortKey) {
+    let parts = |row: &Row| {
+        let reference = row.name.as_deref().and_then(|name| Reference::parse(name).ok());
+        let tag = reference.as_ref().and_then(|name| name.tag().map(str::to_owned));
+        (row.name.is_none(), reference.map(|name| name.name()), tag)
+    };
+    match key {
+        SortKey::Name => rows.sort_by_key(|row| (row.name.is_none(), row.name.clone())),
+        SortKey::Created => {
+            let time = |row: &Row| row.created().parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+            rows.sort_by_key(|row| std::cmp::Reverse(time(row)));
+        }
+        SortKey::Repository => rows.sort_by_key(parts),
+        SortKey::Tag => rows.sort_by_key(|row| parts(row).2.map_or((true, String::new()), |tag| (false, tag))),
+        SortKey::Id => rows.sort_by_key(|row| row.descriptor.digest().to_string()),
+        SortKey::Size => rows.sort_by_key(|row| std::cmp::Reverse(row.size)),
+    }
+}
+
+fn table(rows: &[Row], full: bool) -> Table {
     let mut table = Table::new(["NAME", "DIGEST", "CREATED", "SIZE", "PLATFORMS"]);
     let several = rows.iter().any(|row| row.platforms.len() > 1);
     if !several {
@@ -91,7 +116,7 @@ fn table(rows: &[Row], full: bool) -> String {
         let age = text::ago(&row.created(), jiff::Timestamp::now());
         table.row([name, digest, age, text::size(row.size), row.platforms.join(", ")]);
     }
-    table.render()
+    table
 }
 
 /// Reads what the store knows about an image or an index.

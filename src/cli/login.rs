@@ -48,7 +48,7 @@ pub(super) fn login(request: &LoginRequest) -> Result<ExitCode, Failure> {
     access.credentials = Some(Credentials::Basic { user: user.clone(), password: password.clone() });
     let credentials = Credentials::Basic { user: user.clone(), password: password.clone() };
     LazyClient::new(&access, Cancel::default()).get()?.check_login(registry, credentials)?;
-    let file = config::log_in(places, registry, &user, &password)?;
+    let file = config::log_in(places, &request.key, &user, &password)?;
     print(&format!("Login Succeeded! ({user} at {registry}, kept in {})\n", file.display())).map(|()| ExitCode::SUCCESS)
 }
 

@@ -35,7 +35,7 @@ pub(super) fn manifest(request: &ManifestRequest, mode: Mode, style: Style) -> R
 }
 
 /// What a verb ends with.
-enum Said {
+pub(super) enum Said {
     Text(String),
     Nothing(ExitStatus),
 }
@@ -118,7 +118,8 @@ fn change(
     save(&store, &name, &made)
 }
 
-fn save(store: &Store, name: &str, list: &List) -> Result<Said, Failure> {
+/// Gives the list its name, in place of what that was before.
+pub(super) fn save(store: &Store, name: &str, list: &List) -> Result<Said, Failure> {
     let (top, bytes) = list.finish();
     store.put_blob(&bytes)?;
     store.tag(&[name.to_owned()], &top)?;
@@ -126,7 +127,7 @@ fn save(store: &Store, name: &str, list: &List) -> Result<Said, Failure> {
 }
 
 /// Returns the name in full and the list that it leads to.
-fn find(store: &Store, list: &str) -> Result<(String, List), Failure> {
+pub(super) fn find(store: &Store, list: &str) -> Result<(String, List), Failure> {
     let name = names::normalise(list)?;
     let Some(descriptor) = store.find(&name)? else { return Err(NoImage { name: list.into() }.into()) };
     if !is_index(&descriptor) {

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod attested;
+mod changes;
 pub mod classify;
 pub mod environment;
 pub mod progress;
@@ -35,6 +36,7 @@ mod given;
 mod images;
 mod info;
 mod inspect;
+mod lists;
 mod lock;
 mod locked;
 mod login;
@@ -58,6 +60,7 @@ mod scan;
 mod sources;
 mod unshare;
 mod version;
+mod volumes;
 mod work;
 
 use std::io::Write;

@@ -4,16 +4,17 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::args::{Destination, DigestFiles, OutputSpec};
+use super::args::{Destination, DigestFiles, FilesOutput, FolderMode, OutputSpec};
 use super::classify::{BuildProblem, FileLost, not_created};
 use super::dress::Dresser;
 use super::product::Product;
 use super::report::Failure;
-use super::request::BuildRequest;
+use super::request::{BuildRequest, UsageError};
 use super::result::write_file;
-use crate::build::Builder;
+use crate::build::{Builder, Times};
 use crate::output::content::{self, Content, Destination as ContentTo, StoreOrigin};
-use crate::output::{self, ArchiveFormat, Location, OutputError, files};
+use crate::output::files::{self, FileTimes, Others};
+use crate::output::{self, ArchiveFormat, Location, OutputError};
 use crate::progress::{Event, Sink};
 use crate::store::{Store, View};
 use crate::tree::{Tree, TreePath};
@@ -22,14 +23,14 @@ use crate::tree::{Tree, TreePath};
 pub(super) fn check_folders(request: &BuildRequest) -> Result<(), Failure> {
     let outputs = request.outputs.iter().filter_map(|output| match output {
         // These make their folder.
-        OutputSpec::OciDir(..) | OutputSpec::Local(_) | OutputSpec::Image(_) => None,
-        OutputSpec::OciArchive(to, _) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
+        OutputSpec::OciDir(..) | OutputSpec::Local(..) | OutputSpec::Image(_) | OutputSpec::CacheOnly => None,
+        OutputSpec::OciArchive(to, _) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to, _) => match to {
             Destination::File(file) => Some(file),
             Destination::Stdout => None,
         },
     });
-    let DigestFiles { digest, name, name_and_tag } = &request.digest_files;
-    let small = [&request.iidfile, &request.metadata_file, digest, name, name_and_tag];
+    let DigestFiles { digest, name, name_and_tag, hex } = &request.digest_files;
+    let small = [&request.iidfile, &request.metadata_file, digest, name, name_and_tag, hex];
     for file in outputs.chain(small.into_iter().flatten()) {
         let dir = file.parent().unwrap_or(Path::new("/"));
         if !dir.is_dir() {
@@ -48,9 +49,14 @@ pub(super) fn write(
     sink: &dyn Sink,
 ) -> Result<(), Failure> {
     let content = &product.content;
+    let times = match product.times {
+        Times::Keep | Times::Image(_) => FileTimes::Keep,
+        Times::Clamp(time) => FileTimes::AtMost(time),
+        Times::Set(time) => FileTimes::All(time),
+    };
     let what = match spec {
         // Written with the names, when all else is there.
-        OutputSpec::Image(_) => return Ok(()),
+        OutputSpec::Image(_) | OutputSpec::CacheOnly => return Ok(()),
         OutputSpec::OciDir(dir, look) => {
             let to = Location::OciDir { path: dir.clone(), reference: None };
             return export(&dresser.content(&product.built, look)?, builder.store, to, tags, sink);
@@ -74,33 +80,47 @@ pub(super) fn write(
             write_archive(content, builder.store, ArchiveFormat::Docker, tags, &mut out, sink)?;
             "standard output".into()
         }
-        OutputSpec::Local(dir) => {
-            for ((folder, built), notes) in product.folders().zip(&product.notes) {
-                let view = builder.files(built)?;
-                let dir = folder.map_or_else(|| dir.clone(), |folder| dir.join(folder));
-                fs::create_dir_all(&dir).map_err(|source| lost("create", &dir, source))?;
-                check_notes(&view, notes)?;
-                for warning in files::write_dir(&view, &dir)? {
-                    sink.emit(Event::Warning { message: warning, line: None });
+        OutputSpec::Local(dir, spec) => {
+            let views = views(builder, product, spec)?;
+            let others = match &spec.mode {
+                FolderMode::Merge => Others::Stay,
+                FolderMode::Delete(within) => {
+                    fs::create_dir_all(dir).map_err(|source| lost("create", dir, source))?;
+                    let (real, within) = (real(dir)?, real(within)?);
+                    // A link may lead anywhere.
+                    if real == within || !real.starts_with(&within) {
+                        return Err(UsageError::DeleteOutside { path: dir.clone() }.into());
+                    }
+                    Others::Go
                 }
+            };
+            fs::create_dir_all(dir).map_err(|source| lost("create", dir, source))?;
+            for ((_, view), notes) in views.iter().zip(&product.notes) {
+                check_notes(view, notes)?;
+            }
+            for warning in files::write_folder(&views, &product.notes, (times, others), dir)? {
+                sink.emit(Event::Warning { message: warning, line: None });
+            }
+            for ((folder, _), notes) in views.iter().zip(&product.notes) {
+                let dir = folder.as_ref().map_or_else(|| dir.clone(), |folder| dir.join(folder));
                 notes.iter().try_for_each(|(name, bytes)| write_file(&dir.join(name), bytes))?;
             }
             dir.display().to_string()
         }
-        OutputSpec::Tar(Destination::File(file)) => {
-            let views = views(builder, product)?;
+        OutputSpec::Tar(Destination::File(file), spec) => {
+            let views = views(builder, product, spec)?;
             let dir = file.parent().unwrap_or(Path::new("/"));
             let mut archive = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(dir)
                 .map_err(|source| lost("create", file, not_created(dir, &source)))?;
-            write_tar(&views, product, archive.as_file_mut())?;
+            write_tar(&views, (product, times), archive.as_file_mut())?;
             archive.persist(file).map_err(|error| lost("write", file, error.error))?;
             file.display().to_string()
         }
-        OutputSpec::Tar(Destination::Stdout) => {
-            let views = views(builder, product)?;
-            write_tar(&views, product, &mut io::stdout().lock())?;
+        OutputSpec::Tar(Destination::Stdout, spec) => {
+            let views = views(builder, product, spec)?;
+            write_tar(&views, (product, times), &mut io::stdout().lock())?;
             "standard output".into()
         }
     };
@@ -127,8 +147,16 @@ fn write_archive(
 }
 
 /// Returns the files of each image, with the folder in which they are.
-fn views(builder: &mut Builder<'_>, product: &Product) -> Result<Vec<(Option<String>, View)>, Failure> {
-    product.folders().map(|(folder, built)| Ok((folder, builder.files(built)?))).collect()
+fn views(
+    builder: &mut Builder<'_>,
+    product: &Product,
+    spec: &FilesOutput,
+) -> Result<Vec<(Option<String>, View)>, Failure> {
+    product.folders(spec.split).map(|(folder, built)| Ok((folder, builder.files(built)?))).collect()
+}
+
+fn real(path: &Path) -> Result<std::path::PathBuf, Failure> {
+    path.canonicalize().map_err(|source| lost("resolve", path, source))
 }
 
 /// What is said about an image must not stand in the place of one of its files.
@@ -141,12 +169,16 @@ fn check_notes(view: &View, notes: &[(String, Vec<u8>)]) -> Result<(), Failure> 
     Ok(())
 }
 
-fn write_tar(views: &[(Option<String>, View)], product: &Product, out: &mut dyn Write) -> Result<(), Failure> {
+fn write_tar(
+    views: &[(Option<String>, View)],
+    (product, times): (&Product, FileTimes),
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(256 << 10, out);
     for ((_, view), notes) in views.iter().zip(&product.notes) {
         check_notes(view, notes)?;
     }
-    files::write_tar(views, &product.notes, &mut out)?;
+    files::write_tar(views, &product.notes, times, &mut out)?;
     out.flush().map_err(|source| lost("write", Path::new("the archive"), source))?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::report::{ExitStatus, Failure};
 use super::request::{BuildRequest, PlanStatus, Task};
 use super::sources::{Main, Sources};
 use super::text::{cut, size, visible};
-use super::{build, call, print};
+use super::{build, call, print, volumes};
 use crate::build::{Builder, Given, Inputs, Isolation, OnFailure, StagePreview, StepPreview, StepState};
 use crate::dockerfile::Dockerfile;
 use crate::net::Cancel;
@@ -54,7 +54,7 @@ pub(super) fn plan(
             bases.extend(image.map(|image| (used.key, image)));
         }
     }
-    let (plan, _) = graphs.lower(&known).map_err(|errors| {
+    let (mut plan, _) = graphs.lower(&known).map_err(|errors| {
         let mut images = graphs.each().iter().flat_map(|graph| graph.images());
         let missing = images.find(|used| !bases.contains_key(&used.key));
         let failure = failed(errors);
@@ -63,6 +63,7 @@ pub(super) fn plan(
             None => failure,
         }
     })?;
+    volumes::add(&mut plan, &request.host);
     let (context, _keeper) = match build::reads_context(&plan) {
         true => {
             let (context, keeper) = main.with_rules(store, request.sources.ignore_file.clone())?;
@@ -83,13 +84,18 @@ pub(super) fn plan(
         ship: None,
     };
     let named = sources.named(&plan)?;
+    let volumes = volumes::open(&request.host)?;
     // Nobody is asked for what ADD names elsewhere: what cannot have changed is taken as it was fetched before.
     let fetcher =
         super::sources::fetcher(&request.sources, store, &Given::default(), Cancel::default()).without_network();
     let elsewhere = Elsewhere::new(&fetcher, store, &Silent, None);
     let inputs = Inputs {
         context: context.as_ref(),
-        named: named.iter().map(|(name, named)| (name.clone(), &named.context)).collect(),
+        named: named
+            .iter()
+            .map(|(name, named)| (name.clone(), &named.context))
+            .chain(volumes.iter().map(|(name, context)| (name.clone(), context)))
+            .collect(),
         remote: Some(&elsewhere),
     };
     // No secret is read: none is part of a key.

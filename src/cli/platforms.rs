@@ -14,7 +14,7 @@ use crate::dockerfile::Dockerfile;
 use crate::oci::{Platform, digest_of, media_type, os_platform};
 use crate::output::OutputError;
 use crate::output::content::{Content, Origin, Selection, Top, read_document};
-use crate::plan::{BaseImage, Graph, GraphOptions, ImageUse, Plan, join};
+use crate::plan::{BaseImage, BaseLabels, Graph, GraphOptions, ImageUse, Plan, join};
 use crate::source::{Diagnostic, Source};
 
 /// How many indexes may lead to an image.
@@ -102,6 +102,7 @@ fn graph<'a>(
         platform: platform.cloned(),
         plain: plain.cloned(),
         contexts: sources::kinds(&request.sources),
+        labels: if request.changes.drops_labels { BaseLabels::Dropped } else { BaseLabels::Inherited },
         ..GraphOptions::default()
     };
     Graph::new(file, options)

@@ -6,7 +6,7 @@ use super::args::Look;
 use super::dress::Dresser;
 use super::report::Failure;
 use super::request::BuildRequest;
-use crate::build::Built;
+use crate::build::{Built, Times};
 use crate::oci::{Digest, Platform};
 use crate::output::content::Content;
 
@@ -23,6 +23,8 @@ pub(super) struct Product {
     pub notes: Vec<Vec<(String, Vec<u8>)>>,
     /// How each image was made, where that is to be said.
     provenance: Vec<Value>,
+    /// What becomes of the times of files.
+    pub times: Times,
 }
 
 impl Product {
@@ -31,6 +33,7 @@ impl Product {
         built: Vec<Built>,
         dresser: &Dresser<'_>,
         (request, provenance): (&BuildRequest, Vec<Value>),
+        times: Times,
     ) -> Result<Self, Failure> {
         let content = dresser.content(&built, &Look::default())?;
         let by_platform = request.platforms.make_index();
@@ -44,7 +47,7 @@ impl Product {
             files.map(|(file, claim)| (file, claim.statement(&subjects, &digest))).collect()
         };
         let notes = built.iter().enumerate().map(note).collect();
-        Ok(Product { built, content, by_platform, notes, provenance })
+        Ok(Product { built, content, by_platform, notes, provenance, times })
     }
 
     /// Returns the digest of the image's configuration; `None` for an index.
@@ -62,10 +65,11 @@ impl Product {
         self.built.iter().zip(&self.provenance).map(move |(built, value)| (key(built), value))
     }
 
-    /// Returns for each image the folder in which its files lie beside those of the others; `None` where there is only one.
-    pub fn folders(&self) -> impl Iterator<Item = (Option<String>, &Built)> {
-        let by_platform = self.by_platform;
-        self.built.iter().map(move |built| (by_platform.then(|| folder(&built.image.config.platform)), built))
+    /// Returns for each image the folder in which its files lie beside those of the others; `None` where there is none: `split` says
+    /// so, else only one image has none.
+    pub fn folders(&self, split: Option<bool>) -> impl Iterator<Item = (Option<String>, &Built)> {
+        let split = split.unwrap_or(self.by_platform);
+        self.built.iter().map(move |built| (split.then(|| folder(&built.image.config.platform)), built))
     }
 }
 

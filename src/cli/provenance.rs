@@ -98,7 +98,7 @@ impl Facts<'_> {
             "data": STANDARD.encode(self.dockerfile.text()),
         }]}});
         let details = if is_max { source } else { json!({}) };
-        let time = self.options.times.fixed().and_then(|time| jiff::Timestamp::from_second(time).ok());
+        let time = self.options.making.times.fixed().and_then(|time| jiff::Timestamp::from_second(time).ok());
         let time = time.map(|time| time.to_string());
         let times = |metadata: &mut Value, names: [&str; 2]| {
             for name in names.iter().filter(|_| time.is_some()) {
@@ -213,7 +213,7 @@ impl Facts<'_> {
             let is_proxy = |name: &str| PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name));
             let given = self.request.build_args.iter().filter(|(name, _)| !is_proxy(name));
             args.extend(given.map(|(name, value)| (format!("build-arg:{name}"), value.clone())));
-            let labels = self.request.labels.iter();
+            let labels = self.request.changes.labels.iter();
             args.extend(labels.map(|(name, value)| (format!("label:{name}"), value.clone())));
         }
         let mut parameters = json!({"frontend": "dockerfile.v0", "args": args});

@@ -113,6 +113,9 @@ pub(super) fn finish(
     let files = prepare_files(request, product, &names)?;
     // A build that fails tags nothing. A push that fails leaves the image here, to be pushed again.
     store.tag(&names.stored, &content.top)?;
+    if let Some(list) = &request.changes.list {
+        super::lists::add(store, list, content)?;
+    }
     if !names.tagged.is_empty() {
         registry::push(content, from, client.get()?, &names.tagged, progress.as_ref())?;
     }
@@ -156,11 +159,12 @@ fn prepare_files(request: &BuildRequest, product: &Product, names: &ImageNames) 
     let lines = |text: &dyn Fn(&Reference) -> String| -> String {
         references.iter().map(|name| format!("{}@{digest}\n", text(name))).collect()
     };
-    let DigestFiles { digest: alone, name, name_and_tag } = &request.digest_files;
+    let DigestFiles { digest: alone, name, name_and_tag, hex } = &request.digest_files;
     let wanted = [
         (&request.iidfile, digest.clone()),
         (&request.metadata_file, metadata),
         (alone, digest.clone()),
+        (hex, product.content.digest().hex()),
         (name, lines(&|name| name.name())),
         (name_and_tag, lines(&|name| name.to_string())),
     ];

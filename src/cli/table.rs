@@ -35,9 +35,15 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Returns the table without its head: nothing can be added to it then.
+    pub fn without_head(mut self) -> Self {
+        self.rows.remove(0);
+        self
+    }
+
     /// Returns the table as lines, each with a line feed, columns three spaces apart, no space at the end of a line.
     pub fn render(&self) -> String {
-        let columns = self.rows[0].len();
+        let columns = self.rows.first().map_or(0, Vec::len);
         let wide = |column: usize| self.rows.iter().map(|row| width(&row[column])).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(wide).collect();
         let mut text = String::new();

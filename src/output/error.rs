@@ -82,6 +82,14 @@ pub enum OutputError {
         /// The folder.
         path: PathBuf,
     },
+    /// Images for several platforms have files of one name.
+    #[error(
+        "/{path} is in the images for two platforms, which are to go into one folder: platform-split=true gives each its own"
+    )]
+    OverEachOther {
+        /// The file.
+        path: crate::tree::TreePath,
+    },
     /// A file would have to take the place of a folder outside the store, with all that is in that.
     #[error("{path} is a folder, and a {what} in the image: remove it first", path = path.display())]
     FolderInTheWay {

@@ -7,22 +7,55 @@ use std::path::Path;
 use super::OutputError;
 use crate::layer::{self, Contents, DiskTree, PackOptions};
 use crate::store::View;
-use crate::tree::{self, Entry, Kind, Meta, Owners, Tree, TreePath};
+use crate::tree::{self, Entry, Kind, Meta, Mtime, Owners, Tree, TreePath};
 
 /// Writes the files in `views` to `out` as an archive, with the owners that they have in the image: those of a view in the folder of
-/// that name, where there is one. No two are in the same. `notes` are more files for each of the views, with what is in them: none of
-/// them is one of its files.
+/// that name, where there is one. Two may be in the same if they have no files of the same name. `notes` are more files for each of
+/// the views, with what is in them.
 ///
 /// # Errors
-/// [`OutputError`] where a file cannot be read, or `out` fails.
+/// [`OutputError::OverEachOther`]; and where a file cannot be read, or `out` fails.
 pub fn write_tar(
     views: &[(Option<String>, View)],
     notes: &[Vec<(String, Vec<u8>)>],
+    times: FileTimes,
     out: &mut dyn Write,
 ) -> Result<(), OutputError> {
-    let (mut entries, mut folders) = (Vec::new(), Vec::new());
-    let mut noted: HashMap<TreePath, &[u8]> = HashMap::new();
-    for (at, (folder, view)) in views.iter().enumerate() {
+    let placed = placed(views, notes, times)?;
+    let mut open = |entry: &Entry| {
+        let at = placed.binary_search_by(|placed| placed.entry.path.cmp(&entry.path));
+        let placed = at.map(|at| &placed[at]).map_err(|_| std::io::ErrorKind::NotFound)?;
+        if let Some(bytes) = placed.note {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(bytes)?;
+            file.rewind()?;
+            return Ok(file);
+        }
+        views[placed.view].1.open(&placed.from).map_err(std::io::Error::other)
+    };
+    Ok(layer::pack(placed.iter().map(|placed| &placed.entry), &mut open, out, &PackOptions::default())?)
+}
+
+/// A file of one of several views.
+struct Placed<'a> {
+    /// As it is outside.
+    entry: Entry,
+    /// The number of its view.
+    view: usize,
+    /// Its path in that.
+    from: TreePath,
+    /// What is in it, where it is none of the view.
+    note: Option<&'a [u8]>,
+}
+
+/// Returns all files of the views, sorted by path, each path once.
+fn placed<'a>(
+    views: &[(Option<String>, View)],
+    notes: &'a [Vec<(String, Vec<u8>)>],
+    times: FileTimes,
+) -> Result<Vec<Placed<'a>>, OutputError> {
+    let mut all: Vec<Placed<'_>> = Vec::new();
+    for (number, (folder, view)) in views.iter().enumerate() {
         let folder = folder.as_ref().map_or_else(TreePath::root, |name| TreePath::root().child(name.as_bytes()));
         let mut own = flat(view)?;
         if !folder.is_root() {
@@ -32,29 +65,47 @@ pub fn write_tar(
                 own.insert(0, head);
             }
         }
-        for (name, bytes) in notes.get(at).into_iter().flatten() {
-            let path = TreePath::root().child(name.as_bytes());
-            noted.insert(folder.join(&path), bytes);
+        own.iter_mut().for_each(|entry| times.apply(entry));
+        let place =
+            |entry: Entry, note| Placed { from: entry.path.clone(), entry: below(&folder, entry), view: number, note };
+        all.extend(own.into_iter().map(|entry| place(entry, None)));
+        for (name, bytes) in notes.get(number).into_iter().flatten() {
             let kind = Kind::File { size: bytes.len() as u64, digest: None };
-            own.push(Entry { path, kind, meta: Meta { mode: 0o644, ..Meta::default() }, implied: false });
+            let meta = Meta { mode: 0o644, ..Meta::default() };
+            let path = TreePath::root().child(name.as_bytes());
+            all.push(place(Entry { path, kind, meta, implied: false }, Some(bytes)));
         }
-        own.sort_by(|one, other| one.path.cmp(&other.path));
-        entries.extend(own.into_iter().map(|entry| below(&folder, entry)));
-        folders.push((view, folder));
     }
-    let view_of = |path: &TreePath| folders.iter().find(|(_, folder)| path.starts_with(folder));
-    let mut open = |entry: &Entry| {
-        if let Some(bytes) = noted.get(&entry.path) {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(bytes)?;
-            file.rewind()?;
-            return Ok(file);
+    all.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    let both = |pair: &[Placed<'_>]| pair[0].entry.path == pair[1].entry.path;
+    let is_dir = |placed: &Placed<'_>| placed.entry.kind.is_dir();
+    if let Some(pair) = all.windows(2).find(|pair| both(pair) && !(is_dir(&pair[0]) && is_dir(&pair[1]))) {
+        return Err(OutputError::OverEachOther { path: pair[0].entry.path.clone() });
+    }
+    all.dedup_by(|later, first| later.entry.path == first.entry.path);
+    Ok(all)
+}
+
+/// What becomes of the times of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileTimes {
+    /// They stay.
+    Keep,
+    /// None is later than this: seconds since 1970.
+    AtMost(i64),
+    /// All are this: seconds since 1970.
+    All(i64),
+}
+
+impl FileTimes {
+    fn apply(self, entry: &mut Entry) {
+        let time = &mut entry.meta.mtime;
+        match self {
+            FileTimes::Keep => {}
+            FileTimes::AtMost(most) => *time = Mtime::from_secs(most).min(*time),
+            FileTimes::All(all) => *time = Mtime::from_secs(all),
         }
-        let (view, folder) = view_of(&entry.path).ok_or(std::io::ErrorKind::NotFound)?;
-        let path = entry.path.strip_prefix(folder).unwrap_or_else(|| entry.path.clone());
-        view.open(&path).map_err(std::io::Error::other)
-    };
-    Ok(layer::pack(&entries, &mut open, out, &PackOptions::default())?)
+    }
 }
 
 /// Returns an entry as it is in a folder.
@@ -66,28 +117,94 @@ fn below(folder: &TreePath, entry: Entry) -> Entry {
     Entry { path: folder.join(&entry.path), kind, ..entry }
 }
 
+/// What becomes of files in a folder that are not in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// They stay.
+    Stay,
+    /// They are removed.
+    Go,
+}
+
 /// Writes the files in `view` into the folder `dir`, which exists; all belong to the caller. Files of the same name are
 /// replaced, but no folder with all that is in it. Returns warnings: what a folder cannot hold.
 ///
 /// # Errors
 /// [`OutputError::FolderInTheWay`], before anything is written; and where a file cannot be read or written.
-pub fn write_dir(view: &View, dir: &Path) -> Result<Vec<String>, OutputError> {
-    let entries = flat(view)?;
+pub fn write_dir(view: &View, times: FileTimes, dir: &Path) -> Result<Vec<String>, OutputError> {
+    let mut entries = flat(view)?;
+    entries.iter_mut().for_each(|entry| times.apply(entry));
+    nothing_in_the_way(entries.iter(), dir)?;
+    write_entries(entries.iter().map(|entry| (view, &entry.path, entry)), dir)
+}
+
+/// As [`write_dir`], for several images: those of a view in the folder of that name, where there is one. Two may be in the same if they
+/// have no files of the same name. The caller writes `notes` afterwards: more files for each of the views. With [`Others::Go`] folders are replaced, too, and what is not in an image is removed first.
+///
+/// # Errors
+/// [`OutputError::OverEachOther`] and [`OutputError::FolderInTheWay`], before anything is written; and where a file cannot be read or
+/// written.
+pub fn write_folder(
+    views: &[(Option<String>, View)],
+    notes: &[Vec<(String, Vec<u8>)>],
+    (times, others): (FileTimes, Others),
+    dir: &Path,
+) -> Result<Vec<String>, OutputError> {
+    let placed = placed(views, notes, times)?;
+    match others {
+        Others::Stay => nothing_in_the_way(placed.iter().map(|placed| &placed.entry), dir)?,
+        Others::Go => remove_others(&placed, dir)?,
+    }
+    let of_views = placed.iter().filter(|placed| placed.note.is_none());
+    write_entries(of_views.map(|placed| (&views[placed.view].1, &placed.from, &placed.entry)), dir)
+}
+
+fn nothing_in_the_way<'a>(entries: impl Iterator<Item = &'a Entry>, dir: &Path) -> Result<(), OutputError> {
     let is_folder = |entry: &&Entry| {
         !entry.kind.is_dir() && dir.join(entry.path.as_os_path()).symlink_metadata().is_ok_and(|there| there.is_dir())
     };
-    if let Some(entry) = entries.iter().find(is_folder) {
-        return Err(OutputError::FolderInTheWay { path: dir.join(entry.path.as_os_path()), what: entry.kind.word() });
+    match entries.into_iter().find(is_folder) {
+        Some(entry) => {
+            let path = dir.join(entry.path.as_os_path());
+            Err(OutputError::FolderInTheWay { path, what: entry.kind.word() })
+        }
+        None => Ok(()),
     }
-    let entries: Vec<_> = entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
-    write_entries(view, &entries, dir)
 }
 
-/// Writes files of `view` into a folder: each as what is behind its path.
-fn write_entries(view: &View, entries: &[(TreePath, Entry)], dir: &Path) -> Result<Vec<String>, OutputError> {
+/// Removes what is in the folder and not in `placed`, and folders where that has a file. Follows no link.
+fn remove_others(placed: &[Placed<'_>], dir: &Path) -> Result<(), OutputError> {
+    let lost = |path: &Path, call: &'static str| {
+        let path = path.display().to_string();
+        move |source| OutputError::Tree(tree::Error { call, path, source })
+    };
+    let mut todo = vec![TreePath::root()];
+    while let Some(at) = todo.pop() {
+        let folder = dir.join(at.as_os_path());
+        for file in std::fs::read_dir(&folder).map_err(lost(&folder, "read directory"))? {
+            let file = file.map_err(lost(&folder, "read directory"))?;
+            let path = at.child(file.file_name().as_encoded_bytes());
+            let is_folder = file.file_type().map_err(lost(&file.path(), "stat"))?.is_dir();
+            let own = placed.binary_search_by(|placed| placed.entry.path.cmp(&path)).ok().map(|at| &placed[at].entry);
+            match own {
+                Some(entry) if is_folder && entry.kind.is_dir() => todo.push(path),
+                Some(_) if !is_folder => {}
+                _ if is_folder => std::fs::remove_dir_all(file.path()).map_err(lost(&file.path(), "remove"))?,
+                _ => std::fs::remove_file(file.path()).map_err(lost(&file.path(), "remove"))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes files of views into a folder: each as what is behind its path.
+fn write_entries<'a>(
+    entries: impl Iterator<Item = (&'a View, &'a TreePath, &'a Entry)>,
+    dir: &Path,
+) -> Result<Vec<String>, OutputError> {
     let mut tree = DiskTree::open(dir, Owners::Exported)?;
     let mut warnings = Vec::new();
-    for (from, entry) in entries {
+    for (view, from, entry) in entries {
         match &entry.kind {
             Kind::Char { .. } | Kind::Block { .. } => {
                 warnings.push(format!(
@@ -164,7 +281,7 @@ pub fn write_part(view: &View, from: &str, to: &Path) -> Result<Option<Vec<Strin
         };
         entries.push((entry.path.clone(), Entry { path, kind, ..entry }));
     }
-    write_entries(view, &entries, to).map(Some)
+    write_entries(entries.iter().map(|(from, entry)| (view, from, entry)), to).map(Some)
 }
 
 /// The visible files, sorted by path; of several names of one file the first is the file, the others are links to it.

@@ -156,6 +156,22 @@ impl List {
         Ok(())
     }
 
+    /// Adds an image, in place of that for the same platform.
+    ///
+    /// # Errors
+    /// [`IndexError::NoPlatform`].
+    pub fn put(&mut self, member: &Descriptor) -> Result<(), IndexError> {
+        let new = entry(member);
+        let digest = || member.digest().to_string();
+        let platform = platform_text(&new).ok_or_else(|| IndexError::NoPlatform { member: digest() })?;
+        let is_other = |old: &Value| {
+            let is_same = old.get("digest").and_then(Value::as_str) == Some(&digest());
+            !is_same && platform_text(old).as_deref() == Some(platform.as_str())
+        };
+        self.entries_mut().retain(|old| !is_other(old));
+        self.add(member, &Details::default())
+    }
+
     /// Changes what is said about the member `digest`.
     ///
     /// # Errors

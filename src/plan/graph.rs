@@ -25,6 +25,18 @@ pub struct GraphOptions {
     pub plain: Option<Platform>,
     /// Named contexts: each stands for the stages and images of its name.
     pub contexts: Vec<(String, ContextKind)>,
+    /// Whether stages have the labels of what they stand on.
+    pub labels: BaseLabels,
+}
+
+/// Whether a stage has the labels of the image or the stage that it stands on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BaseLabels {
+    /// It has.
+    #[default]
+    Inherited,
+    /// It has its own alone.
+    Dropped,
 }
 
 /// What a named context is.

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::env::{self, Variables};
 use super::graph::{Graph, Origin};
 use super::stage::StageState;
-use super::{Base, BaseImage, GraphOptions, Plan, StagePlan, config, magic, triggers};
+use super::{Base, BaseImage, BaseLabels, GraphOptions, Plan, StagePlan, config, magic, triggers};
 use crate::dockerfile::suggest::did_you_mean;
 use crate::dockerfile::{Arg, Instruction};
 use crate::oci::{ImageConfig, Platform};
@@ -121,6 +121,9 @@ impl Graph<'_> {
                     (Base::Image(key), StageState::new(start))
                 }
             };
+            if options.labels == BaseLabels::Dropped {
+                state.config.config.labels.clear();
+            }
             let start = state.size();
             if let Err(error) = context.charge(start, stage.span) {
                 context.errors.push(error);

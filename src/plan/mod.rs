@@ -32,7 +32,7 @@ mod step;
 mod triggers;
 
 pub use chmod::{Chmod, SymbolicMode};
-pub use graph::{ContextKind, Graph, GraphOptions, ImageUse};
+pub use graph::{BaseLabels, ContextKind, Graph, GraphOptions, ImageUse};
 pub use join::join;
 pub use key::{CacheKey, Component, FORMAT_VERSION, KeyBuilder, components, definition, short_digest};
 pub use pins::{Fetch, Pins, PinsError};

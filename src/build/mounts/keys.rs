@@ -66,6 +66,11 @@ impl Work<'_> {
         if run.network == plan::Network::Default && self.access(run) == Access::None {
             parts.push(("network", b"none".to_vec()));
         }
+        let volumes: String = self.options.around.volumes.iter().map(|volume| format!("{}\n", volume.target)).collect();
+        if !volumes.is_empty() {
+            // What is in them may change at any time, so nothing is ever found under this key; but nor do others find it.
+            parts.push(("volumes", volumes.into_bytes()));
+        }
         let hosts = self.options.around.hosts.iter().map(|(name, address)| format!("{name}={address}\n"));
         let hosts: String = hosts.collect();
         if !hosts.is_empty() {

@@ -230,7 +230,8 @@ impl Work<'_> {
     /// Gets ready what the step `run` has mounted, in the folder of `active`.
     pub fn mounts(&self, run: &plan::Run, active: &Active, stacking: Stacking) -> Result<Mounts, BuildError> {
         self.check_given(run)?;
-        let mut mounts = Mounts { _caches: self.claim_caches(run)?, ..Mounts::default() };
+        let of_host = Mounts::of_volumes(&self.options.around.volumes)?;
+        let mut mounts = Mounts { _caches: self.claim_caches(run)?, ..of_host };
         let mut agents = 0;
         for (number, mount) in run.mounts.iter().enumerate() {
             let folder = active.dir().join(format!("mount-{number}"));

@@ -4,8 +4,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::{
-    AroundArgs, Assignment, CacheArgs, CallArgs, GivenArgs, KanikoArgs, LimitArgs, NamedArgs, OutputSpec, PlatformArgs,
-    RegistryArgs, SourceArgs, Timestamp,
+    AroundArgs, Assignment, CacheArgs, CallArgs, ChangeArgs, GivenArgs, KanikoArgs, LimitArgs, NamedArgs, OutputSpec,
+    PlatformArgs, RegistryArgs, SourceArgs, Timestamp,
 };
 use crate::cli::progress::Mode;
 
@@ -65,8 +65,10 @@ Outputs:
   type=tar,dest=FILE            the files of the image in a tar file
   type=registry[,name=NAME]     a registry, as --push; push-by-digest=true gives it no tag there
   type=image,name=NAME          one more name in the store
+  type=cacheonly                nothing but the results of steps: the image gets no name
 oci, image and registry also take compression=KIND, compression-level=N, force-compression=true,
 oci-mediatypes=false and annotation.KEY=VALUE, for this output alone or for the image in all places.
+local and tar take platform-split=BOOL, local mode=delete: files that the image lacks are removed.
 A part with a comma stands in quotes: 'type=local,\"dest=a,b\"'
 
 --annotation is for the manifest, and LEVEL:KEY=VALUE for a level: manifest, manifest-descriptor,
@@ -147,6 +149,9 @@ pub struct BuildArgs {
     /// What COPY copies from: a folder, or see below
     #[arg(required_unless_present_any = ["pull", "kaniko_context", "destination"])]
     pub context: Option<PathBuf>,
+    /// What it says about itself.
+    #[command(flatten)]
+    pub changes: ChangeArgs,
     /// Results of earlier builds.
     #[command(flatten)]
     pub cache: CacheArgs,
@@ -156,6 +161,9 @@ pub struct BuildArgs {
     /// What is around each RUN step.
     #[command(flatten)]
     pub around: AroundArgs,
+    /// What of the host they see.
+    #[command(flatten)]
+    pub host: super::BuildHostArgs,
     /// What RUN steps are given.
     #[command(flatten)]
     pub given: GivenArgs,

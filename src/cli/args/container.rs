@@ -42,6 +42,17 @@ pub enum HostError {
         /// The option.
         option: String,
     },
+    /// An option that means nothing in a build.
+    #[error("a volume of a build has ro, rw or O behind it, and not {option:?}")]
+    BuildOption {
+        /// The option.
+        option: String,
+    },
+    /// Not of the form of a device.
+    #[error(
+        "a device is PATH[:TARGET[:rwm]], where PATH begins with /dev/; less than rwm cannot be enforced without root"
+    )]
+    Device,
     /// Not of the form of a port.
     #[error("a port is PORT:PORT, from 1 to 65535, as 8080:8080")]
     Port,

@@ -192,6 +192,30 @@ pub struct ImagesArgs {
     /// Print each image in this form
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
     pub format: Option<String>,
+    /// Sort by created, name, repository, tag, id or size; the newest and the largest first [default: name]
+    #[arg(long, value_name = "KEY", hide_possible_values = true, default_value = "name", hide_default_value = true)]
+    pub sort: SortKey,
+    /// Leave out the head of the table
+    #[arg(short, long = "noheading", alias = "no-heading")]
+    pub no_heading: bool,
+}
+
+/// By what a list of images is sorted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// Their names; those without one come last.
+    #[default]
+    Name,
+    /// When they were made, the newest first.
+    Created,
+    /// Their names without tags.
+    Repository,
+    /// Their tags.
+    Tag,
+    /// Their digests.
+    Id,
+    /// Their sizes, the largest first.
+    Size,
 }
 
 /// Which document of an image `coracle inspect` shows.

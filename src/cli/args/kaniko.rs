@@ -197,6 +197,8 @@ pub struct DigestFiles {
     pub digest: Option<PathBuf>,
     /// `NAME@DIGEST`, a line for each name.
     pub name: Option<PathBuf>,
+    /// The hexadecimal digits of the digest.
+    pub hex: Option<PathBuf>,
     /// `NAME:TAG@DIGEST`, a line for each name.
     pub name_and_tag: Option<PathBuf>,
 }
@@ -284,6 +286,7 @@ pub fn fold(args: &mut BuildArgs, exists: impl Fn(&Path) -> bool) -> Result<(Dig
         warnings.push(format!("{} means nothing here and is ignored", nothing.join(", ")));
     }
     let files = DigestFiles {
+        hex: None,
         digest: kaniko.digest_file,
         name: kaniko.image_name_with_digest_file,
         name_and_tag: kaniko.image_name_tag_with_digest_file,

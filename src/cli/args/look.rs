@@ -56,7 +56,7 @@ impl PushLookArgs {
             (kind, _) => kind,
         };
         let forced = self.force_compression.then_some(true);
-        Ok(Look { compression, forced, form: self.format, annotations: Vec::new() })
+        Ok(Look { compression, forced, form: self.format, ..Look::default() })
     }
 }
 
@@ -165,6 +165,8 @@ pub struct Look {
     pub forced: Option<bool>,
     /// The form of manifests.
     pub form: Option<FormName>,
+    /// Whether SOURCE_DATE_EPOCH is for files too: what an output says is for all.
+    pub rewrite: Option<bool>,
     /// Annotations; of one key the last counts.
     pub annotations: Vec<Annotation>,
 }
@@ -176,6 +178,7 @@ impl Look {
             compression: other.compression.or(self.compression),
             forced: other.forced.or(self.forced),
             form: other.form.or(self.form),
+            rewrite: other.rewrite.or(self.rewrite),
             annotations: self.annotations.iter().chain(&other.annotations).cloned().collect(),
         }
     }
@@ -206,6 +209,7 @@ impl Look {
                 "compression" => look.compression = Some(parsed_compression(&value, None)?),
                 "compression-level" => level = Some(value),
                 "force-compression" => look.forced = Some(super::output::bool(value)?),
+                "rewrite-timestamp" => look.rewrite = Some(super::output::bool(value)?),
                 "oci-mediatypes" => {
                     look.form = Some(if super::output::bool(value)? { FormName::Oci } else { FormName::Docker });
                 }
@@ -278,6 +282,7 @@ impl LookArgs {
             compression,
             forced: self.force_compression.then_some(true),
             form: self.format,
+            rewrite: None,
             annotations: self.annotations.iter().flat_map(|spec| spec.0.clone()).collect(),
         })
     }

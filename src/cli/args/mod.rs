@@ -9,6 +9,7 @@ mod cache;
 mod cache_spec;
 mod caches;
 mod call;
+mod changes;
 mod container;
 mod host;
 mod images;
@@ -25,6 +26,7 @@ mod registry;
 mod sources;
 mod unbuilt;
 mod value;
+mod volumes;
 
 pub use around::{
     AgentSpec, AroundArgs, AroundError, CapabilityName, DnsServer, DnsWord, FailureAction, GivenArgs, HostEntry,
@@ -39,22 +41,24 @@ pub use cache::{Age, CacheArgs, CacheFailure, CacheFrom, CacheSpecError, CacheTo
 pub use cache_spec::{ActionsSpec, CacheSpec, S3Spec};
 pub use caches::{CacheExportArgs, CacheImportArgs, CacheLsArgs, CachePruneArgs, CacheRmArgs, CacheVerb, CachesArgs};
 pub use call::{Call, CallArgs, CallError, Method, PrintForm};
+pub use changes::{AnywayArgs, ChangeArgs};
 pub use container::{HostArgs, HostError, PortSpec, VolumeSpec};
 pub use host::{InfoArgs, UnshareArgs};
 pub use images::{
     ArchiveName, CopyArgs, DiffArgs, Document, Filter, FormName, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named,
-    RmiArgs, SaveArgs, TagArgs, UntagArgs,
+    RmiArgs, SaveArgs, SortKey, TagArgs, UntagArgs,
 };
 pub use kaniko::{DigestFiles, KanikoArgs, KanikoError, fold};
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use look::{Annotation, AnnotationSpec, Level, Look, LookArgs, LookError, PushLookArgs};
 pub use manifest::{DetailArgs, ManifestArgs, ManifestVerb};
-pub use output::{Destination, ImageOutput, OutputError, OutputSpec};
-pub use platform::PlatformArgs;
+pub use output::{Destination, FilesOutput, FolderMode, ImageOutput, OutputError, OutputSpec};
+pub use platform::{PartArgs, PlatformArgs};
 pub use prune::PruneArgs;
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, Source, Time};
 pub use sources::{ContextArgs, ContextLsArgs, ContextVerb, NamedArgs, SourceArgs};
 pub use value::{Assignment, Timestamp, ValueError};
+pub use volumes::{BuildHostArgs, BuildVolume, DeviceSpec, VolumeUse};
 
 pub use crate::input::{ContextLocation, NamedContext, NamedLocation};
 pub use crate::layer::Compression;

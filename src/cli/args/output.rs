@@ -22,11 +22,32 @@ pub enum OutputSpec {
     /// The image as a file that `docker load` reads.
     DockerArchive(Destination),
     /// The files of the image in a folder.
-    Local(PathBuf),
+    Local(PathBuf, FilesOutput),
     /// The files of the image in a tar file.
-    Tar(Destination),
+    Tar(Destination, FilesOutput),
+    /// Nothing: what the steps made is kept for other builds.
+    CacheOnly,
     /// The image under names, in the store or in registries.
     Image(ImageOutput),
+}
+
+/// What is said of files that are not in an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilesOutput {
+    /// Whether the files for a platform lie in a folder of its name; `None` for where there are several.
+    pub split: Option<bool>,
+    /// What becomes of other files in the folder.
+    pub mode: FolderMode,
+}
+
+/// What becomes of files in a folder that are not in the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum FolderMode {
+    /// They stay.
+    #[default]
+    Merge,
+    /// They are removed; the folder lies below this one, which is the working directory when that is known.
+    Delete(PathBuf),
 }
 
 /// `type=image` and `type=registry`.
@@ -73,16 +94,19 @@ pub enum OutputError {
         /// The keys that there are.
         known: &'static str,
     },
-    /// A key that docker knows.
-    #[error("{key}= is not supported yet for type={kind} (its keys are {known})")]
-    UnbuiltKey {
+    /// A key of docker's that cannot be followed.
+    #[error("{key}= is nothing that type={kind} has here: {why}")]
+    NoSuchKey {
         /// The type.
         kind: &'static str,
         /// The key.
-        key: String,
-        /// The keys that there are.
-        known: &'static str,
+        key: &'static str,
+        /// Why.
+        why: &'static str,
     },
+    /// `mode=` is neither.
+    #[error("mode= is copy or delete, not {0:?}")]
+    Mode(String),
     /// The same key twice.
     #[error("{0:?} is given twice")]
     Twice(String),
@@ -104,6 +128,12 @@ pub enum OutputError {
     /// An annotation that makes no sense.
     #[error(transparent)]
     Look(#[from] super::LookError),
+    /// What is so for the whole build.
+    #[error("{key}= is said for the whole build: --rewrite-timestamp")]
+    OfBuild {
+        /// The key.
+        key: String,
+    },
     /// An archive of docker has no manifest, and layers that are not compressed.
     #[error("{key}= means nothing for type=docker: its layers are not compressed, and it has no manifest")]
     NotInDocker {
@@ -112,23 +142,28 @@ pub enum OutputError {
     },
 }
 
-const TYPES: &str = "the types are registry, image, oci, docker, local and tar";
+const TYPES: &str = "the types are registry, image, oci, docker, local, tar and cacheonly";
 
 const IMAGE_KEYS: &str = "type, name, push, push-by-digest, name-canonical, compression, compression-level, \
-                          force-compression, oci-mediatypes, annotation.KEY";
-const OCI_KEYS: &str =
-    "type, dest, tar, compression, compression-level, force-compression, oci-mediatypes, annotation.KEY";
+                          force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY";
+const OCI_KEYS: &str = "type, dest, tar, compression, compression-level, force-compression, oci-mediatypes, \
+     rewrite-timestamp, annotation.KEY";
 
 /// What docker and buildah have besides.
-const UNBUILT_TYPES: [&str; 2] = ["cacheonly", "moby"];
-const UNBUILT_KEYS: [&str; 7] = [
-    "attestation-prefix",
-    "buildinfo",
-    "dangling-name-prefix",
-    "mode",
-    "platform-split",
-    "rewrite-timestamp",
-    "unpack",
+const UNBUILT_TYPES: [&str; 1] = ["moby"];
+/// Keys of docker's that cannot be followed, and why.
+const OTHERS: [(&str, &str); 11] = [
+    ("attestation-prefix", "attestations go into manifests only"),
+    ("buildinfo", "BuildKit has given it up, and so there is none"),
+    ("context", "it names a daemon"),
+    ("dangling-name-prefix", "images without a name have their digest"),
+    ("force-inline-attestations", "attestations are no part of this output"),
+    ("insecure", "--tls-verify=false is for all registries"),
+    ("prefer-nondist-layers", "layers that must not be distributed stay what they are in the base"),
+    ("source-date-epoch", "it is said for the whole build: --source-date-epoch"),
+    ("store", "the image is in the store in any case"),
+    ("tar", "docker's archive is always a tar file"),
+    ("unpack", "coracle unpacks an image when it is needed"),
 ];
 
 impl FromStr for OutputSpec {
@@ -143,8 +178,8 @@ impl FromStr for OutputSpec {
         if fields.len() == 1 && fields[0] == text && !text.starts_with("type=") {
             return match text {
                 "" => Err(OutputError::NoType),
-                "-" => Ok(OutputSpec::Tar(Destination::Stdout)),
-                dir => Ok(OutputSpec::Local(dir.into())),
+                "-" => Ok(OutputSpec::Tar(Destination::Stdout, FilesOutput::default())),
+                dir => Ok(OutputSpec::Local(dir.into(), FilesOutput::default())),
             };
         }
         let mut pairs: Vec<(String, String)> = Vec::new();
@@ -167,8 +202,9 @@ impl FromStr for OutputSpec {
         let (kind, known) = match kind.as_str() {
             "oci" => ("oci", OCI_KEYS),
             "docker" => ("docker", "type, dest"),
-            "local" => ("local", "type, dest"),
-            "tar" => ("tar", "type, dest"),
+            "local" => ("local", "type, dest, platform-split, mode"),
+            "tar" => ("tar", "type, dest, platform-split"),
+            "cacheonly" => ("cacheonly", "type"),
             "image" => ("image", IMAGE_KEYS),
             "registry" => ("registry", IMAGE_KEYS),
             other => {
@@ -192,6 +228,17 @@ impl FromStr for OutputSpec {
                 }
             }
         }
+        let mut files = FilesOutput::default();
+        if matches!(kind, "local" | "tar") {
+            files.split = take("platform-split").map(bool).transpose()?;
+        }
+        if let Some(mode) = if kind == "local" { take("mode") } else { None } {
+            files.mode = match mode.as_str() {
+                "copy" => FolderMode::Merge,
+                "delete" => FolderMode::Delete(PathBuf::new()),
+                _ => return Err(OutputError::Mode(mode)),
+            };
+        }
         let dest = take("dest");
         let archive = match if kind == "oci" { take("tar") } else { None } {
             Some(value) => bool(value)?,
@@ -200,15 +247,15 @@ impl FromStr for OutputSpec {
         if let Some((key, _)) = pairs.into_iter().next() {
             let of_look =
                 |key: &str| key.starts_with("annotation") || OCI_KEYS.split(", ").skip(3).any(|own| own == key);
+            if key == "rewrite-timestamp" {
+                return Err(OutputError::OfBuild { key });
+            }
             if kind == "docker" && of_look(&key) {
                 return Err(OutputError::NotInDocker { key });
             }
-            let unbuilt =
-                UNBUILT_KEYS.contains(&key.as_str()) || (kind == "docker" && (key == "tar" || key == "context"));
-            return Err(if unbuilt {
-                OutputError::UnbuiltKey { kind, key, known }
-            } else {
-                OutputError::UnknownKey { kind, key, known }
+            return Err(match OTHERS.iter().find(|(other, _)| *other == key) {
+                Some((key, why)) => OutputError::NoSuchKey { kind, key, why },
+                None => OutputError::UnknownKey { kind, key, known },
             });
         }
         if matches!(kind, "image" | "registry") {
@@ -217,16 +264,22 @@ impl FromStr for OutputSpec {
                 None => Ok(OutputSpec::Image(image)),
             };
         }
+        if kind == "cacheonly" {
+            return match dest {
+                Some(_) => Err(OutputError::UnknownKey { kind, key: "dest".into(), known }),
+                None => Ok(OutputSpec::CacheOnly),
+            };
+        }
         let dest = dest.filter(|dest| !dest.is_empty()).ok_or(OutputError::NoDest(kind))?;
         let file = || if dest == "-" { Destination::Stdout } else { Destination::File(dest.clone().into()) };
         match (kind, archive) {
             ("oci", true) => Ok(OutputSpec::OciArchive(file(), look)),
             ("docker", _) => Ok(OutputSpec::DockerArchive(file())),
-            ("tar", _) => Ok(OutputSpec::Tar(file())),
+            ("tar", _) => Ok(OutputSpec::Tar(file(), files)),
             ("oci", false) if dest == "-" => Err(OutputError::FolderToStdout("type=oci,tar=false")),
             (_, false) => Ok(OutputSpec::OciDir(dest.into(), look)),
             _ if dest == "-" => Err(OutputError::FolderToStdout("type=local")),
-            _ => Ok(OutputSpec::Local(dest.into())),
+            _ => Ok(OutputSpec::Local(dest.into(), files)),
         }
     }
 }
@@ -235,12 +288,22 @@ impl OutputSpec {
     /// Returns the path, to read or to change it; `None` for standard output.
     pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
-            OutputSpec::OciDir(path, _) | OutputSpec::Local(path) => Some(path),
-            OutputSpec::OciArchive(to, _) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to) => match to {
+            OutputSpec::OciDir(path, _) | OutputSpec::Local(path, _) => Some(path),
+            OutputSpec::OciArchive(to, _) | OutputSpec::DockerArchive(to) | OutputSpec::Tar(to, _) => match to {
                 Destination::File(path) => Some(path),
                 Destination::Stdout => None,
             },
-            OutputSpec::Image(_) => None,
+            OutputSpec::Image(_) | OutputSpec::CacheOnly => None,
+        }
+    }
+
+    /// Returns whether SOURCE_DATE_EPOCH is for files too, where the output says so.
+    pub fn rewrites_times(&self) -> Option<bool> {
+        match self {
+            OutputSpec::Image(ImageOutput { look, .. })
+            | OutputSpec::OciArchive(_, look)
+            | OutputSpec::OciDir(_, look) => look.rewrite,
+            _ => None,
         }
     }
 
@@ -249,7 +312,7 @@ impl OutputSpec {
         use OutputSpec::{DockerArchive, OciArchive, Tar};
         matches!(
             self,
-            OciArchive(Destination::Stdout, _) | DockerArchive(Destination::Stdout) | Tar(Destination::Stdout)
+            OciArchive(Destination::Stdout, _) | DockerArchive(Destination::Stdout) | Tar(Destination::Stdout, _)
         )
     }
 }
@@ -312,6 +375,10 @@ mod tests {
         Destination::File(path.into())
     }
 
+    fn local(path: &str, files: FilesOutput) -> OutputSpec {
+        OutputSpec::Local(path.into(), files)
+    }
+
     #[test]
     fn what_can_be_asked_for() {
         for (text, spec) in [
@@ -321,14 +388,23 @@ mod tests {
             ("type=oci,dest=layout,tar=false", OutputSpec::OciDir("layout".into(), Look::default())),
             ("type=docker,dest=a.tar", OutputSpec::DockerArchive(file("a.tar"))),
             ("type=docker,dest=-", OutputSpec::DockerArchive(Destination::Stdout)),
-            ("type=local,dest=out", OutputSpec::Local("out".into())),
-            ("type=tar,dest=a.tar", OutputSpec::Tar(file("a.tar"))),
-            ("out", OutputSpec::Local("out".into())),
-            ("./a=b", OutputSpec::Local("./a=b".into())),
-            ("-", OutputSpec::Tar(Destination::Stdout)),
-            ("type=local,\"dest=a,b\"", OutputSpec::Local("a,b".into())),
-            ("\"type=local\",\"dest=a\"\"b\"", OutputSpec::Local("a\"b".into())),
-            ("type=local,dest=a=b", OutputSpec::Local("a=b".into())),
+            ("type=local,dest=out", local("out", FilesOutput::default())),
+            ("type=tar,dest=a.tar", OutputSpec::Tar(file("a.tar"), FilesOutput::default())),
+            ("out", local("out", FilesOutput::default())),
+            ("./a=b", local("./a=b", FilesOutput::default())),
+            ("-", OutputSpec::Tar(Destination::Stdout, FilesOutput::default())),
+            ("type=local,\"dest=a,b\"", local("a,b", FilesOutput::default())),
+            ("\"type=local\",\"dest=a\"\"b\"", local("a\"b", FilesOutput::default())),
+            ("type=local,dest=a=b", local("a=b", FilesOutput::default())),
+            ("type=cacheonly", OutputSpec::CacheOnly),
+            (
+                "type=local,dest=out,platform-split=false,mode=delete",
+                local("out", FilesOutput { split: Some(false), mode: FolderMode::Delete(PathBuf::new()) }),
+            ),
+            (
+                "type=tar,dest=a.tar,platform-split=true",
+                OutputSpec::Tar(file("a.tar"), FilesOutput { split: Some(true), ..FilesOutput::default() }),
+            ),
             ("type=registry", OutputSpec::Image(ImageOutput { push: true, ..ImageOutput::default() })),
             (
                 "type=image,\"name=a,b\",push=true,push-by-digest=true,name-canonical=true",
@@ -348,19 +424,31 @@ mod tests {
     #[test]
     fn what_is_refused_and_how() {
         for (text, words) in [
-            ("", "there is no type= in it (the types are registry, image, oci, docker, local and tar)"),
-            ("dest=a,tar=false", "there is no type= in it (the types are registry, image, oci, docker, local and tar)"),
-            ("type=zip,dest=a", "there is no type \"zip\" (the types are registry, image, oci, docker, local and tar)"),
+            ("", "there is no type= in it (the types are registry, image, oci, docker, local, tar and cacheonly)"),
             (
-                "type=cacheonly",
-                "type=cacheonly is not supported yet (the types are registry, image, oci, docker, local and tar)",
+                "dest=a,tar=false",
+                "there is no type= in it (the types are registry, image, oci, docker, local, tar and cacheonly)",
             ),
+            (
+                "type=zip,dest=a",
+                "there is no type \"zip\" (the types are registry, image, oci, docker, local, tar and cacheonly)",
+            ),
+            (
+                "type=moby",
+                "type=moby is not supported yet (the types are registry, image, oci, docker, local, tar and cacheonly)",
+            ),
+            (
+                "type=image,store=false",
+                "store= is nothing that type=image has here: the image is in the store in any case",
+            ),
+            ("type=local,dest=a,mode=move", "mode= is copy or delete, not \"move\""),
+            ("type=tar,dest=a,mode=delete", "type=tar has no key \"mode\" (its keys are type, dest, platform-split)"),
             ("type=oci", "type=oci needs dest=PATH"),
             ("type=tar,dest=", "type=tar needs dest=PATH"),
             (
                 "type=oci,dest=a,colour=red",
                 "type=oci has no key \"colour\" (its keys are type, dest, tar, compression, compression-level, \
-                 force-compression, oci-mediatypes, annotation.KEY)",
+                 force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY)",
             ),
             (
                 "type=oci,dest=a,compression=b",
@@ -374,8 +462,14 @@ mod tests {
                 "type=docker,dest=a,compression=zstd",
                 "compression= means nothing for type=docker: its layers are not compressed, and it has no manifest",
             ),
-            ("type=local,dest=a,compression=zstd", "type=local has no key \"compression\" (its keys are type, dest)"),
-            ("type=docker,dest=a,tar=false", "tar= is not supported yet for type=docker (its keys are type, dest)"),
+            (
+                "type=local,dest=a,compression=zstd",
+                "type=local has no key \"compression\" (its keys are type, dest, platform-split, mode)",
+            ),
+            (
+                "type=docker,dest=a,tar=false",
+                "tar= is nothing that type=docker has here: docker's archive is always a tar file",
+            ),
             ("type=oci,dest=a,tar=maybe", "tar= is true or false, not \"maybe\""),
             ("type=oci,dest=a,dest=b", "\"dest\" is given twice"),
             ("type=oci,dest", "\"dest\" is not KEY=VALUE"),

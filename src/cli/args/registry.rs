@@ -121,10 +121,13 @@ pub struct PullArgs {
     #[arg(long, value_name = "POLICY", default_value = "always", hide_possible_values = true)]
     pub policy: PullPolicy,
     /// The platform of the image: OS/ARCHITECTURE[/VARIANT]
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", conflicts_with_all = ["arch", "os", "variant"])]
     pub platform: Option<Platform>,
+    /// The parts of it.
+    #[command(flatten)]
+    pub parts: super::PartArgs,
     /// Pull the images for all platforms, and their index
-    #[arg(long, conflicts_with = "platform")]
+    #[arg(long, conflicts_with_all = ["platform", "arch", "os", "variant"])]
     pub all: bool,
     /// Pull what all tags of the repository lead to
     #[arg(short, long, conflicts_with = "name")]
@@ -198,6 +201,9 @@ pub struct LoginArgs {
     /// Keep the credentials in FILE
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// Keep them in FILE as docker does in its config.json
+    #[arg(long, value_name = "FILE", conflicts_with = "authfile")]
+    pub compat_auth_file: Option<PathBuf>,
     /// Trust the certificates in DIR: *.crt; *.cert and *.key are ours
     #[arg(long, value_name = "DIR")]
     pub cert_dir: Option<PathBuf>,
@@ -218,6 +224,9 @@ pub struct LogoutArgs {
     /// Where the credentials are kept
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// The same, for a config.json of docker
+    #[arg(long, value_name = "FILE", conflicts_with = "authfile")]
+    pub compat_auth_file: Option<PathBuf>,
 }
 
 #[cfg(test)]

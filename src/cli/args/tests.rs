@@ -27,7 +27,7 @@ fn what_is_refused_and_how() {
         ("coracle build --compression xz .", "use none, gzip, gzip:0 to gzip:12, zstd, or zstd:1 to zstd:19"),
         ("coracle build --compression gzip:99 .", "gzip:0 to gzip:12"),
         ("coracle build --timestamp -1 .", "a time is a number of seconds since 1970"),
-        ("coracle build -o type=cacheonly .", "type=cacheonly is not supported yet"),
+        ("coracle build -o type=moby .", "type=moby is not supported yet"),
         ("coracle build -t  .", "a value is required for '--tag <NAME>'"),
         ("coracle run", "<IMAGE>"),
         ("coracle run -e =x web", "there is no name before the equals sign"),
@@ -194,8 +194,29 @@ Options:
                                     repeated
       --platform <PLATFORM,…>       Build for these platforms, as linux/amd64,linux/arm64
       --all-platforms               Build for all platforms that the base images share
+      --arch <ARCH>                 The processor of --platform alone [default: that of this
+                                    machine]
+      --os <OS>                     The operating system of --platform alone [default: linux]
+      --variant <VARIANT>           The variant of --arch
+      --os-version <VERSION>        The version of the operating system that the image says
       --locked                      Use what the lock beside the Dockerfile says, and nothing else
       --bundle <FILE>               Take images, URLs and Git commits from this bundle alone
+
+The image:
+      --env <NAME[=VALUE]>            Set a variable of the image alone: steps do not see it; can be
+                                      repeated
+      --unsetenv <NAME>               Take a variable out of the image; can be repeated
+      --unsetlabel <NAME>             Take a label out of the image; can be repeated
+      --unsetannotation <KEY>         Take an annotation out of the manifest; can be repeated
+      --inherit-labels[=<BOOL>]       Have the labels of base images and stages [default: true]
+      --inherit-annotations[=<BOOL>]  Have the annotations of the base image [default: false]
+      --omit-history[=<BOOL>]         Leave the history out of the image
+      --source-date-epoch <SECONDS>   SOURCE_DATE_EPOCH: the latest time of a file and of the image
+      --rewrite-timestamp[=<BOOL>]    false: SOURCE_DATE_EPOCH is for the image alone, not for files
+      --squash[=<BOOL>]               Make one layer of those that the build adds
+      --squash-all[=<BOOL>]           Make one layer of all, the base image's too
+      --manifest <NAME>               Add the image to this list of the store, in place of one for
+                                      its platform
 
 Cache:
       --no-cache                  Run every step, also those whose result is known
@@ -225,6 +246,12 @@ Network and privileges:
       --dns-option <OPTION>      An option of resolv.conf in place of the host's
       --cap-add <NAME>           Give root a capability, or ALL; can be repeated
       --cap-drop <NAME>          Take a capability from root, or ALL; can be repeated
+
+What of the host each RUN sees:
+      --volume <SPEC>        A file or folder: SOURCE:TARGET[:ro|O]; without ro or O no RUN is in
+                             the cache; can be repeated
+      --device <SPEC>        A device: PATH[:TARGET]; no RUN is in the cache then; can be repeated
+      --http-proxy[=<BOOL>]  Hand on HTTP_PROXY and its sisters as they are set here
 
 For RUN --mount, and when a RUN fails:
       --secret <SPEC>        A secret: id=NAME[,src=FILE] or id=NAME,env=VARIABLE; can be repeated
@@ -281,8 +308,10 @@ Outputs:
   type=tar,dest=FILE            the files of the image in a tar file
   type=registry[,name=NAME]     a registry, as --push; push-by-digest=true gives it no tag there
   type=image,name=NAME          one more name in the store
+  type=cacheonly                nothing but the results of steps: the image gets no name
 oci, image and registry also take compression=KIND, compression-level=N, force-compression=true,
 oci-mediatypes=false and annotation.KEY=VALUE, for this output alone or for the image in all places.
+local and tar take platform-split=BOOL, local mode=delete: files that the image lacks are removed.
 A part with a comma stands in quotes: 'type=local,"dest=a,b"'
 
 --annotation is for the manifest, and LEVEL:KEY=VALUE for a level: manifest, manifest-descriptor,

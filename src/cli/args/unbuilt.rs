@@ -12,18 +12,18 @@ use super::Cli;
 const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
-        "--allow --arch --builder \
+        "--allow --builder \
          --cgroup-parent --cgroupns \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems \
-         --cw --debug -D --decryption-key --device --env --force-rm --from \
-         --group-add --hooks-dir --http-proxy --identity-label --iidfile-raw --inherit-annotations \
-         --inherit-labels --ipc --layer-label --layers --logfile --logsplit --log-rusage --manifest \
-         --no-hostname --omit-history --os --os-feature \
-         --os-version --pid --policy --rewrite-timestamp --rm \
+         --cw --debug -D --decryption-key --from \
+         --group-add --hooks-dir --identity-label \
+         --ipc --layer-label --logfile --logsplit --log-rusage \
+         --no-hostname --os-feature \
+         --pid --policy \
          --runtime --runtime-flag --security-opt --sign-by --signature-policy \
-         --source-date-epoch --source-policy-file --squash --squash-all --stdin \
-         --unsetannotation --unsetenv --unsetlabel --userns --userns-gid-map --userns-uid-map \
-         --uts --variant --volume",
+         --source-policy-file --stdin \
+         --userns --userns-gid-map --userns-uid-map \
+         --uts",
     ),
     (
         "run",
@@ -35,9 +35,9 @@ const UNBUILT: &[(&str, &str)] = &[
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
          --umask --unsetenv --userns --uts --volumes-from",
     ),
-    ("pull", "--arch --os --signature-policy --variant"),
+    ("pull", "--signature-policy"),
     ("push", "--encryption-key --remove-signatures --rm --sign-by"),
-    ("images", "--history --no-heading --noheading --sort --tree"),
+    ("images", "--history --tree"),
     ("inspect", "--latest -l --size -s"),
     ("history", "--human -H"),
     ("rmi", "--no-prune --platform --prune -p"),
@@ -55,13 +55,24 @@ const UNBUILT: &[(&str, &str)] = &[
 /// What to do in place of a flag, where that can be said.
 fn instead(verb: &str, flag: &str) -> Option<&'static str> {
     Some(match (verb, flag) {
-        ("build", "--layers") => "steps are always cached; --no-cache runs them all",
-        ("build", "--rm" | "--force-rm") => "nothing is left of the steps, whether they work or not",
         ("build", "--skip-unused-stages") => "stages that the target does not need are never built",
-        ("build", "--source-date-epoch") => "set the variable SOURCE_DATE_EPOCH",
-        ("build", "--rewrite-timestamp") => "with SOURCE_DATE_EPOCH or --timestamp the times of files follow",
         ("build", "--compress") => "--compression says how layers are compressed",
         ("build", "--debug" | "-D") => "--progress=plain shows all that steps write",
+        ("build", "--userns" | "--userns-uid-map" | "--userns-gid-map") => {
+            "each build has a user namespace of its own, with all ids that /etc/subuid and /etc/subgid give the caller"
+        }
+        ("build", "--cgroup-parent") => {
+            "steps are below the group of coracle itself: start it there, as with systemd-run --user --scope --slice=NAME"
+        }
+        ("build", "--cgroupns" | "--pid" | "--ipc" | "--uts") => {
+            "each step has namespaces of its own where the machine allows it; --isolation=chroot shares those of here"
+        }
+        ("build", "--from") => "--build-context NAME=docker-image://OTHER puts another image in the place of NAME",
+        ("build", "--layer-label" | "--identity-label") => "--label is for the image, and no other label is added",
+        ("build", "--security-opt") => "--cap-add, --cap-drop and --isolation say what steps may do",
+        ("build", "--logfile") => "what is told goes to standard error: 2>FILE",
+        ("build", "--stdin") => "steps read nothing; RUN --mount=type=bind or a here-document gives them text",
+        ("build", "--os-feature") => "--os-version says the version of the operating system",
         ("build", "--no-hostname") => "/etc/hostname is that of the image in any case",
         ("run", "--interactive" | "-i" | "--tty" | "-t") => {
             "the command has coracle's standard input and output, but no terminal of its own"
@@ -131,7 +142,7 @@ mod tests {
         for (line, flag) in [
             ("coracle build --uts=host .", "--uts"),
             ("coracle build --policy=x .", "--policy"),
-            ("coracle --root /x build --squash .", "--squash"),
+            ("coracle --root /x build --cpp-flag=-D .", "--cpp-flag"),
             ("coracle run -it web", "-i"),
             ("coracle run --name=x web", "--name"),
             ("coracle rmi --prune web", "--prune"),

@@ -52,6 +52,12 @@ pub enum ImageProblem {
         /// What it should be.
         why: &'static str,
     },
+    /// A list would be an image, too.
+    #[error("{name} cannot be the image and the list that it is added to: give --tag or --manifest another name")]
+    ListIsTag {
+        /// The name.
+        name: String,
+    },
     /// A list is to be made, and there is an image or a list of that name.
     #[error("there is {name} already")]
     ListExists {

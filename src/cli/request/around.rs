@@ -75,6 +75,7 @@ pub(super) fn around(args: AroundArgs) -> Result<Around, UsageError> {
             options: dns_options.into_iter().map(|word| word.0).collect(),
         },
         capabilities,
+        volumes: Vec::new(),
     })
 }
 

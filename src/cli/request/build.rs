@@ -6,11 +6,11 @@ use coracle_runtime::probe::Wanted;
 use super::around::GivenRequest;
 use super::look::{is_set, stays_here, whole_look};
 use super::remote_cache::{self, CacheTarget};
-use super::{AttestRequest, Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
+use super::{AttestRequest, Changes, HostRequest, Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Reach, Times};
 use crate::cli::args::{
-    self, Age, BuildArgs, CacheFailure, Compression, DigestFiles, FailureAction, ImageOutput, Isolation, Look,
-    OutputSpec, PullPolicy, Timestamp,
+    self, Age, BuildArgs, CacheFailure, Compression, DigestFiles, FailureAction, FilesOutput, FolderMode, ImageOutput,
+    Isolation, Look, OutputSpec, PullPolicy,
 };
 use crate::cli::environment::Environment;
 use crate::cli::progress::Mode;
@@ -37,8 +37,8 @@ pub struct BuildRequest {
     pub locked: bool,
     /// The bundle that has all from elsewhere, absolute.
     pub bundle: Option<PathBuf>,
-    /// Labels to add, in order.
-    pub labels: Vec<(String, String)>,
+    /// What the image says about itself besides what its Dockerfile says.
+    pub changes: Changes,
     /// Which results of earlier builds count.
     pub cache: CachePolicy,
     /// Caches to look into besides that of the store; paths are absolute.
@@ -67,8 +67,10 @@ pub struct BuildRequest {
     pub isolation: Wanted,
     /// How many stages at the same time, at least 1; `None` for as many as there are processors.
     pub jobs: Option<usize>,
-    /// Which times files and the image get.
+    /// Which times files and the image get, unless the Dockerfile says so.
     pub times: Times,
+    /// Whether SOURCE_DATE_EPOCH, maybe that of the Dockerfile, is for files too, where that was said.
+    pub rewrite_times: Option<bool>,
     /// What the image looks like.
     pub look: Look,
     /// What is said about the image, beside it.
@@ -81,6 +83,8 @@ pub struct BuildRequest {
     pub explain: bool,
     /// What is around each RUN step.
     pub around: Around,
+    /// What of the host RUN steps see.
+    pub host: HostRequest,
     /// What RUN steps are given, and what is done when one fails.
     pub given: GivenRequest,
     /// What the user should know about these flags, each to be shown as a warning.
@@ -99,6 +103,18 @@ impl BuildRequest {
         for path in outputs.iter_mut().filter_map(OutputSpec::path_mut) {
             *path = environment.absolute(path)?;
         }
+        for output in &mut outputs {
+            if let OutputSpec::Local(path, FilesOutput { mode: FolderMode::Delete(within), .. }) = output {
+                *within = environment.absolute(Path::new("."))?;
+                let dots = path.components().any(|part| part == std::path::Component::ParentDir);
+                if path == within || !path.starts_with(&*within) || dots {
+                    return Err(UsageError::DeleteOutside { path: path.clone() });
+                }
+            }
+        }
+        if outputs.contains(&OutputSpec::CacheOnly) && (outputs.len() > 1 || args.push || args.load) {
+            return Err(UsageError::CacheOnlyAlone);
+        }
         match outputs.iter().filter(|output| output.is_stdout()).count() {
             0 => {}
             1 if environment.stdout_is_terminal => return Err(UsageError::ArchiveToTerminal),
@@ -112,15 +128,20 @@ impl BuildRequest {
         let (isolation, unknown) = wanted(args.isolation, environment);
         let file = |path: Option<PathBuf>| path.map(|path| environment.absolute(&path)).transpose();
         let (iidfile, metadata_file) = (file(args.iidfile)?, file(args.metadata_file)?);
+        digest_files.hex = file(args.changes.iidfile_raw.take())?;
         let written = outputs.iter_mut().filter_map(OutputSpec::path_mut).map(|path| path.clone());
-        let mut written: Vec<PathBuf> = written.chain(iidfile.clone()).chain(metadata_file.clone()).collect();
+        let mut written: Vec<PathBuf> =
+            written.chain(iidfile.clone()).chain(metadata_file.clone()).chain(digest_files.hex.clone()).collect();
         written.retain(|path| !path.starts_with("/dev"));
         written.sort();
         if let Some(pair) = written.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(UsageError::SameFile { path: pair[0].clone() });
         }
         let mut tags: Vec<String> = Vec::new();
-        for tag in args.tags {
+        let is_named = !outputs.contains(&OutputSpec::CacheOnly);
+        let unnamed = (!is_named && !args.tags.is_empty())
+            .then(|| "type=cacheonly makes no image: it gets none of its names".to_owned());
+        for tag in args.tags.into_iter().filter(|_| is_named) {
             if !tags.contains(&tag) {
                 tags.push(tag);
             }
@@ -133,16 +154,16 @@ impl BuildRequest {
         if outputs.iter().any(pushes_tags) && tags.is_empty() {
             return Err(UsageError::PushWithoutTag);
         }
-        // --timestamp wins, but a bad variable is said in any case: it would come up another day.
-        let times = match (args.timestamp, environment.source_date_epoch()?) {
-            (Some(Timestamp(seconds)), _) => Times::Set(seconds),
-            (None, Some(Timestamp(seconds))) => Times::Clamp(seconds),
-            (None, None) => Times::Keep,
-        };
+        let meant = super::changes::times(&args.changes, args.timestamp, &outputs, environment)?;
         let mut build_args = environment.fill(args.build_args)?;
-        // As with docker, the variable is a build argument, too; one that is given counts more.
-        if let Some(Timestamp(seconds)) = environment.source_date_epoch()? {
-            build_args.insert(0, ("SOURCE_DATE_EPOCH".into(), seconds.to_string()));
+        // What is given counts more.
+        if args.host.http_proxy {
+            build_args.splice(0..0, super::volumes::proxies(environment)?);
+        }
+        // As with docker, the variable is a build argument, too; one that is given counts more, and the flag most.
+        if let Some(seconds) = meant.epoch {
+            let at = if args.changes.source_date_epoch.is_some() { build_args.len() } else { 0 };
+            build_args.insert(at, ("SOURCE_DATE_EPOCH".into(), seconds.to_string()));
         }
         let given = super::given(args.given, &build_args, environment)?;
         // A shell has the terminal for itself.
@@ -155,6 +176,7 @@ impl BuildRequest {
         if args.pinned.locked && Task::new(&args.call) != Task::Build {
             return Err(UsageError::LockedOnly);
         }
+        let os_version = args.platform.os_version.take();
         let platforms = Platforms::new(args.platform, Task::new(&args.call), &outputs)?;
         let attest = AttestRequest::new(args.attest, &outputs)?;
         let look = whole_look(args.look, &outputs, &platforms, &attest)?;
@@ -162,6 +184,9 @@ impl BuildRequest {
         if is_set(&build_args, "BUILDKIT_INLINE_CACHE") && cache_to.iter().all(|to| to.place.is_some()) {
             let failure = CacheFailure::Warns;
             cache_to.push(CacheTarget { place: None, reach: Reach::Min, compression: None, failure });
+        }
+        if (args.changes.squash || args.changes.squash_all) && cache_to.iter().any(|to| to.place.is_none()) {
+            return Err(UsageError::SquashInline);
         }
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
         let registry = RegistryRequest::new(args.registry, environment)?;
@@ -178,7 +203,6 @@ impl BuildRequest {
             platforms,
             locked: args.pinned.locked,
             bundle,
-            labels,
             cache: CachePolicy {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },
                 except: args.cache.no_cache_filter,
@@ -199,16 +223,19 @@ impl BuildRequest {
             },
             isolation,
             jobs: if with_shell { Some(1) } else { args.jobs.map(usize::from) },
-            times,
+            times: meant.times,
+            rewrite_times: meant.rewrite,
+            changes: Changes::new(args.changes, (labels, os_version), environment)?,
             look,
             attest,
             limits: super::limits(args.limits)?,
             task: Task::new(&args.call),
             explain: args.call.explain,
             around: super::around(args.around)?,
+            host: HostRequest::new(args.host, environment)?,
             given,
             digest_files,
-            warnings: unknown.into_iter().chain(of_kaniko).chain(stays).collect(),
+            warnings: unknown.into_iter().chain(unnamed).chain(of_kaniko).chain(stays).collect(),
         })
     }
 

@@ -79,6 +79,40 @@ pub enum UsageError {
         /// Its key.
         key: String,
     },
+    /// A part of a registry in docker's file.
+    #[error("docker's file has credentials for whole registries, and not for {registry}: use --authfile")]
+    DockerKnowsHosts {
+        /// The part.
+        registry: String,
+    },
+    /// A flag that asks for what is never so.
+    #[error("{flag} is not how coracle builds: {instead}")]
+    NotOtherwise {
+        /// The flag.
+        flag: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// `mode=delete` for a folder that may hold anything.
+    #[error(
+        "mode=delete removes what is in {path:?} and not in the image: the folder must lie below the working directory"
+    )]
+    DeleteOutside {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An image without an output.
+    #[error("type=cacheonly is for a build that makes nothing else: leave out the other outputs, --push and --load")]
+    CacheOnlyAlone,
+    /// Files have one time in all outputs.
+    #[error("rewrite-timestamp is for all outputs and the store: it cannot be true and false")]
+    TwoRewrites,
+    /// A time that is for files is not for them.
+    #[error("--timestamp sets the times of files: --rewrite-timestamp=false goes with --source-date-epoch")]
+    TimestampIsForFiles,
+    /// The cache in an image is about layers that are not in it.
+    #[error("--squash makes one layer of those that a cache in the image would be about: use another --cache-to")]
+    SquashInline,
     /// SOURCE_DATE_EPOCH is no number of seconds.
     #[error("SOURCE_DATE_EPOCH is {value:?}, not a whole number of seconds since 1970")]
     BadEpoch {

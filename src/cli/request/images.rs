@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use super::{RegistryRequest, UsageError};
 use crate::cli::args::{
     ArchiveName, CopyArgs, DiffArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
+    SortKey,
 };
 use crate::cli::environment::Environment;
 use crate::cli::template::Template;
@@ -165,13 +166,18 @@ pub struct ImagesRequest {
     pub unnamed: bool,
     /// Whether digests are shown in full.
     pub full: bool,
+    /// By what they are sorted.
+    pub sort: SortKey,
+    /// Whether a table has no head.
+    pub headless: bool,
 }
 
 impl ImagesRequest {
     pub(super) fn new(args: ImagesArgs, root: PathBuf) -> Result<Self, UsageError> {
         let form = form(args.json, args.quiet, args.format.as_deref())?;
-        let (pattern, filters) = (args.pattern, args.filter);
-        Ok(ImagesRequest { root, form, pattern, filters, unnamed: args.all, full: args.digests })
+        let (pattern, filters, sort) = (args.pattern, args.filter, args.sort);
+        let (unnamed, full, headless) = (args.all, args.digests, args.no_heading);
+        Ok(ImagesRequest { root, form, pattern, filters, unnamed, full, sort, headless })
     }
 }
 

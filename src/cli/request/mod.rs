@@ -7,6 +7,7 @@ mod build;
 mod bundle;
 mod caches;
 mod call;
+mod changes;
 mod error;
 mod images;
 mod limits;
@@ -20,6 +21,7 @@ mod registry;
 mod remote_cache;
 mod run;
 mod sources;
+mod volumes;
 
 pub use around::{GivenRequest, SecretFrom};
 pub use attest::AttestRequest;
@@ -27,6 +29,7 @@ pub use build::BuildRequest;
 pub use bundle::{BundleCreateRequest, BundleLsRequest};
 pub use caches::CacheRequest;
 pub use call::{PlanStatus, Task};
+pub use changes::Changes;
 pub use error::UsageError;
 pub use images::{
     CopyRequest, DiffRequest, Form, HistoryRequest, ImagesRequest, InspectRequest, LoadRequest, RmiRequest,
@@ -41,6 +44,7 @@ pub use registry::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom, Regis
 pub use remote_cache::CacheTarget;
 pub use run::RunRequest;
 pub use sources::{DockerfileFrom, SourcesRequest};
+pub use volumes::HostRequest;
 
 use around::{around, cache_dir, given};
 use limits::limits;

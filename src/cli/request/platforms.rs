@@ -33,6 +33,7 @@ impl Platforms {
             known.push(platform);
         }
         let mut platforms = args.platform;
+        platforms.extend(args.parts.platform());
         match platforms.len() {
             0 => Ok(Platforms::OfBase),
             1 => Ok(Platforms::One(platforms.remove(0))),

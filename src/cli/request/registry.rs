@@ -90,7 +90,7 @@ impl PullRequest {
             written: args.source.written,
             name: args.name,
             policy: args.policy,
-            selection: super::images::selection(args.platform, args.all),
+            selection: super::images::selection(args.platform.or(args.parts.platform()), args.all),
             quiet: args.quiet,
             registry: RegistryRequest::new(args.registry, environment)?,
         })
@@ -137,6 +137,8 @@ fn located(mut location: Location, environment: &Environment) -> Result<Location
 pub struct LoginRequest {
     /// The registry, or a part of it.
     pub registry: String,
+    /// What it is called in the file.
+    pub key: String,
     /// What is to be done.
     pub action: LoginAction,
     /// How registries are talked to.
@@ -175,10 +177,18 @@ impl LoginRequest {
             (false, false, user) => LoginAction::LogIn { user, password: PasswordFrom::Terminal },
         };
         let RegistryArgs { creds, retry, retry_delay, .. } = RegistryArgs::default();
-        let LoginArgs { authfile, cert_dir, tls_verify, .. } = args;
+        let LoginArgs { authfile, cert_dir, tls_verify, compat_auth_file, .. } = args;
+        let registry = host(&args.registry);
+        let key = match &compat_auth_file {
+            // Docker knows hosts only, and its own under an old name.
+            Some(_) if registry.contains('/') => return Err(UsageError::DockerKnowsHosts { registry }),
+            Some(_) if registry == "docker.io" => "https://index.docker.io/v1/".into(),
+            _ => registry.clone(),
+        };
+        let authfile = authfile.or(compat_auth_file);
         let flags =
             RegistryArgs { authfile, creds, cert_dir, tls_verify, retry, retry_delay, ..RegistryArgs::default() };
-        Ok(LoginRequest { registry: host(&args.registry), action, access: RegistryRequest::new(flags, environment)? })
+        Ok(LoginRequest { registry, key, action, access: RegistryRequest::new(flags, environment)? })
     }
 }
 
@@ -193,7 +203,7 @@ pub struct LogoutRequest {
 
 impl LogoutRequest {
     pub(super) fn new(args: LogoutArgs, environment: &Environment) -> Result<Self, UsageError> {
-        let flags = RegistryArgs { authfile: args.authfile, ..RegistryArgs::default() };
+        let flags = RegistryArgs { authfile: args.authfile.or(args.compat_auth_file), ..RegistryArgs::default() };
         let places = RegistryRequest::new(flags, environment)?.places;
         Ok(LogoutRequest { registry: (!args.all).then(|| host(&args.registry)), places })
     }

@@ -5,9 +5,9 @@ use crate::build::{Around, CachePolicy, CacheUse, Times};
 use coracle_runtime::probe::Wanted;
 
 use crate::cli::args::{
-    self, Compression, ContextLocation, Destination, Document, Named, OutputSpec, PullPolicy, SourceArgs,
+    self, Compression, ContextLocation, Destination, Document, FilesOutput, Named, OutputSpec, PullPolicy, SourceArgs,
 };
-use crate::cli::args::{ImageOutput, Look};
+use crate::cli::args::{ImageOutput, Look, SortKey};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
 use crate::config::{Credentials, Places};
@@ -87,7 +87,9 @@ fn a_build_of_this_folder_has_the_defaults() {
         platforms: Platforms::OfBase,
         locked: false,
         bundle: None,
-        labels: vec![],
+        changes: Changes::default(),
+        rewrite_times: None,
+        host: HostRequest::default(),
         cache: CachePolicy::default(),
         cache_from: vec![],
         cache_to: vec![],
@@ -143,14 +145,16 @@ fn a_build_with_every_flag() {
         platforms: Platforms::OfBase,
         locked: true,
         bundle: None,
-        labels: vec![pair("org.example", "x=y"), pair("flag", "")],
+        changes: Changes { labels: vec![pair("org.example", "x=y"), pair("flag", "")], ..Changes::default() },
+        rewrite_times: None,
+        host: HostRequest::default(),
         cache: CachePolicy { uses: CacheUse::Ignore, ..CachePolicy::default() },
         cache_from: vec![],
         cache_to: vec![],
         pull: PullPolicy::Newer,
         outputs: vec![
             OutputSpec::OciArchive(Destination::File("/home/ann/web/web.tar".into()), Look::default()),
-            OutputSpec::Local("/home/ann/web/out".into()),
+            OutputSpec::Local("/home/ann/web/out".into(), FilesOutput::default()),
             OutputSpec::Image(ImageOutput { push: true, ..ImageOutput::default() }),
         ],
         registry: RegistryRequest {
@@ -330,6 +334,8 @@ fn the_other_verbs() {
         filters: Vec::new(),
         unnamed: false,
         full: false,
+        sort: SortKey::default(),
+        headless: false,
     };
     for (line, want) in [
         (
