@@ -22,6 +22,8 @@ struct Set {
     pull: &'static str,
     /// Dockerfiles of tests/same_bytes, without their ending.
     files: Vec<&'static str>,
+    /// More flags for each build.
+    flags: &'static str,
 }
 
 impl Set {
@@ -36,15 +38,17 @@ impl Set {
         fs::write(dir.path().join("files/one"), "one\n").expect("a file");
         set_mode(dir.path(), 0o755);
         let base = dir.path().join("base");
-        Set { dir, base, pull: "coracle pull oci:/base", files: files.into() }
+        Set { dir, base, pull: "coracle pull oci:/base", files: files.into(), flags: "" }
     }
 
     /// Builds all of it in one place.
     fn build(&self, place: Environment) -> BTreeMap<String, Call> {
         let mut visit = self.visit().call("pull", self.pull);
         for name in &self.files {
-            visit = visit
-                .call(name, &format!("coracle build --progress plain -f /context/{name}.Dockerfile /context/files"));
+            visit = visit.call(
+                name,
+                &format!("coracle build --progress plain {} -f /context/{name}.Dockerfile /context/files", self.flags),
+            );
         }
         place.visit(&visit)
     }
@@ -60,7 +64,8 @@ impl Set {
             let _ = fs::create_dir(&out);
             set_mode(&out, 0o777);
             let build = format!(
-                "coracle build --progress plain -f /context/{name}.Dockerfile -o type=oci,dest=/out/{name}.tar /context/files"
+                "coracle build --progress plain {} -f /context/{name}.Dockerfile -o type=oci,dest=/out/{name}.tar /context/files",
+                self.flags
             );
             let visit = Visit { out: Some(&out), ..self.visit() };
             place.visit(&visit.call("pull", self.pull).call("build", &build));
@@ -157,6 +162,21 @@ fn files_links_devices_and_removals_are_the_same_in_every_environment() {
 fn owners_are_the_same_in_every_environment() {
     if can_be_made() {
         Set { base: base::busybox(), ..Set::new(&["owners"]) }.is_the_same_in(&places());
+    }
+}
+
+#[test]
+fn squashed_layers_are_the_same_in_every_mode() {
+    if !can_be_made() {
+        return;
+    }
+    for flags in ["--squash", "--squash-all"] {
+        let mut set = Set { flags, ..Set::new(&["devices", "files", "links", "removal"]) };
+        set.pull = "coracle pull oci:/base nodes";
+        nodes::layout(&set.base);
+        set.is_the_same_in(&EACH_MODE.map(Environment::named));
+        Set { base: base::busybox(), flags, ..Set::new(&["owners"]) }
+            .is_the_same_in(&EACH_MODE.map(Environment::named));
     }
 }
 

@@ -192,7 +192,6 @@ fn check_dir(dir: &Path) -> Result<(), OutputError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(OutputError::io("open", dir, source)),
         Ok(mut entries) => {
-            let is_layout = fs::symlink_metadata(dir.join("oci-layout")).is_ok_and(|metadata| metadata.is_file());
             // An interrupted begin of a layout leaves "blobs" and hidden files only.
             let foreign = entries.any(|entry| {
                 entry.is_ok_and(|entry| {
@@ -200,7 +199,9 @@ fn check_dir(dir: &Path) -> Result<(), OutputError> {
                     name != "blobs" && !name.as_encoded_bytes().starts_with(b".")
                 })
             });
-            if !is_layout && foreign {
+            // Asked last: another process may begin the layout while this one reads the folder.
+            let is_layout = || fs::symlink_metadata(dir.join("oci-layout")).is_ok_and(|metadata| metadata.is_file());
+            if foreign && !is_layout() {
                 return Err(not_a_layout());
             }
         }

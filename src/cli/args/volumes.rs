@@ -20,7 +20,8 @@ pub struct BuildHostArgs {
         help = "A file or folder: SOURCE:TARGET[:ro|O]; without ro or O no RUN is in the cache; can be repeated"
     )]
     pub volumes: Vec<BuildVolume>,
-    /// A device: SOURCE[:TARGET]; no RUN is in the cache then; can be repeated.
+    /// A device, as below; can be repeated.
+    // Not from the line above, as with volumes.
     #[arg(
         long = "device",
         value_name = "SPEC",
