@@ -181,10 +181,11 @@ fn save_and_load_take_several_images_and_oci_archives_keep_digests() {
     let built = project.build().succeeds();
     run(&user, &["tag", "test", "test:again"]).succeeds();
     let dir = user.new_dir();
-    for format in ["docker-archive", "oci-archive"] {
+    for format in ["docker-archive", "oci-archive", "both"] {
         let file = dir.join(format);
         let path = file.to_str().unwrap();
-        run(&user, &["save", "--format", format, "-o", path, "busybox", "test", "test:again"]).succeeds();
+        let form = if format == "both" { vec![] } else { vec!["--format", format] };
+        run(&user, &[&["save"], &form[..], &["-o", path, "busybox", "test", "test:again"]].concat()).succeeds();
         let other = User::new();
         let moved = other.home().join("in.tar");
         fs::copy(&file, &moved).unwrap();
@@ -195,7 +196,20 @@ fn save_and_load_take_several_images_and_oci_archives_keep_digests() {
         assert_eq!(names, wanted, "{format}");
         let image = Image::named(&other.layout(), "test:latest", None);
         assert_eq!(image.document(), built.document(), "{format}");
-        assert_eq!(image.digest() == built.digest(), format == "oci-archive");
+        assert_eq!(image.digest() == built.digest(), format != "docker-archive");
+    }
+    // What is both is read by others as either, with the same configuration.
+    let both = dir.join("both");
+    for kind in ["docker-archive", "oci-archive"] {
+        let line = format!("skopeo inspect --config --raw {kind}:{}:docker.io/library/test:latest", both.display());
+        let config = user.tool(&line).run().succeeds().stdout;
+        assert_eq!(&serde_json::from_str::<serde_json::Value>(&config).unwrap(), built.document(), "{kind}");
+        let line = format!(
+            "skopeo copy -q {kind}:{}:docker.io/library/test:latest oci:{}",
+            both.display(),
+            dir.join(kind).with_extension("d").display()
+        );
+        user.tool(&line).run().succeeds();
     }
     // By way of a pipe, as people do it.
     let other = User::new();

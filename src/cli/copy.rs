@@ -17,7 +17,7 @@ use super::{names, print};
 use crate::net::Cancel;
 use crate::oci::{Digest, Reference, digest_of};
 use crate::output::content::{
-    Content, Destination, InStore, Origin, Selection, StoreOrigin, Top, convert, copy as transfer, write_all,
+    Content, Destination, InStore, Origin, Selection, StoreOrigin, Top, convert, copy as transfer, write_archive_file,
 };
 use crate::output::{ArchiveFormat, Location, OutputError, Place, write_archives};
 use crate::progress::{Event, Sink};
@@ -140,20 +140,15 @@ fn write_archive(request: &SaveRequest, store: &Store, sink: &dyn Sink) -> Resul
     let contents: Vec<(&Content, Vec<String>)> =
         contents.iter().map(|(content, names)| (content, names.clone())).collect();
     let origin = StoreOrigin(store);
-    match (&request.output, request.format) {
-        (Some(path), format) => {
-            let (path, reference) = (path.clone(), None);
-            let location = match format {
-                ArchiveName::DockerArchive => Location::DockerArchive { path, reference },
-                ArchiveName::OciArchive => Location::OciArchive { path, reference },
-            };
-            write_all(&contents, &origin, &location, &request.temp, sink)?;
-        }
-        (None, format) => {
-            let format = match format {
-                ArchiveName::DockerArchive => ArchiveFormat::Docker,
-                ArchiveName::OciArchive => ArchiveFormat::Oci,
-            };
+    let format = match (request.format, &request.selection) {
+        (Some(ArchiveName::DockerArchive), _) => ArchiveFormat::Docker,
+        // An index has no place in the manifest of docker.
+        (Some(ArchiveName::OciArchive), _) | (None, Selection::All) => ArchiveFormat::Oci,
+        (None, _) => ArchiveFormat::Both,
+    };
+    match &request.output {
+        Some(path) => write_archive_file(&contents, &origin, (format, path), &request.temp, sink)?,
+        None => {
             let mut out = BufWriter::new(io::stdout().lock());
             write_archives(&contents, &origin, format, &request.temp, &mut out, sink)?;
             let lost = |source| FileLost { call: "write", path: "standard output".into(), source };

@@ -11,7 +11,7 @@ use super::archive::{Archive, compression};
 use super::content::{Blob, Content, Origin, Top, read_failed, stream};
 use super::error::printable;
 use super::out::Out;
-use super::source::{Failure, Meter, Source, copy_bytes, read_file};
+use super::source::{Failure, Meter, Source, blob_name, copy_bytes, read_file};
 use super::tarball::Tarball;
 use crate::oci::{DiffId, Digest, DigestWriter, ImageConfig, ImageError, MAX_LAYERS, Reference, digest_of, media_type};
 use crate::progress::Sink;
@@ -279,6 +279,18 @@ pub(super) fn write_archive(
     tar.file("manifest.json", &manifest).map_err(OutputError::Stream)?;
     tar.finish().map_err(OutputError::Stream)?;
     Ok(())
+}
+
+/// Returns the manifest.json of an archive in which the images lie as in an OCI layout, layers as they are.
+pub(super) fn manifest_in_layout(contents: &[(&Content, Vec<String>)]) -> Result<Vec<u8>, OutputError> {
+    let mut entries: Vec<Entry> = Vec::with_capacity(contents.len());
+    for (content, names) in contents {
+        let image = content.image()?.ok_or_else(|| OutputError::OneImage { digest: content.digest() })?;
+        let layers = image.layers().iter().map(|layer| blob_name(&layer.digest)).collect();
+        let config = blob_name(&image.config_digest());
+        entries.push(Entry { config, repo_tags: Some(repo_tags(names)?), layers: Some(layers) });
+    }
+    Ok(serde_json::to_vec(&entries).expect("strings and lists always serialise"))
 }
 
 enum Part<'a> {

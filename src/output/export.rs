@@ -16,8 +16,10 @@ use crate::store::{Image, Store};
 pub enum ArchiveFormat {
     /// A tar of an OCI layout.
     Oci,
-    /// What `docker save` writes: layers as plain tars.
+    /// What `docker save` wrote before version 25: layers as plain tars, and no manifest.
     Docker,
+    /// What `docker save` writes since: a tar of an OCI layout in which docker's manifest.json is, too. Digests stay.
+    Both,
 }
 
 /// Writes `image` to `location` and returns the descriptor that leads to it there.
@@ -85,7 +87,12 @@ pub(super) fn write_archives_to(
     match format {
         ArchiveFormat::Oci => {
             contents.iter().try_for_each(|(_, names)| check_names(names))?;
-            oci_layout::write_archive(contents, from, out, sink)
+            oci_layout::write_archive(contents, from, None, out, sink)
+        }
+        ArchiveFormat::Both => {
+            contents.iter().try_for_each(|(_, names)| check_names(names))?;
+            let manifest = docker_archive::manifest_in_layout(contents)?;
+            oci_layout::write_archive(contents, from, Some(&manifest), out, sink)
         }
         ArchiveFormat::Docker => docker_archive::write_archive(contents, from, scratch, out, sink),
     }

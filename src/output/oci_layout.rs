@@ -214,10 +214,12 @@ fn check_dir(dir: &Path) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// Writes an archive of a layout with `contents` alone: sorted, so that the same images and names give the same bytes.
+/// Writes an archive of a layout with `contents` alone: sorted, so that the same images and names give the same bytes. `docker` is
+/// the manifest.json beside it, if there is to be one.
 pub(super) fn write_archive(
     contents: &[(&Content, Vec<String>)],
     from: &dyn Origin,
+    docker: Option<&[u8]>,
     out: &mut dyn Out,
     sink: &dyn Sink,
 ) -> Result<(), OutputError> {
@@ -236,6 +238,9 @@ pub(super) fn write_archive(
     let entries: Vec<(&[String], &Descriptor)> =
         contents.iter().map(|(content, names)| (names.as_slice(), &content.top)).collect();
     tar.file("index.json", &index_json(&entries)).map_err(OutputError::Stream)?;
+    if let Some(manifest) = docker {
+        tar.file("manifest.json", manifest).map_err(OutputError::Stream)?;
+    }
     tar.file("oci-layout", LAYOUT_FILE).map_err(OutputError::Stream)?;
     tar.finish().map_err(OutputError::Stream)?;
     Ok(())

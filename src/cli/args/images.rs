@@ -119,12 +119,11 @@ pub struct CopyArgs {
 }
 
 /// The form of an archive.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ArchiveName {
-    /// What docker reads.
-    #[default]
+    /// What every docker reads: layers without compression.
     DockerArchive,
-    /// An OCI layout: digests stay.
+    /// An OCI layout.
     OciArchive,
 }
 
@@ -137,9 +136,9 @@ pub struct SaveArgs {
     /// Write to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// docker-archive or oci-archive, in which digests stay
-    #[arg(long, value_name = "FORM", default_value = "docker-archive")]
-    pub format: ArchiveName,
+    /// Write docker-archive or oci-archive alone [default: one file that is both, digests kept; with --all oci-archive]
+    #[arg(long, value_name = "FORM", hide_possible_values = true)]
+    pub format: Option<ArchiveName>,
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,

@@ -96,8 +96,8 @@ pub struct SaveRequest {
     pub names: Vec<String>,
     /// The file, absolute; `None` for standard output, which is no terminal.
     pub output: Option<PathBuf>,
-    /// The form of the archive.
-    pub format: ArchiveName,
+    /// The form of the archive, where the user names one.
+    pub format: Option<ArchiveName>,
     /// Which images of an index.
     pub selection: Selection,
     /// Whether no progress is shown.

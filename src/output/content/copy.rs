@@ -110,6 +110,26 @@ pub fn write_all(
     Ok(())
 }
 
+/// Writes several images, each under its names, into an archive in the file `path`, which is there when it is complete.
+///
+/// # Errors
+/// As [`copy`].
+pub fn write_archive_file(
+    contents: &[(&Content, Vec<String>)],
+    from: &dyn Origin,
+    (format, path): (ArchiveFormat, &Path),
+    scratch: &Path,
+    sink: &dyn Sink,
+) -> Result<(), OutputError> {
+    export::to_file(path, &mut |out| export::write_archives_to(contents, from, format, scratch, out, sink))?;
+    let digest = match contents {
+        [(content, _)] => Some(content.digest().to_string()),
+        _ => None,
+    };
+    sink.emit(Event::Exported { what: path.display().to_string(), digest });
+    Ok(())
+}
+
 fn to_store(content: &Content, from: &dyn Origin, store: &Store, sink: &dyn Sink) -> Result<(), OutputError> {
     let missing: Vec<&Descriptor> = content
         .blobs

@@ -8,7 +8,7 @@ mod gather;
 mod stored;
 
 pub use convert::{Form, convert};
-pub use copy::{Destination, copy, write, write_all};
+pub use copy::{Destination, copy, write, write_all, write_archive_file};
 pub use gather::{Content, Selection};
 pub use stored::{InStore, StoreOrigin};
 
