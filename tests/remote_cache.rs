@@ -47,6 +47,16 @@ fn an_empty_store_replays_a_whole_build() {
 }
 
 #[test]
+fn layers_of_a_cache_are_made_one_where_that_is_asked_for() {
+    let first = project().arg("--squash");
+    let cache = first.user().new_dir();
+    let image = first.arg(&to(&cache, "max")).build().cached(0).succeeds();
+    assert_eq!(image.manifest()["layers"].as_array().expect("layers").len(), 2);
+    let second = project().arg("--squash").arg(&from(&cache)).build().cached(4).succeeds();
+    assert_eq!(image.digest(), second.digest());
+}
+
+#[test]
 fn a_step_that_changed_runs_on_the_layers_of_the_cache() {
     let first = project();
     let cache = first.user().new_dir();

@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use support::environment::{Environment, Visit, can_be_made};
 use support::{Project, User, base, set_mode};
 
 fn seen() -> (Project, std::path::PathBuf) {
@@ -110,4 +111,27 @@ fn proxies_of_here_are_handed_on_where_that_is_wanted_and_are_in_no_key() {
     let image = project.built(outcome.run()).succeeds();
     image.has_file("seen", "http://127.0.0.1:9 http://127.0.0.1:9 b\n");
     assert!(image.env("HTTP_PROXY").is_none() && !image.last_step().contains("127.0.0.1"));
+}
+
+/// Without namespaces nothing can be mounted: what is only read is copied, all else is refused before anything is done.
+#[test]
+fn a_chroot_has_copies_of_what_is_only_read_and_nothing_else() {
+    if !can_be_made() {
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("coracle-test-").tempdir_in("/var/tmp").unwrap();
+    fs::write(dir.path().join("Dockerfile"), "FROM busybox\nRUN cat /v/f >/seen\nRUN cp /seen /again\n").unwrap();
+    fs::write(dir.path().join("f"), "1").unwrap();
+    set_mode(dir.path(), 0o755);
+    let build = |flags: &str| format!("coracle build --progress plain {flags} /context");
+    let visit = Visit::with_busybox(dir.path()).call("pull", "coracle pull oci:/base");
+    let visit = visit.call("read", &build("--volume /context:/v:ro"));
+    let visit = visit.call("write", &build("--volume /context:/v")).call("device", &build("--device /dev/null:/dev/x"));
+    let found = Environment::named("docker-default").visit(&visit);
+    assert_eq!(found["read"].status, 0, "{}", found["read"]);
+    for refused in ["write", "device"] {
+        let call = &found[refused];
+        assert!(call.status == 6 && call.stderr.contains("no volume for a container in a chroot"), "{call}");
+        assert!(!call.stderr.contains("#1 "), "{call}");
+    }
 }
