@@ -32,6 +32,15 @@ fn what_cannot_be_kept_is_said_once() {
 }
 
 #[test]
+fn a_control_group_that_is_not_there_is_said() {
+    let built = build("true", &["--cgroup-parent=/there/is/none"]);
+    built
+        .stderr_has("the step is not in the control group that was asked for")
+        .stderr_has("there is no control group \"/there/is/none\" in sight")
+        .succeeds();
+}
+
+#[test]
 fn a_step_without_limits_warns_of_nothing() {
     build("true", &[]).stderr_has_no("control group");
     build("true", &["--ulimit=nofile=64", "--shm-size=1m", "--cpus=0", "--pids-limit=-1"])

@@ -64,6 +64,13 @@ pub enum NoGroup {
     /// Control groups of version 2 are not mounted, or the group of this process is not in sight.
     #[error("no control group of version 2 is in sight")]
     NotInSight,
+    /// There is no such group in sight.
+    #[error("there is no control group {path:?} in sight")]
+    Missing {
+        /// Its name, as /proc/PID/cgroup would write it.
+        #[serde(with = "wire::raw")]
+        path: PathBuf,
+    },
     /// The group of this process belongs to somebody else.
     #[error("the control group {path:?} belongs to somebody else")]
     NotOurs {
@@ -122,7 +129,15 @@ impl Group {
     pub(crate) fn new(limits: &Limits) -> (Option<Self>, Option<NoGroup>) {
         static BASE: OnceLock<Result<Base, NoGroup>> = OnceLock::new();
         let wanted = Controller::wanted(limits);
-        let base = BASE.get_or_init(|| Base::new(&own_group().ok_or(NoGroup::NotInSight)?, &wanted));
+        let base = BASE.get_or_init(|| {
+            let Some(parent) = &limits.parent else {
+                return Base::new(&own_group().ok_or(NoGroup::NotInSight)?, &wanted);
+            };
+            let path = group_at(parent)?;
+            // The step is to be in there, whatever that keeps.
+            let without = |reason| Base::new(&path, &[]).map(|base| Base { reason: Some(reason), ..base });
+            Base::new(&path, &wanted).or_else(without)
+        });
         let base = match base {
             Ok(base) => base,
             Err(reason) => return (None, Some(reason.clone())),
@@ -194,7 +209,7 @@ impl Base {
         let names = |list: &[Controller]| list.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
         let mut reason =
             (!missing.is_empty()).then(|| NoGroup::NoController { path: path.into(), controllers: names(&missing) });
-        if keeps.is_empty() {
+        if keeps.is_empty() && !wanted.is_empty() {
             return Err(reason.unwrap_or(NoGroup::NotInSight));
         }
         clean(path);
@@ -361,6 +376,14 @@ fn remove(path: &Path, patience: u32) -> Result<(), E> {
 fn write(dir: &Path, name: &str, value: &str) -> Result<(), Errno> {
     let mut file = fs::OpenOptions::new().write(true).open(dir.join(name))?;
     Ok(file.write_all(value.as_bytes())?)
+}
+
+/// Returns the folder of the group that /proc/PID/cgroup writes as `name`.
+fn group_at(name: &Path) -> Result<PathBuf, NoGroup> {
+    let missing = || NoGroup::Missing { path: name.to_path_buf() };
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|_| missing())?;
+    let groups = format!("0::/{}", name.to_str().ok_or_else(missing)?.trim_start_matches('/'));
+    find_group(&groups, &mounts).filter(|path| path.join("cgroup.procs").exists()).ok_or_else(missing)
 }
 
 /// Returns the folder of the group of this process.

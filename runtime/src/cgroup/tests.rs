@@ -64,6 +64,17 @@ fn swap_is_what_was_asked_for() {
 }
 
 #[test]
+fn a_group_without_limits_can_be_made_in_another_one() {
+    let base = Base::new(fake("memory").path(), &[]).expect("nothing is asked of it");
+    assert_eq!((base.keeps.len(), base.reason), (0, None));
+    let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    assert_eq!(find_group("0::/builds/one", mounts), Some("/sys/fs/cgroup/builds/one".into()));
+    assert_eq!(find_group("0::/../one", mounts), None);
+    let name = Path::new("/there/is/none");
+    assert_eq!(group_at(name), Err(NoGroup::Missing { path: name.into() }));
+}
+
+#[test]
 fn what_is_not_handed_down_is_named() {
     let limits = Limits { memory: Some(64 << 20), cpus: Some(500), pids: Some(20), ..Limits::default() };
     let (_, keeps, reason) = limited(&fake("memory pids"), ALL, &limits);

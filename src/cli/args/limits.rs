@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -22,6 +23,9 @@ pub struct LimitArgs {
     /// A limit of each process, as nofile=1024:4096; can be repeated
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub ulimits: Vec<UlimitArg>,
+    /// Make the control group of each command in this one, which must be yours: /builds
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<PathBuf>,
     /// Size of /dev/shm [default: 64m]
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<Size>,

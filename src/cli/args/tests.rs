@@ -234,6 +234,8 @@ Limits:
       --cpus <NUMBER>              Processors: 1.5
       --pids-limit <N>             Processes and threads
       --ulimit <NAME=SOFT[:HARD]>  A limit of each process, as nofile=1024:4096; can be repeated
+      --cgroup-parent <PATH>       Make the control group of each command in this one, which must be
+                                   yours: /builds
       --shm-size <SIZE>            Size of /dev/shm [default: 64m]
 
 Network and privileges:

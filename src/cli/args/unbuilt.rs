@@ -13,7 +13,7 @@ const UNBUILT: &[(&str, &str)] = &[
     (
         "build",
         "--allow --builder \
-         --cgroup-parent --cgroupns \
+         --cgroupns \
          --compress --cpp-flag --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems \
          --cw --debug -D --decryption-key --from \
          --group-add --hooks-dir --identity-label \
@@ -27,7 +27,7 @@ const UNBUILT: &[(&str, &str)] = &[
     ),
     (
         "run",
-        "--annotation --attach -a --cgroupns --cgroup-parent --cidfile \
+        "--annotation --attach -a --cgroupns --cidfile \
          --cpu-shares -c --cpuset-cpus --detach -d --device --env-file --expose \
          --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
          --label -l --link --log-driver --log-opt --mount --name \
@@ -60,9 +60,6 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("build", "--debug" | "-D") => "--progress=plain shows all that steps write",
         ("build", "--userns" | "--userns-uid-map" | "--userns-gid-map") => {
             "each build has a user namespace of its own, with all ids that /etc/subuid and /etc/subgid give the caller"
-        }
-        ("build", "--cgroup-parent") => {
-            "steps are below the group of coracle itself: start it there, as with systemd-run --user --scope --slice=NAME"
         }
         ("build", "--cgroupns" | "--pid" | "--ipc" | "--uts") => {
             "each step has namespaces of its own where the machine allows it; --isolation=chroot shares those of here"

@@ -25,6 +25,7 @@ pub(super) fn limits(args: LimitArgs) -> Result<Limits, UsageError> {
         cpus: args.cpus.and_then(|cpus| cpus.0),
         pids: args.pids_limit.and_then(|pids| pids.0),
         ulimits: args.ulimits.into_iter().map(|ulimit| ulimit.0).collect(),
+        parent: args.cgroup_parent,
         shm: args.shm_size.map(|size| size.0).filter(|bytes| *bytes != 0),
     })
 }

@@ -59,15 +59,19 @@ impl<'a> Keep<'a> {
     pub(in crate::container) fn begin(limits: &'a Limits, means: &Means) -> Self {
         let mut kept = Kept { makeshifts: Vec::new(), reason: means.reason.clone() };
         let mut joined: &[Controller] = &[];
+        let mut is_in_group = false;
         let mut swap = false;
         if let Some(group) = &means.group {
             match cgroup::join(&group.path) {
-                Ok(()) => (joined, swap) = (&group.keeps, group.swap),
+                Ok(()) => (joined, swap, is_in_group) = (&group.keeps, group.swap, true),
                 Err(errno) => {
                     let call = format!("write({:?}, \"0\")", group.path.join("cgroup.procs"));
                     kept.reason = Some(NoGroup::Call { call, source: errno });
                 }
             }
+        }
+        if limits.parent.is_some() && !is_in_group {
+            kept.makeshifts.push(Makeshift::NotInParent);
         }
         if limits.memory.is_some() {
             if !joined.contains(&Controller::Memory) {

@@ -7,6 +7,7 @@
 mod apply;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Limits {
     pub ulimits: Vec<Ulimit>,
     /// Bytes of the tmpfs on /dev/shm; without it [`DEFAULT_SHM`].
     pub shm: Option<u64>,
+    /// The control group in which that of the step is made, as /proc/PID/cgroup writes it; without it that of this process.
+    pub parent: Option<PathBuf>,
 }
 
 /// Swap space of a step.
@@ -166,6 +169,8 @@ pub enum Makeshift {
     ProcessesOfEachUser,
     /// Processes are not limited: the kernel does not count those of this user.
     NoProcessLimit,
+    /// The step is not in the control group that was asked for.
+    NotInParent,
     /// /dev/shm is not of the size that was asked for: nothing can be mounted here.
     NoShmSize,
 }
@@ -177,6 +182,7 @@ impl fmt::Display for Makeshift {
                 f.write_str("the memory limit counts the address space of each process, not the memory of the step")
             }
             Makeshift::NoSwapLimit => f.write_str("swap space is not limited"),
+            Makeshift::NotInParent => f.write_str("the step is not in the control group that was asked for"),
             Makeshift::WholeProcessors { count: 1 } => f.write_str("the step stays on one processor"),
             Makeshift::WholeProcessors { count } => write!(f, "the step stays on {count} processors"),
             Makeshift::ProcessesOfEachUser => f.write_str(
@@ -224,7 +230,7 @@ impl Limits {
 
     /// Returns whether there is something that a control group should keep.
     pub(crate) fn want_group(&self) -> bool {
-        self.memory.is_some() || self.cpus.is_some() || self.pids.is_some()
+        self.memory.is_some() || self.cpus.is_some() || self.pids.is_some() || self.parent.is_some()
     }
 
     /// Returns the ulimits that are set. Not that of file locks: Linux does not count them, and the number marks processes of
