@@ -163,7 +163,11 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let here = (&store, &client, &arriving, progress.as_ref() as &dyn Sink);
     let scan = request.attest.sbom.as_ref().map(|wanted| Scan::find(wanted, request, &file, here)).transpose()?;
     let origin = main.origin(&request.sources);
-    let (context, _keeper) = match reads_context(&scan.as_ref().map_or(plan.clone(), |scan| scan.plan(&plan))) {
+    let reads = match &scan {
+        Some(scan) => reads_context(&scan.plan(&plan)),
+        None => reads_context(&plan),
+    };
+    let (context, _keeper) = match reads {
         true => {
             let (context, keeper) = main.with_rules(&store, request.sources.ignore_file.clone())?;
             (Some(context), Some(keeper))

@@ -27,7 +27,10 @@ pub use project::{Built, Project};
 pub use tree::{Kind, Layer, Node, Tree};
 pub use user::{Call, User, processes_with, set_mode};
 
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 /// Returns the folder of the project.
 pub fn root() -> &'static Path {
@@ -59,4 +62,19 @@ pub fn dedent(text: &str) -> String {
         .min()
         .unwrap_or(0);
     lines().map(|line| line.get(indent..).unwrap_or("").trim_end().to_string() + "\n").collect()
+}
+
+/// Starts a server on the loopback, for which `serve` does what there is to do for each connection, in a thread of its own. Returns
+/// its port.
+pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    port
 }

@@ -1,9 +1,8 @@
 //! A server for HTTP in this process, with faults.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 /// A request, as it came.
@@ -81,16 +80,9 @@ pub struct Web {
 impl Web {
     /// Starts a server that answers as `answer` says.
     pub fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (answer, into) = (Arc::new(answer), Arc::clone(&log));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&into));
-                thread::spawn(move || serve(stream, &*answer, &log));
-            }
-        });
+        let into = Arc::clone(&log);
+        let port = super::listen(move |stream| serve(stream, &answer, &into));
         Web { port, log }
     }
 

@@ -92,24 +92,34 @@ impl FromStr for VolumeSpec {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        let mut parts = text.split(':');
-        let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(HostError::Volume)?);
+        let (source, target, options) = volume_parts(text)?;
         let mut read_only = false;
-        for option in parts.next().into_iter().flat_map(|options| options.split(',')) {
+        for option in options {
             match option {
                 "ro" => read_only = true,
                 "rw" => read_only = false,
                 other => return Err(HostError::Option { option: other.into() }),
             }
         }
-        if parts.next().is_some() || source.is_empty() || !target.starts_with('/') || text.contains('\0') {
+        if !target.starts_with('/') {
             return Err(HostError::Volume);
-        }
-        if !source.contains('/') && !source.starts_with('.') {
-            return Err(HostError::Named { name: source.into() });
         }
         Ok(VolumeSpec { source: source.into(), target: target.into(), read_only })
     }
+}
+
+/// Returns the file or folder, its place and the options of `SOURCE:TARGET[:OPTION,…]`.
+pub(super) fn volume_parts(text: &str) -> Result<(&str, &str, impl Iterator<Item = &str>), HostError> {
+    let mut parts = text.split(':');
+    let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(HostError::Volume)?);
+    let options = parts.next().into_iter().flat_map(|options| options.split(','));
+    if parts.next().is_some() || source.is_empty() || text.contains('\0') {
+        return Err(HostError::Volume);
+    }
+    if !source.contains('/') && !source.starts_with('.') {
+        return Err(HostError::Named { name: source.into() });
+    }
+    Ok((source, target, options))
 }
 
 /// A port that is the same outside and inside.

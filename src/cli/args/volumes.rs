@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::HostError;
+use super::container::volume_parts;
 use crate::tree::TreePath;
 
 /// Flags of `coracle build` about that.
@@ -59,10 +60,9 @@ impl FromStr for BuildVolume {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        let mut parts = text.split(':');
-        let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(HostError::Volume)?);
+        let (source, target, options) = volume_parts(text)?;
         let mut usage = VolumeUse::Write;
-        for option in parts.next().into_iter().flat_map(|options| options.split(',')) {
+        for option in options {
             match option {
                 "ro" => usage = VolumeUse::Read,
                 "rw" => usage = VolumeUse::Write,
@@ -71,12 +71,6 @@ impl FromStr for BuildVolume {
                 "z" | "Z" | "private" | "rprivate" => {}
                 other => return Err(HostError::BuildOption { option: other.into() }),
             }
-        }
-        if parts.next().is_some() || source.is_empty() || text.contains('\0') {
-            return Err(HostError::Volume);
-        }
-        if !source.contains('/') && !source.starts_with('.') {
-            return Err(HostError::Named { name: source.into() });
         }
         Ok(BuildVolume { source: source.into(), target: place(target)?, usage })
     }
