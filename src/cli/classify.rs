@@ -338,6 +338,7 @@ impl Classify for FetchError {
             FetchError::Net(NetError::BadUrl { .. }) => ExitStatus::Input,
             FetchError::WrongDigest { .. }
             | FetchError::Submodule { .. }
+            | FetchError::UnsafeTree { .. }
             | FetchError::NotBundled { .. }
             | FetchError::BadPack { .. } => ExitStatus::Input,
             FetchError::NoGit { .. } => ExitStatus::Unable,

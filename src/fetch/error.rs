@@ -105,6 +105,18 @@ pub enum FetchError {
         /// What git says.
         reason: String,
     },
+    /// A commit holds what cannot be put on a disk as it says.
+    #[error("commit {commit} of {url} is not checked out: {path:?}: {reason}")]
+    UnsafeTree {
+        /// The repository.
+        url: String,
+        /// The commit.
+        commit: String,
+        /// What is wrong.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// A directory of a repository is not there.
     #[error("there is no directory {folder:?} in {url}")]
     NoFolder {

@@ -140,6 +140,10 @@ impl Inputs<'_> {
         let (gathered, text) = match archive::read(input, &place.root(), name)? {
             Content::Archive(entries) => {
                 let entries = archive::below(entries, below);
+                // On the disk a link would lead out of what was unpacked.
+                if entries.iter().any(|entry| entry.path.is_root() && !entry.kind.is_dir()) {
+                    return Err(InputError::NoFolder { name: name.into(), folder: below.to_string() });
+                }
                 (Gathered { root: inside(&place.root(), below), entries }, None)
             }
             Content::Text(text) => (Gathered { root: place.root(), entries: Vec::new() }, Some(text)),

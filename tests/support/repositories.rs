@@ -88,3 +88,28 @@ pub fn commit(repository: &Path, files: &[(&str, &str)]) -> String {
     git(repository, &["commit", "--quiet", "--allow-empty", "-m", "more"]);
     git(repository, &["rev-parse", "HEAD"])
 }
+
+/// Writes an object as it is, whatever is wrong with it, and returns its id.
+pub fn object(repository: &Path, kind: &str, bytes: &[u8]) -> String {
+    let file = repository.join(".git/object-to-be");
+    fs::write(&file, bytes).expect("a file");
+    git(repository, &["hash-object", "-w", "--literally", "-t", kind, ".git/object-to-be"])
+}
+
+/// Writes a tree of these entries, in this order: mode, name and id of each.
+pub fn tree(repository: &Path, entries: &[(&str, &str, &str)]) -> String {
+    let mut bytes = Vec::new();
+    for (mode, name, id) in entries {
+        bytes.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+        let digit = |at: usize| u8::from_str_radix(&id[at..at + 2], 16).expect("hexadecimal");
+        bytes.extend((0..id.len()).step_by(2).map(digit));
+    }
+    object(repository, "tree", &bytes)
+}
+
+/// Commits a tree to the branch main.
+pub fn commit_tree(repository: &Path, tree: &str) -> String {
+    let id = git(repository, &["commit-tree", tree, "-m", "tree"]);
+    git(repository, &["update-ref", "refs/heads/main", &id]);
+    id
+}

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::mirror::{Commit, Mirror, ask};
 use super::program::{Call, git};
-use super::{submodules, tree};
+use super::{listing, submodules, tree};
 use crate::address::GitAddress;
 use crate::fetch::{FetchError, Fetcher};
-use crate::tree::Entry;
+use crate::tree::{Entry, TreePath};
 
 /// Whether the folder `.git` is among the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +49,7 @@ pub(in crate::fetch) fn check_out(
     into: &Path,
 ) -> Result<Checkout, FetchError> {
     let keep = git_dir == GitDir::Kept && address.subdir.is_none();
-    // The index and the files must not be in each other's way.
-    let (files, index) = (into.join("files"), into.join("index"));
+    let files = into.join("files");
     fs::create_dir(&files).map_err(|source| FetchError::Io { call: "create", path: files.clone(), source })?;
     let mirror = Mirror::with(fetcher, address, commit, &address.host, trust)?;
     let time = time_of(fetcher, &mirror, address, commit)?;
@@ -61,36 +60,46 @@ pub(in crate::fetch) fn check_out(
             return Err(FetchError::NoFolder { url: address.to_string(), folder: subdir.clone() });
         }
     }
+    let links = listing::links(fetcher, &mirror, address, commit)?;
     if keep {
         with_git_dir(fetcher, &mirror, address, commit, &files)?;
     } else {
-        files_of(fetcher, &mirror, address, commit, (&files, &index))?;
+        files_of(fetcher, &mirror, address, commit, &files)?;
     }
     let modules = match address.submodules {
-        true => submodules::of(fetcher, &mirror, address, commit)?,
+        true => submodules::of(fetcher, &mirror, address, commit, links)?,
         false => Vec::new(),
     };
     drop(mirror);
-    submodules::check_out(fetcher, address, modules, trust, &files, &index)?;
+    submodules::check_out(fetcher, address, modules, trust, &files)?;
     let root = address.subdir.as_ref().map_or(files.clone(), |subdir| files.join(subdir));
+    if let Some(subdir) = &address.subdir {
+        let no_folder = || FetchError::NoFolder { url: address.to_string(), folder: subdir.clone() };
+        let path = TreePath::new(subdir).map_err(|_| no_folder())?;
+        // What is read there must be what was put there.
+        listing::open_below(&files, &path).map_err(|_| no_folder())?;
+    }
     let entries = tree::entries(&root, time)?;
     Ok(Checkout { root, entries, time })
 }
 
-/// Puts the files of `commit` into a folder; those of one directory where the address says so.
+/// Puts the files of `commit` into the empty folder `files`; those of one directory where the address says so. Its trees are known to be
+/// in order ([`listing::links`]).
 pub(super) fn files_of(
     fetcher: &Fetcher,
     mirror: &Mirror,
     address: &GitAddress,
     commit: &Commit,
-    place: (&Path, &Path),
+    files: &Path,
 ) -> Result<(), FetchError> {
     let mut args: Vec<OsString> = ["checkout", "--quiet", "--force"].map(OsString::from).into();
     args.extend([commit.id.clone().into(), "--".into()]);
     args.push(address.subdir.clone().unwrap_or_else(|| ".".into()).into());
-    let call = Call { work_tree: Some(place), ..Call::new("check out", args) }.within(&mirror.path);
+    // The index and the files must not be in each other's way.
+    let index = files.with_extension("index");
+    let call = Call { work_tree: Some((files, &index)), ..Call::new("check out", args) }.within(&mirror.path);
     let done = git(fetcher, &call, &address.url);
-    let _ = fs::remove_file(place.1);
+    let _ = fs::remove_file(index);
     match done {
         // A commit without files.
         Err(FetchError::Git { message, .. }) if message.contains("pathspec '.' did not match") => Ok(()),

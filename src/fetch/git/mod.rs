@@ -4,6 +4,7 @@
 //! addresses, runs no hook and no filter, and nothing that came from outside stands where an option could.
 
 mod checkout;
+mod listing;
 mod mirror;
 mod pack;
 mod program;

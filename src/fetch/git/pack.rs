@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::mirror::{Commit, Mirror, ask};
 use super::program::{Call, git};
-use super::{Trust, submodules};
+use super::{Trust, listing, submodules};
 use crate::address::GitAddress;
 use crate::fetch::{FetchError, Fetcher};
 use crate::oci::Digest;
@@ -38,8 +38,9 @@ pub(in crate::fetch) fn pack(
         mirror.fetch(fetcher, address, commit, remote)?;
     }
     let mut packs = vec![write(fetcher, &mirror, address, commit, into)?];
+    let links = listing::links(fetcher, &mirror, address, commit)?;
     let modules = match address.submodules {
-        true => submodules::of(fetcher, &mirror, address, commit)?,
+        true => submodules::of(fetcher, &mirror, address, commit, links)?,
         false => Vec::new(),
     };
     // One of them may be in the same repository.

@@ -18,16 +18,18 @@ use crate::net::NetError;
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// What git may write to its standard output, in bytes.
-const MOST_OUTPUT: u64 = 64 << 20;
+const MOST_OUTPUT: u64 = 256 << 20;
 
 /// Configuration for every call. A value that came from outside is never in it.
-const CONFIG: [&str; 17] = [
+const CONFIG: [&str; 19] = [
     "advice.detachedHead=false",
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
     "core.excludesFile=/dev/null",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
     "core.symlinks=true",
     "credential.helper=",
     "fetch.recurseSubmodules=false",

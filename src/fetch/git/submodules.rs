@@ -1,11 +1,14 @@
 //! Submodules: repositories in a repository. git's own command for them would run what `.gitmodules` says; this does not.
 
+use std::fs;
 use std::path::Path;
 
 use super::checkout::{Trust, files_of};
-use super::mirror::{Commit, Mirror, ask, is_id};
+use super::listing::{self, Link};
+use super::mirror::{Commit, Mirror, ask};
 use crate::address::{GitAddress, Scheme};
 use crate::fetch::{FetchError, Fetcher};
+use crate::tree::TreePath;
 
 /// How deep submodules may be nested.
 const DEPTH: usize = 10;
@@ -16,53 +19,54 @@ const MOST: usize = 500;
 /// A submodule: where it is in the work tree, from its root, and what it is.
 #[derive(Debug)]
 pub(super) struct Module {
-    path: String,
+    path: TreePath,
     pub address: GitAddress,
     pub commit: Commit,
     depth: usize,
 }
 
-/// Returns the submodules of `commit` that are in the directory which `address` names.
+/// Returns the submodules of `commit`, of which `links` are known.
 pub(super) fn of(
     fetcher: &Fetcher,
     mirror: &Mirror,
     address: &GitAddress,
     commit: &Commit,
+    links: Vec<Link>,
 ) -> Result<Vec<Module>, FetchError> {
+    if links.is_empty() {
+        return Ok(Vec::new());
+    }
     let object = format!("{}:.gitmodules", commit.id);
-    // Most repositories have none.
     if ask(fetcher, &mirror.path, &address.url, &["cat-file", "-e", object.as_str()]).is_err() {
         return Ok(Vec::new());
     }
     let blob = format!("--blob={object}");
     let listed = ["config", blob.as_str(), "-z", "--get-regexp", r"^submodule\..*\.(path|url)$"];
     let Ok(listed) = ask(fetcher, &mirror.path, &address.url, &listed) else { return Ok(Vec::new()) };
-    let listed = String::from_utf8_lossy(&listed);
-    let settings: Vec<(&str, &str)> = listed.split('\0').filter_map(|entry| entry.split_once('\n')).collect();
-    let url_of = |path: &str| {
-        let (key, _) = settings.iter().find(|(key, value)| key.ends_with(".path") && *value == path)?;
-        let key = format!("{}.url", key.strip_suffix(".path")?);
-        settings.iter().find(|(name, _)| *name == key).map(|(_, url)| *url)
+    let settings: Vec<(&[u8], &[u8])> = listed.split(|&b| b == 0).filter_map(setting).collect();
+    let url_of = |path: &TreePath| {
+        let (key, _) = settings.iter().find(|(key, value)| key.ends_with(b".path") && *value == path.as_bytes())?;
+        let key = [key.strip_suffix(b".path")?, b".url"].concat();
+        settings.iter().find(|(name, _)| *name == key).map(|(_, url)| String::from_utf8_lossy(url))
     };
-    let mut args = vec!["ls-tree", "-r", "-z", commit.id.as_str(), "--"];
-    args.extend(address.subdir.as_deref());
-    let tree = ask(fetcher, &mirror.path, &address.url, &args)?;
-    let tree = String::from_utf8_lossy(&tree);
     let mut modules = Vec::new();
-    for (about, path) in tree.split('\0').filter_map(|line| line.split_once('\t')) {
-        let mut fields = about.split(' ');
-        let (Some("160000"), Some(_), Some(id)) = (fields.next(), fields.next(), fields.next()) else { continue };
+    for Link { path, id } in links {
         // A link to a commit that .gitmodules does not explain stays an empty directory.
-        let Some(url) = url_of(path).filter(|_| is_id(id)) else { continue };
-        let address = GitAddress::parse(&absolute(url, address)).map_err(|source| FetchError::Submodule {
+        let Some(url) = url_of(&path) else { continue };
+        let address = GitAddress::parse(&absolute(&url, address)).map_err(|source| FetchError::Submodule {
             url: address.url.clone(),
-            path: path.to_owned(),
+            path: path.to_string(),
             source,
         })?;
-        let commit = Commit::of_id(id);
-        modules.push(Module { path: path.to_owned(), address, commit, depth: 1 });
+        modules.push(Module { path, address, commit: Commit::of_id(&id), depth: 1 });
     }
     Ok(modules)
+}
+
+/// Takes a line of git's configuration apart: the key, a line break, the value.
+fn setting(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = entry.iter().position(|&b| b == b'\n')?;
+    Some((&entry[..end], &entry[end + 1..]))
 }
 
 /// Puts the files of `modules`, and of those in them, into the work tree `files`.
@@ -72,11 +76,13 @@ pub(super) fn check_out(
     modules: Vec<Module>,
     trust: Trust,
     files: &Path,
-    index: &Path,
 ) -> Result<(), FetchError> {
+    // git never writes to a folder in which there are already files that somebody else chose.
+    let apart = files.with_extension("module");
     each(fetcher, address, modules, trust, &mut |mirror, module| {
-        // git made an empty directory for it, and every directory on the way.
-        files_of(fetcher, mirror, &module.address, &module.commit, (&files.join(&module.path), index))
+        fs::create_dir(&apart).map_err(|source| FetchError::Io { call: "create", path: apart.clone(), source })?;
+        files_of(fetcher, mirror, &module.address, &module.commit, &apart)?;
+        listing::place(&apart, files, &module.path)
     })
 }
 
@@ -95,10 +101,10 @@ pub(super) fn each(
             return Err(FetchError::TooManySubmodules { url: address.url.clone(), limit: DEPTH, most: MOST });
         }
         let mirror = Mirror::with(fetcher, &module.address, &module.commit, &address.host, trust)?;
+        let links = listing::links(fetcher, &mirror, &module.address, &module.commit)?;
         act(&mirror, &module)?;
-        for inner in of(fetcher, &mirror, &module.address, &module.commit)? {
-            let path = format!("{}/{}", module.path, inner.path);
-            todo.push(Module { path, depth: module.depth + 1, ..inner });
+        for inner in of(fetcher, &mirror, &module.address, &module.commit, links)? {
+            todo.push(Module { path: module.path.join(&inner.path), depth: module.depth + 1, ..inner });
         }
     }
     Ok(())
