@@ -10,6 +10,14 @@ use super::pack::pack;
 use super::work::{Progress, Work};
 use super::{BuildError, Recorded, Squash, squash};
 
+/// A layer of the image as a blob.
+enum Blob {
+    /// It was made here, or belongs to a base image.
+    Known(Packed),
+    /// A cache elsewhere says that it holds the layer: it is good for the images of those who name the cache, and nothing follows from it.
+    Claimed(Packed),
+}
+
 /// Returns the image of the stage `target` if all its layers are in blobs already; touches no layer.
 pub(super) fn from_blobs(work: &Work<'_>, target: usize, progress: &Progress) -> Result<Option<Image>, BuildError> {
     let mut layers = Vec::new();
@@ -17,13 +25,13 @@ pub(super) fn from_blobs(work: &Work<'_>, target: usize, progress: &Progress) ->
     let below = work.options.making.squash.below(&progress.chain);
     for link in &links[..below.unwrap_or(links.len())] {
         match known_blob(work, link)? {
-            Some(packed) => layers.push(packed),
+            Some(blob) => layers.push(blob),
             None => return Ok(None),
         }
     }
     if let Some(below) = below {
         match squash::known(work, &progress.chain, below) {
-            Some(packed) => layers.push(packed),
+            Some(packed) => layers.push(Blob::Known(packed)),
             None => return Ok(None),
         }
     }
@@ -37,8 +45,8 @@ pub(super) fn image(work: &Work<'_>, target: usize, progress: &Progress) -> Resu
     let below = work.options.making.squash.below(&progress.chain);
     let making = &work.options.making;
     for (at, link) in links[..below.unwrap_or(links.len())].iter().enumerate() {
-        if let Some(packed) = known_blob(work, link)? {
-            layers.push(packed);
+        if let Some(blob) = known_blob(work, link)? {
+            layers.push(blob);
             continue;
         }
         let layer = match work.store.layer(&work.on_disk.realm, &link.id)? {
@@ -49,39 +57,43 @@ pub(super) fn image(work: &Work<'_>, target: usize, progress: &Progress) -> Resu
                 work.view(&progress.chain)?.layers()[at].clone()
             }
         };
-        layers.push(pack(work.store, &layer, making.compression, making.times, work.control)?);
+        layers.push(Blob::Known(pack(work.store, &layer, making.compression, making.times, work.control)?));
     }
     if let Some(below) = below {
         if squash::known(work, &progress.chain, below).is_none() {
             work.bring_whole(progress);
         }
-        layers.push(squash::squashed(work, &progress.chain, below)?);
+        layers.push(Blob::Known(squash::squashed(work, &progress.chain, below)?));
     }
     manifest(work, (target, progress), layers)
 }
 
 /// A layer of a base image stays the blob it is; any other must be packed as this build wants it.
-fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Packed>, BuildError> {
+fn known_blob(work: &Work<'_>, link: &Link) -> Result<Option<Blob>, BuildError> {
     if let Some(origin) = &link.origin {
         // An image must not be tagged that cannot be pushed.
         return match work.store.blob_size(&origin.digest) {
-            Some(size) if size == origin.size => Ok(Some(origin.clone())),
+            Some(size) if size == origin.size => Ok(Some(Blob::Known(origin.clone()))),
             _ => Err(StoreError::NoBlob(origin.digest).into()),
         };
     }
     let Some(index) = work.store.index(&link.id)? else { return Ok(None) };
     let variant = work.options.making.times.variant(work.options.making.compression, index.entries());
-    let packed = work.store.packed(&link.id, &variant);
-    if packed.is_none() && !work.store.has_snapshot(&work.on_disk.realm, &link.id) {
-        let Some(remote) = work.remote else { return Ok(None) };
-        if let Some(promised) = remote.promised(&link.id, &variant) {
-            return Ok(Some(promised));
-        }
-        if remote.bring_blob(&link.id) {
-            return Ok(work.store.packed(&link.id, &variant));
-        }
+    if let Some(packed) = work.store.packed(&link.id, &variant) {
+        return Ok(Some(Blob::Known(packed)));
     }
-    Ok(packed)
+    let claimed = || work.store.claimed(&link.id, &variant, &work.options.cache.from).map(Blob::Claimed);
+    if let Some(blob) = claimed() {
+        return Ok(Some(blob));
+    }
+    if work.store.has_snapshot(&work.on_disk.realm, &link.id) {
+        return Ok(None);
+    }
+    let Some(remote) = work.remote else { return Ok(None) };
+    if let Some(promised) = remote.promised(&link.id, &variant) {
+        return Ok(Some(Blob::Claimed(promised)));
+    }
+    Ok(if remote.bring_blob(&link.id) { claimed() } else { None })
 }
 
 /// Returns whether the layer `id` is not here and need not be: it is promised to be where the image goes.
@@ -99,7 +111,9 @@ pub(super) fn is_promised(work: &Work<'_>, id: &LayerId) -> bool {
     remote.promised(id, &variant).is_some()
 }
 
-fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec<Packed>) -> Result<Image, BuildError> {
+fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), blobs: Vec<Blob>) -> Result<Image, BuildError> {
+    let is_known: Vec<bool> = blobs.iter().map(|blob| matches!(blob, Blob::Known(_))).collect();
+    let layers: Vec<Packed> = blobs.into_iter().map(|(Blob::Known(packed) | Blob::Claimed(packed))| packed).collect();
     let config = config(work, (target, progress), &layers)?.to_json();
     let config_digest = work.store.put_blob_later(&config)?;
     let descriptors = layers.iter().map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size)).collect();
@@ -113,13 +127,19 @@ fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), layers: Vec
     let manifest = serde_json::to_vec(&manifest).expect("a manifest always serialises");
     let digest = work.store.put_blob_later(&manifest)?;
     if work.options.making.times.keep_files() {
-        remember_chains(work, progress, &layers)?;
+        remember_chains(work, progress, &layers, &is_known)?;
     }
     Ok(work.store.image_of(&digest)?)
 }
 
-/// So that a build upon this image uses the layers as they are on disk.
-fn remember_chains(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> Result<(), StoreError> {
+/// So that a build upon this image uses the layers as they are on disk. Which layer an archive holds is known of those that were made here:
+/// what a cache says of others would become the files of any image that has one with this digest.
+fn remember_chains(
+    work: &Work<'_>,
+    progress: &Progress,
+    layers: &[Packed],
+    is_known: &[bool],
+) -> Result<(), StoreError> {
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
     if let Some(below) = work.options.making.squash.below(&progress.chain) {
         // Unpacked when it is built upon; but how it was made is known as long as there is the image.
@@ -129,8 +149,9 @@ fn remember_chains(work: &Work<'_>, progress: &Progress, layers: &[Packed]) -> R
             false => work.store.remember_chain(chain, &id),
         };
     }
-    for (chain, link) in crate::oci::ChainId::chain(&diff_ids).into_iter().zip(progress.chain.links()) {
-        if link.origin.is_none() && work.store.layer_of_chain(chain) != link.id {
+    let chains = crate::oci::ChainId::chain(&diff_ids).into_iter().zip(is_known);
+    for ((chain, is_known), link) in chains.zip(progress.chain.links()) {
+        if *is_known && link.origin.is_none() && work.store.layer_of_chain(chain) != link.id {
             work.store.remember_chain(chain, &link.id)?;
         }
     }

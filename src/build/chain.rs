@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub id: LayerId,
     /// The blob it came in, for a layer of a base image.
     pub origin: Option<Packed>,
+    /// The stack that it is on top of with those below it, for a layer of a base image.
+    pub stack: Option<ChainId>,
 }
 
 impl Chain {
@@ -41,7 +43,7 @@ impl Chain {
                     size: layer.size,
                     diff_id: layer.diff_id,
                 };
-                Link { id: store.layer_of_chain(*chain), origin: Some(origin) }
+                Link { id: store.layer_of_chain(*chain), origin: Some(origin), stack: Some(*chain) }
             })
             .collect();
         let identity = match chain_ids.last() {
@@ -55,7 +57,7 @@ impl Chain {
     pub fn with(&self, layer: LayerId) -> Self {
         let identity = KeyBuilder::new("layer").field("below", self.identity.0).field("layer", layer.raw()).finish();
         let mut links = self.links.clone();
-        links.push(Link { id: layer, origin: None });
+        links.push(Link { id: layer, origin: None, stack: None });
         Chain { identity, links }
     }
 

@@ -13,7 +13,8 @@ use super::{BuildError, Squash};
 pub(super) fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
     let making = &work.options.making;
     let in_target = super::journal::stages_of_target(work.plan);
-    let (packer, sender, receiver) = Packer::new(work.store, making.compression, making.times, work.control);
+    let (packer, sender, receiver) =
+        Packer::new(work.store, (making.compression, making.times), &work.options.cache.from, work.control);
     let (clerk, desk, notes) = Clerk::new(work.store);
     // Of layers that become one, none goes out.
     let goes_out = |at: usize| making.squash == Squash::No && in_target.contains(&at);

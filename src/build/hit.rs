@@ -3,6 +3,7 @@
 use crate::plan::{Op, Step};
 use crate::store::{CachedStep, LayerId};
 
+use super::chain::Chain;
 use super::work::{Depth, Work};
 use super::{CacheUse, now};
 
@@ -15,6 +16,8 @@ pub struct CachePolicy {
     pub except: Vec<String>,
     /// How old they may be, seconds.
     pub ttl: Option<i64>,
+    /// The caches elsewhere whose results count, by what they are called in the store. Those of others are none, though they may be here.
+    pub from: Vec<String>,
 }
 
 impl Work<'_> {
@@ -27,7 +30,8 @@ impl Work<'_> {
             return None;
         }
         let fresh = |hit: &CachedStep| policy.ttl.is_none_or(|ttl| now().saturating_sub(hit.created) <= ttl);
-        if let Some(hit) = self.store.cached(key).filter(|hit| fresh(hit) && self.is_there(hit)) {
+        let counts = |hit: &CachedStep| hit.from.as_ref().is_none_or(|from| policy.from.contains(from)) && fresh(hit);
+        if let Some(hit) = self.store.cached(key).filter(|hit| counts(hit) && self.is_there(hit)) {
             return Some(hit);
         }
         let remote = self.remote?;
@@ -38,6 +42,19 @@ impl Work<'_> {
                 && (depth == Depth::Quick || remote.bring_blob(&hit.layer));
         // Without its layer the record is no hit for anybody, so it may be kept before the blob is there.
         (here && self.store.remember(key, &hit).is_ok()).then_some(hit)
+    }
+
+    /// Returns whether it is enough to look up a step by what the layers are called that it reads, and not by what they hold.
+    ///
+    /// What a cache elsewhere has is good under this one key. Where those layers are here, the other key costs little, and who has the result
+    /// from this build finds it by both, as where it was made.
+    pub(super) fn is_enough(&self, step: &Step, key: &str, depth: Depth, sources: &[&Chain]) -> bool {
+        let is_here =
+            |chain: &&Chain| chain.links().iter().all(|link| self.store.has_snapshot(&self.on_disk.realm, &link.id));
+        match self.hit(step, key, depth) {
+            Some(hit) => hit.from.is_none() || !sources.iter().all(is_here),
+            None => false,
+        }
     }
 
     fn is_there(&self, hit: &CachedStep) -> bool {

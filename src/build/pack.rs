@@ -58,6 +58,8 @@ pub(super) struct Packer<'a> {
     store: &'a Store,
     compression: Compression,
     times: Times,
+    /// The caches elsewhere whose blobs are as good.
+    from: &'a [String],
     control: &'a Control,
     failed: Mutex<Option<BuildError>>,
 }
@@ -74,12 +76,12 @@ pub(super) type PackQueue = Sender<ViewLayer>;
 impl<'a> Packer<'a> {
     pub fn new(
         store: &'a Store,
-        compression: Compression,
-        times: Times,
+        (compression, times): (Compression, Times),
+        from: &'a [String],
         control: &'a Control,
     ) -> (Self, PackQueue, Receiver<ViewLayer>) {
         let (sender, receiver) = channel();
-        (Packer { store, compression, times, control, failed: Mutex::new(None) }, sender, receiver)
+        (Packer { store, compression, times, from, control, failed: Mutex::new(None) }, sender, receiver)
     }
 
     /// Packs what comes until the last sender is gone, and tells `done` of each blob. After a failure it only drains the queue.
@@ -87,7 +89,15 @@ impl<'a> Packer<'a> {
         for layer in queue {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             if failed.is_none() && !self.control.cancelled() {
-                match pack(self.store, &layer, self.compression, self.times, self.control) {
+                let known = || {
+                    let variant = self.times.variant(self.compression, layer.index.entries());
+                    self.store
+                        .packed(&layer.id, &variant)
+                        .or_else(|| self.store.claimed(&layer.id, &variant, self.from))
+                };
+                let brought = if self.from.is_empty() { None } else { known() };
+                let pack = || pack(self.store, &layer, self.compression, self.times, self.control);
+                match brought.map_or_else(pack, Ok) {
                     Ok(packed) => done(packed),
                     Err(error) => *failed = Some(error),
                 }

@@ -287,14 +287,19 @@ impl Builder<'_> {
         super::unpack::view(self.store, &on_disk, built.chain.links(), self.control)
     }
 
-    /// Returns the blob that holds the layer of `made` just as it is, and the name of the way in which it is packed; packs it where
-    /// there is none. `None` where its files are not here either.
+    /// Returns the blob that holds the layer of `made` just as it is, made here or brought from one of the caches `from`, and the name of
+    /// the way in which it is packed; packs it where there is none. `None` where its files are not here either.
     ///
     /// # Errors
     /// [`BuildError`] where it cannot be packed.
-    pub fn packed(&mut self, made: &Made, compression: Compression) -> Result<Option<(String, Packed)>, BuildError> {
+    pub fn packed(
+        &mut self,
+        made: &Made,
+        compression: Compression,
+        from: &[String],
+    ) -> Result<Option<(String, Packed)>, BuildError> {
         let layer = &made.step.layer;
-        if let Some(known) = self.store.packed_as_it_is(layer) {
+        if let Some(known) = self.store.packed_as_it_is(layer, from) {
             return Ok(Some(known));
         }
         self.enter()?;
@@ -302,7 +307,7 @@ impl Builder<'_> {
         // A control of its own: that of a build which failed stops everything.
         super::pack::pack(self.store, &layer, compression, Times::Keep, &Control::new())?;
         self.store.settle()?;
-        Ok(self.store.packed_as_it_is(&layer.id))
+        Ok(self.store.packed_as_it_is(&layer.id, from))
     }
 
     /// Unpacks the layers of `image`, so that the first build on it need not. Where no step can be run, that is left to the build:

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use coracle_runtime::container::Control;
 
 use crate::layer::{self, Contents, DiskTree};
-use crate::oci::{DiffId, DigestReader};
+use crate::oci::{DiffId, Digest, DigestReader};
 use crate::store::{Active, Arrivals, Index, LayerId, Packed, Store, StoreError, View, ViewLayer};
 use crate::tree::{Entry, Kind, Meta, Owners, Tree, TreePath};
 
@@ -28,6 +28,8 @@ pub(super) struct OnDisk {
 
 /// A layer that is on disk in its folder, but not yet in the store: what it hides is known only with the layers below.
 struct Unpacked {
+    /// What it was unpacked from.
+    blob: Digest,
     active: Active,
     found: layer::Unpacked,
 }
@@ -117,7 +119,7 @@ fn unpack_from(
         return Err(BuildError::WrongDiffId { blob: packed.digest, expected: packed.diff_id.0, found: digest });
     }
     tree.finish()?;
-    Ok(Unpacked { active, found })
+    Ok(Unpacked { blob: packed.digest, active, found })
 }
 
 /// Unpacks the layers of `chains` that are not on disk, while `fetch` brings their blobs into the store and tells `arrivals` of them:
@@ -211,8 +213,8 @@ fn settle(
     unpacked: Unpacked,
     below: &View,
 ) -> Result<ViewLayer, BuildError> {
-    let id = &link.id;
-    let Unpacked { active, mut found } = unpacked;
+    let mut id = link.id;
+    let Unpacked { blob, active, mut found } = unpacked;
     let mut tree = DiskTree::open(&active.upper(), on_disk.owners)?;
     relocate(&mut found, below, &active.upper(), &mut tree)?;
     let mut index = Index::new(found.entries);
@@ -244,14 +246,19 @@ fn settle(
     }
     // A layer that was built here is named by its index, in which no directory is implied.
     let named = Index::new(index.entries().iter().filter(|entry| !entry.implied).cloned().collect());
-    if named.layer_id() == *id {
+    if named.layer_id() == id {
         index = named;
     } else if link.origin.is_none() {
-        // What was built has the name of what is in it; a cache from elsewhere may lie.
+        // What was built has the name of what is in it. The next build does not believe it again.
+        store.forget_packed(&id, &blob);
         let reason = "its blob holds other files than its name says".into();
-        return Err(StoreError::Damaged { path: store.snapshot_dir(&on_disk.realm, id), reason }.into());
+        return Err(StoreError::Damaged { path: store.snapshot_dir(&on_disk.realm, &id), reason }.into());
+    } else if let Some(stack) = link.stack.filter(|stack| LayerId::of_chain(*stack) != id) {
+        // Nor is it that layer which was built here.
+        store.forget_chain(stack);
+        id = LayerId::of_chain(stack);
     }
-    Ok(store.commit(active, &on_disk.realm, Some(*id), index)?)
+    Ok(store.commit(active, &on_disk.realm, Some(id), index)?)
 }
 
 /// Adds whiteouts for all that `below` has in the opaque directory `dir` and the layer `index` has not.

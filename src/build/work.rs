@@ -287,7 +287,7 @@ impl Work<'_> {
         let result = self.act(step, chain, source.as_ref(), tree);
         self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
         let layer = result?;
-        let done = CachedStep { layer: layer.id, created: super::now(), keys: keys.clone() };
+        let done = CachedStep { layer: layer.id, created: super::now(), keys: keys.clone(), from: None };
         self.journal.note(step.id, &keys, &done);
         let (place, why) = (self.place_of(step), self.record(step, chain, &keys));
         desk.hand_in(Note { keys, step: done.clone(), place, why })?;
@@ -442,7 +442,7 @@ impl Work<'_> {
                     // that a stage that was built again with the same result is no change.
                     Some(source) => {
                         keys.push(step_key(below, &definition, &[("layers", &source.identity().0)]));
-                        if depth == Depth::Full && self.hit(step, &keys[0].to_string(), depth).is_none() {
+                        if depth == Depth::Full && !self.is_enough(step, &keys[0].to_string(), depth, &[&source]) {
                             let view = self.view(&source)?;
                             let digest = self.selection(step, copy, &view)?.digest();
                             keys.push(step_key(below, &definition, &[("content", &digest)]));
@@ -459,7 +459,7 @@ impl Work<'_> {
                 for earlier in &keys[..at] {
                     self.store.remember(earlier, &hit)?;
                 }
-                self.journal.note(step.id, &keys[..=at], &hit);
+                self.journal.note(step.id, &keys, &hit);
                 return Ok(Lookup::Hit(hit, key.clone()));
             }
         }

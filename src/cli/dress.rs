@@ -50,7 +50,8 @@ impl<'a> Dresser<'a> {
                 keys.extend(made.keys);
             }
             keys.sort();
-            let diff_id = builder.store.packed_as_it_is(&made.step.layer).map(|(_, packed)| packed.diff_id);
+            let diff_id =
+                builder.store.packed_as_it_is(&made.step.layer, &request.cache.from).map(|(_, packed)| packed.diff_id);
             InlineStep { keys, layer: made.step.layer, created: made.step.created, diff_id }
         };
         let of_target = |target| builder.journal.made_for(plan, target).into_iter().map(step).collect();

@@ -19,8 +19,8 @@ use crate::output::remote::RemoteOrigin;
 use crate::output::{Location, OutputError, Place};
 use crate::plan::{FORMAT_VERSION, Plan};
 use crate::progress::{Event, Sink};
-use crate::registry::{Client, Remote, TlsCheck};
-use crate::store::{Packed, RemoteSteps, Store};
+use crate::registry::{Client, Remote, Repository, TlsCheck};
+use crate::store::{Layout, Packed, RemoteSteps, Store};
 
 /// How services are reached, that are no registries.
 pub(super) struct Ways<'a> {
@@ -75,6 +75,7 @@ impl<'a> CachePlaces<'a> {
     ) -> Option<CacheSources<'b>> {
         let source = |(place, opened): &'b (&'a CachePlace, OnceLock<Opened>)| CacheSource {
             name: place.to_string(),
+            identity: place.identity(),
             open: Box::new(move || open(place, opened, store, ways)),
         };
         let sources: Vec<_> = self.places.iter().map(source).collect();
@@ -141,7 +142,7 @@ pub(super) fn write(
         // That is part of the image.
         let Some(place) = &to.place else { continue };
         let compression = to.compression.unwrap_or(request.compression());
-        let from = From { from, is_there: request.cache_from.iter().any(|from| from.shares_blobs(place)) };
+        let from = From { from, places: &request.cache_from, names: &request.cache.from };
         match (one((to, place), builder, plan, compression, from, ways), to.failure) {
             (Ok(()), _) => {}
             (Err(failure), CacheFailure::Fails) => return Err(failure),
@@ -159,8 +160,10 @@ pub(super) fn write(
 #[derive(Clone, Copy)]
 struct From<'a, 'b> {
     from: Option<&'a CacheSources<'b>>,
-    /// Whether blobs of it lie where the cache is written to: they need not be here.
-    is_there: bool,
+    /// Its places, in order.
+    places: &'a [CachePlace],
+    /// What they are called in the store.
+    names: &'a [String],
 }
 
 fn one(
@@ -168,24 +171,27 @@ fn one(
     builder: &mut Builder<'_>,
     plan: &Plan,
     compression: Compression,
-    From { from, is_there }: From<'_, '_>,
+    From { from, places, names }: From<'_, '_>,
     ways: &Ways<'_>,
 ) -> Result<(), Failure> {
     let depot = ways.depot(place).map_err(OutputError::from)?;
+    let target = Target { place, depot: depot.as_deref(), client: ways.client, repository: OnceLock::new() };
     let mut steps = Vec::new();
     for made in Arc::clone(&builder.journal).made(plan, to.reach) {
         let layer = made.step.layer;
-        let there = from.filter(|_| is_there).and_then(|from| from.packed(&layer));
-        let there = there.filter(|(_, packed)| {
-            // It may have been removed there.
-            depot.as_deref().is_none_or(|depot| is_kept(packed, builder.store, depot))
-        });
-        let packed = match there {
+        // What lies where the cache is written to need not be here. It may have been removed there, though another still names it.
+        let (store, shares) = (builder.store, |number: usize| places[number].shares_blobs(place));
+        let counts = |number: usize, packed: &Packed| {
+            shares(number) && (store.blob_is_sound(&packed.digest, packed.size) || target.has(packed))
+        };
+        let packed = match from.and_then(|from| from.packed(&layer, &counts)) {
             Some(there) => Some(there),
-            None => match builder.packed(&made, compression)? {
+            None => match builder.packed(&made, compression, names)? {
                 // Nobody needed it here. It comes from where its step was found; where that has lost it, the step is left out, and
                 // done again by the next who wants it.
-                None if from.is_some_and(|from| from.bring_blob(&layer)) => builder.packed(&made, compression)?,
+                None if from.is_some_and(|from| from.bring_blob(&layer)) => {
+                    builder.packed(&made, compression, names)?
+                }
                 packed => packed,
             },
         };
@@ -216,7 +222,27 @@ fn step(made: Made, (variant, packed): (String, Packed)) -> CacheStep {
     CacheStep { keys, layer: made.step.layer, created: made.step.created, packed, variant }
 }
 
-/// Whether a blob is here, or still where a cache says that it is.
-fn is_kept(packed: &Packed, store: &Store, depot: &dyn Depot) -> bool {
-    store.has_blob(&packed.digest) || depot.has((&packed.digest, packed.size)).unwrap_or_default()
+/// Where a cache is written to.
+struct Target<'a> {
+    place: &'a CachePlace,
+    depot: Option<&'a dyn Depot>,
+    client: Option<&'a Client>,
+    /// The repository, where it is one and can be opened.
+    repository: OnceLock<Option<Repository>>,
+}
+
+impl Target<'_> {
+    /// Returns whether a blob is there; what cannot be found out is not.
+    fn has(&self, Packed { digest, size, .. }: &Packed) -> bool {
+        match (self.place, self.depot, self.client) {
+            (_, Some(depot), _) => depot.has((digest, *size)).unwrap_or_default(),
+            (CachePlace::Image(Location::Registry(name)), _, Some(client)) => {
+                let open = || client.target(name).ok().map(|(repository, _)| repository);
+                let repository = self.repository.get_or_init(open).as_ref();
+                repository.is_some_and(|repository| repository.has_blob(digest).unwrap_or_default())
+            }
+            (CachePlace::Image(Location::OciDir { path, .. }), ..) => Layout::at(path).blob_is_sound(digest, *size),
+            _ => false,
+        }
+    }
 }

@@ -161,13 +161,8 @@ pub(super) fn export_dir(
     check_dir(dir)?;
     let layout = Layout::at(dir);
     layout.prepare()?;
-    let blobs: Vec<Piece<'_>> = pieces(&[content])
-        .into_iter()
-        .filter(|piece| {
-            let there = fs::symlink_metadata(dir.join(blob_name(&piece.digest)));
-            !there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == piece.size())
-        })
-        .collect();
+    let blobs: Vec<Piece<'_>> =
+        pieces(&[content]).into_iter().filter(|piece| !layout.blob_is_sound(&piece.digest, piece.size())).collect();
     let meter = Meter::new(sink, dir.display().to_string(), Some(total(&blobs)));
     each(&blobs, from.is_remote(), &|piece| {
         if piece.bytes.is_none() && from.is_remote() {

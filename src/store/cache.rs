@@ -13,8 +13,10 @@ pub struct CachedStep {
     pub layer: LayerId,
     /// When it was made: seconds since 1970. History and `created` of the image show it.
     pub created: i64,
-    /// All cache keys that it had when it was made; none where that was not recorded.
+    /// All cache keys that it had when it was made here; none where that was not recorded.
     pub keys: Vec<String>,
+    /// The cache elsewhere that says so; `None` for what was made here. It counts in builds that name that cache.
+    pub from: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ struct CacheRecord {
     created: i64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
     stamp: Stamp,
 }
 
@@ -44,7 +48,7 @@ impl Store {
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(rustix::fs::CWD, &file, &times, rustix::fs::AtFlags::empty());
-        Some(CachedStep { layer: record.layer, created: record.created, keys: record.keys })
+        Some(CachedStep { layer: record.layer, created: record.created, keys: record.keys, from: record.from })
     }
 
     /// Records what the step with the cache key `key` made.
@@ -58,7 +62,8 @@ impl Store {
         }
         // One key alone is that of the record itself.
         let keys = if step.keys.len() > 1 { step.keys.clone() } else { Vec::new() };
-        self.write_json(&file, &CacheRecord { layer: step.layer, created: step.created, keys, stamp: Stamp::now() })
+        let (layer, created, from) = (step.layer, step.created, step.from.clone());
+        self.write_json(&file, &CacheRecord { layer, created, keys, from, stamp: Stamp::now() })
     }
 
     /// Returns when the image with the key `key` was made first, if that is known: seconds since 1970.

@@ -11,6 +11,8 @@ use crate::tree::{Entry, TreePath};
 
 /// The first bytes of an index file; the number is the version of the format.
 const MAGIC: &[u8; 16] = b"coracle-index-1\n";
+/// What is before the payload: those bytes, and its digest.
+pub(super) const HEADER: usize = MAGIC.len() + 32;
 
 /// Names a layer in the store.
 ///

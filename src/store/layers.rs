@@ -34,11 +34,22 @@ struct PackedRecord {
     packed: Packed,
 }
 
+/// What a cache elsewhere says, and was found to be so: its blob holds the layer.
+#[derive(Debug, Serialize, Deserialize)]
+struct ClaimRecord {
+    from: String,
+    #[serde(flatten)]
+    record: PackedRecord,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct ChainRecord {
     stamp: Stamp,
     layer: LayerId,
 }
+
+/// How the name of the record of a blob from elsewhere ends.
+const CLAIM: &str = ".from.json";
 
 impl Store {
     /// Returns whether the files of the layer are on disk, made under the id map `realm`.
@@ -135,30 +146,63 @@ impl Store {
         Ok(ViewLayer { id, index, dir })
     }
 
-    /// Returns the blob that holds the layer, packed in the way that `variant` names; `None` where there is none.
+    /// Returns the blob that was made of the layer here, packed in the way that `variant` names; `None` where there is none.
     pub fn packed(&self, id: &LayerId, variant: &str) -> Option<Packed> {
-        let record: PackedRecord = read_json(&self.layer_dir(id).join(format!("{variant}.json")))?;
+        self.usable(read_json(&self.layer_dir(id).join(format!("{variant}.json")))?)
+    }
+
+    /// Returns the blob that holds the layer, packed in the way that `variant` names as one of the caches `from` says, from which it
+    /// was brought; `None` where there is none.
+    pub fn claimed(&self, id: &LayerId, variant: &str, from: &[String]) -> Option<Packed> {
+        if from.is_empty() {
+            return None;
+        }
+        let claim: ClaimRecord = read_json(&self.layer_dir(id).join(format!("{variant}{CLAIM}")))?;
+        self.usable(claim.record).filter(|_| from.contains(&claim.from))
+    }
+
+    fn usable(&self, record: PackedRecord) -> Option<Packed> {
         (self.is_whole(&record.stamp) && self.has_blob(&record.packed.digest)).then_some(record.packed)
     }
 
-    /// Returns any blob that holds the layer unchanged, to unpack it again; `None` where there is none.
+    /// Returns any blob that holds the layer unchanged, to unpack it again; `None` where there is none. The files of one from elsewhere
+    /// are those of the layer, but it need not be the blob that would be made here.
     pub fn packed_any(&self, id: &LayerId) -> Option<Packed> {
-        self.packed_as_it_is(id).map(|(_, packed)| packed)
+        let names = self.unchanged(id)?;
+        let own = names.iter().filter(|name| !name.ends_with(CLAIM)).find_map(|name| {
+            let variant = name.strip_suffix(".json")?;
+            self.packed(id, variant)
+        });
+        let claims = || names.iter().filter(|name| name.ends_with(CLAIM));
+        let claimed = |name: &String| self.usable(read_json::<ClaimRecord>(&self.layer_dir(id).join(name))?.record);
+        own.or_else(|| claims().find_map(claimed))
     }
 
-    /// Returns any blob that holds the layer unchanged, and the name of the way in which it is packed; `None` where there is none.
-    pub fn packed_as_it_is(&self, id: &LayerId) -> Option<(String, Packed)> {
-        let mut names: Vec<_> = fs::read_dir(self.layer_dir(id)).ok()?.flatten().map(|file| file.file_name()).collect();
+    /// Returns any blob that holds the layer unchanged, made here or brought from one of the caches `from`, and the name of the way in
+    /// which it is packed; `None` where there is none.
+    pub fn packed_as_it_is(&self, id: &LayerId, from: &[String]) -> Option<(String, Packed)> {
+        let names = self.unchanged(id)?;
+        let own = |name: &String| {
+            let variant = name.strip_suffix(".json").filter(|_| !name.ends_with(CLAIM))?;
+            Some((variant.to_owned(), self.packed(id, variant)?))
+        };
+        let claimed = |name: &String| {
+            let variant = name.strip_suffix(CLAIM)?;
+            Some((variant.to_owned(), self.claimed(id, variant, from)?))
+        };
+        names.iter().find_map(own).or_else(|| names.iter().find_map(claimed))
+    }
+
+    /// The names of the records of blobs in which no times were changed.
+    fn unchanged(&self, id: &LayerId) -> Option<Vec<String>> {
+        let files = fs::read_dir(self.layer_dir(id)).ok()?.flatten();
+        let mut names: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+        names.retain(|name| name.ends_with(".json") && !name.contains('@'));
         names.sort();
-        names
-            .iter()
-            .filter_map(|name| name.to_str()?.strip_suffix(".json"))
-            // Times were changed in these.
-            .filter(|variant| !variant.contains('@'))
-            .find_map(|variant| Some((variant.to_owned(), self.packed(id, variant)?)))
+        Some(names)
     }
 
-    /// Records that the blob `packed` holds the layer. A `variant` with a `@` in it has changed times.
+    /// Records that the blob `packed` was made of the layer here. A `variant` with a `@` in it has changed times.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
@@ -167,6 +211,28 @@ impl Store {
         fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
         let record = PackedRecord { stamp: Stamp::now(), packed: packed.clone() };
         self.write_json(&dir.join(format!("{variant}.json")), &record)
+    }
+
+    /// Records that the blob `packed` holds the layer, as who calls this has seen, and that the cache `from` says that it is packed in
+    /// the way `variant`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn remember_claimed(&self, id: &LayerId, variant: &str, packed: &Packed, from: &str) -> Result<(), StoreError> {
+        let dir = self.layer_dir(id);
+        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+        let record = PackedRecord { stamp: Stamp::now(), packed: packed.clone() };
+        self.write_json(&dir.join(format!("{variant}{CLAIM}")), &ClaimRecord { from: from.into(), record })
+    }
+
+    /// Forgets that the blob `digest` holds the layer: it was seen that it does not.
+    pub fn forget_packed(&self, id: &LayerId, digest: &Digest) {
+        let files = fs::read_dir(self.layer_dir(id)).into_iter().flatten().flatten();
+        for file in files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "json")) {
+            if read_json::<PackedRecord>(&file).is_some_and(|record| record.packed.digest == *digest) {
+                let _ = fs::remove_file(file);
+            }
+        }
     }
 
     /// Records that the stack of layers `chain` has the layer `id` on top, so that an image that was built here is not
@@ -183,6 +249,11 @@ impl Store {
         read_json::<ChainRecord>(&self.chain_file(chain))
             .filter(|record| self.is_whole(&record.stamp))
             .map_or_else(|| LayerId::of_chain(chain), |record| record.layer)
+    }
+
+    /// Forgets what layer the stack `chain` has on top: it was seen that it is another.
+    pub fn forget_chain(&self, chain: ChainId) {
+        let _ = fs::remove_file(self.chain_file(chain));
     }
 
     fn chain_file(&self, chain: ChainId) -> PathBuf {

@@ -7,7 +7,7 @@ use oci_spec::image::Descriptor;
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Map, Value, json};
 
-use super::blob::{next_serial, open_regular};
+use super::blob::{is_sound, next_serial, open_regular};
 use super::lock::Lock;
 use super::{Store, StoreError};
 use crate::oci::{Digest, Reference, media_type};
@@ -61,6 +61,11 @@ impl Layout {
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.dir.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Returns whether the blob `digest` is there, and its content is `size` bytes with that digest. Reads all of it.
+    pub fn blob_is_sound(&self, digest: &Digest, size: u64) -> bool {
+        is_sound(&self.blob(digest), digest, size)
     }
 
     /// Makes the folders and the file `oci-layout`, where they are missing. There is no index.json before the first

@@ -26,6 +26,7 @@ mod remote;
 mod stamp;
 mod uploads;
 mod usage;
+mod vetted;
 mod view;
 mod workplace;
 

@@ -28,14 +28,14 @@ pub trait RemoteSteps: Sync {
 }
 
 impl Store {
-    /// Puts the index of a layer that was built elsewhere into the store: `bytes` are those of [`Store::index_bytes`]. Returns whether it
-    /// is whole, and that of the layer `id`; nothing else is put in.
+    /// Puts the index of a layer that was built elsewhere into the store: `bytes` are those of [`Store::index_bytes`]. Where they are not
+    /// just those of the layer `id`, nothing is put in, and the reason is returned.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub fn put_index(&self, id: &LayerId, bytes: &[u8]) -> Result<bool, StoreError> {
-        if !Index::parse(bytes).is_ok_and(|index| index.layer_id() == *id) {
-            return Ok(false);
+    pub fn put_index(&self, id: &LayerId, bytes: &[u8]) -> Result<Result<(), String>, StoreError> {
+        if let Err(reason) = Index::vetted(bytes, id) {
+            return Ok(Err(reason));
         }
         let dir = self.layer_dir(id);
         fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
@@ -43,7 +43,7 @@ impl Store {
         if self.index(id)?.is_none() {
             self.write_file(&dir.join("index"), bytes)?;
         }
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// Returns the bytes of the index of the layer `id`, as docs/store.md has them; `None` where there is none.

@@ -1,7 +1,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A path inside a root file system or a context: relative to its root, without `.`, `..`, empty components or
 /// a slash at either end. The root itself is the empty path. Bytes, not necessarily UTF-8.
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// paths.sort();
 /// assert_eq!(paths.iter().map(|p| p.to_string()).collect::<Vec<_>>(), ["a", "a/c", "a-b"]);
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct TreePath(Vec<u8>);
 
 /// A path has a component that no file can have.
@@ -143,6 +144,44 @@ impl TreePath {
     }
 }
 
+/// Returns whether `bytes` are those of a path: what [`TreePath::new`] would make of them is the same.
+fn is_clean(bytes: &[u8]) -> bool {
+    let is_name = |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
+    bytes.is_empty() || (!bytes.contains(&0) && bytes.split(|&b| b == b'/').all(is_name))
+}
+
+/// Reads the bytes of a path, whoever wrote them.
+struct Bytes;
+
+impl<'de> Visitor<'de> for Bytes {
+    type Value = TreePath;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes of a clean path")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<TreePath, E> {
+        match is_clean(bytes) {
+            true => Ok(TreePath(bytes.to_vec())),
+            false => Err(E::custom("a path in it is none")),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<TreePath, A::Error> {
+        let mut path = Vec::new();
+        while let Some(byte) = bytes.next_element()? {
+            path.push(byte);
+        }
+        self.visit_bytes(&path)
+    }
+}
+
+impl<'de> Deserialize<'de> for TreePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         // A slash sorts below every other byte: that makes byte order the order of components.
@@ -204,6 +243,20 @@ mod tests {
         assert!(path("a/b").starts_with(&path("a")) && !path("ab").starts_with(&path("a")));
         assert_eq!(path("a/b/c").strip_prefix(&path("a")), Some(path("b/c")));
         assert_eq!(path("a/b/c").ancestors().collect::<Vec<_>>(), [path("a"), path("a/b")]);
+    }
+
+    #[test]
+    fn what_is_read_is_clean_or_refused() {
+        for text in ["", "a", "a/b c", "a/...", "\u{e4}"] {
+            let bytes = postcard::to_stdvec(&path(text)).unwrap();
+            assert_eq!(bytes, postcard::to_stdvec(text.as_bytes()).unwrap(), "as a list of bytes");
+            assert_eq!(postcard::from_bytes::<TreePath>(&bytes).unwrap(), path(text));
+            assert_eq!(serde_json::from_value::<TreePath>(serde_json::json!(text.as_bytes())).unwrap(), path(text));
+        }
+        for text in ["/", "/a", "a/", "a//b", ".", "a/..", "../a", "a/./b", "a\0", &"x".repeat(256)] {
+            let bytes = postcard::to_stdvec(text.as_bytes()).unwrap();
+            assert!(postcard::from_bytes::<TreePath>(&bytes).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -30,13 +30,13 @@ impl Work<'_> {
     ) -> Result<Vec<CacheKey>, BuildError> {
         let around = self.around_key(run);
         let mut quick: Vec<(&str, Vec<u8>)> = around.clone();
-        let mut stacked = false;
+        let mut stacks = Vec::new();
         for (from, source) in sources(run) {
             match self.source_chain(from)? {
                 None => quick.push(("content", self.gathered(from, source)?.digest().to_vec())),
                 Some(chain) => {
-                    stacked = true;
                     quick.push(("layers", chain.identity().0.to_vec()));
+                    stacks.push(chain);
                 }
             }
         }
@@ -45,7 +45,9 @@ impl Work<'_> {
             step_key(below, definition, &parts)
         };
         let mut keys = vec![key(&quick)];
-        if stacked && depth == Depth::Full && self.hit(step, &keys[0].to_string(), depth).is_none() {
+        let stacks: Vec<&Chain> = stacks.iter().collect();
+        let is_enough = || self.is_enough(step, &keys[0].to_string(), depth, &stacks);
+        if !stacks.is_empty() && depth == Depth::Full && !is_enough() {
             let mut full = around;
             for (from, source) in sources(run) {
                 let digest = match self.source_chain(from)? {

@@ -207,6 +207,7 @@ impl BuildRequest {
                 uses: if args.cache.no_cache { CacheUse::Ignore } else { CacheUse::Use },
                 except: args.cache.no_cache_filter,
                 ttl: args.cache.cache_ttl.map(|Age(seconds)| seconds),
+                from: cache_from.iter().map(CachePlace::identity).collect(),
             },
             cache_from,
             cache_to,

@@ -71,6 +71,7 @@ impl Document {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         check_version(document.version, document.key_format, key_format)?;
         document.layers.iter().try_for_each(|(id, layer)| check_variant(id, &layer.variant))?;
+        check_keys(&document.steps)?;
         Ok(document)
     }
 }
@@ -83,6 +84,16 @@ pub(super) fn check_version(version: u32, other: u32, key_format: u32) -> Result
     Err(format!(
         "it was written by another version of coracle (format {version}, keys {other}; this one has {VERSION}, keys {key_format})"
     ))
+}
+
+/// Refuses steps with a key that no step has.
+pub(super) fn check_keys(steps: &[StepRecord]) -> Result<(), String> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_key = |key: &&String| key.len() == 64 && key.bytes().all(is_digit);
+    match steps.iter().flat_map(|step| &step.keys).find(|key| !is_key(key)) {
+        Some(odd) => Err(format!("its key {:?} is none", odd.chars().take(80).collect::<String>())),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what is no id of a layer, and what is no name of a way of packing, which becomes a file name.

@@ -1,25 +1,25 @@
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
-use super::document::{ARTIFACT, BlobRecord, CONFIG, Document, INDEX, LayerRecord};
+use super::document::{ARTIFACT, CONFIG, Document, LayerRecord};
+use super::fetch;
 use super::inline::cache_in;
-use crate::layer::{UnpackOptions, decompress, scan};
-use crate::oci::{Digest, DigestReader, Parts, os_platform};
+use super::known::{Cache, Known};
+use crate::oci::{Digest, Parts, os_platform};
 use crate::output::OutputError;
 use crate::output::content::{Origin, bring, read_document};
 use crate::output::source::Meter;
 use crate::progress::{Event, Silent, Sink};
 use crate::registry::Repository;
-use crate::store::{CachedStep, Image, Index, LayerId, Packed, RemoteSteps, Store, describe};
+use crate::store::{CachedStep, Image, LayerId, Packed, RemoteSteps, Store, describe};
 
-/// The most bytes that the index of a layer may have.
-const LARGEST_INDEX: u64 = 256 << 20;
 /// The most manifests that are read of one cache.
 const MOST_MANIFESTS: usize = 64;
+/// The most bytes that they have, with the lists of steps.
+const MOST_BYTES: u64 = 48 << 20;
 
 /// Opens the place of a cache, when it is needed.
 pub type OpenOrigin<'a> = Box<dyn Fn() -> Result<Box<dyn Origin + 'a>, OutputError> + Sync + 'a>;
@@ -28,6 +28,8 @@ pub type OpenOrigin<'a> = Box<dyn Fn() -> Result<Box<dyn Origin + 'a>, OutputErr
 pub struct CacheSource<'a> {
     /// What it is called in warnings.
     pub name: String,
+    /// What it is called in the store ([`CachePlace::identity`](super::CachePlace::identity)).
+    pub identity: String,
     /// Opens it.
     pub open: OpenOrigin<'a>,
 }
@@ -52,16 +54,6 @@ pub type Stays<'a> = Box<dyn Fn(&Repository) -> bool + Sync + 'a>;
 
 /// What was asked for, and which of the caches has it.
 type Promised = Mutex<HashMap<(LayerId, String), Option<(usize, Packed)>>>;
-
-/// What the caches know.
-#[derive(Default)]
-struct Known<'a> {
-    steps: HashMap<String, CachedStep>,
-    images: HashMap<String, i64>,
-    /// For each layer, the caches that have it.
-    layers: HashMap<LayerId, Vec<(usize, LayerRecord)>>,
-    origins: Vec<(String, Box<dyn Origin + 'a>)>,
-}
 
 /// The manifest of a cache, as far as it is read.
 #[derive(Deserialize)]
@@ -121,15 +113,15 @@ impl<'a> CacheSources<'a> {
     fn stayed_at(&self, digest: &Digest) -> Option<(Packed, &dyn Origin)> {
         let promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, packed) = promised.values().flatten().find(|(_, packed)| packed.digest == *digest)?;
-        Some((packed.clone(), self.known.get()?.origins.get(*at)?.1.as_ref()))
+        Some((packed.clone(), self.known.get()?.cache(*at).origin.as_ref()))
     }
 
     /// Finds the cache in which the blob of a layer can stay.
     fn staying(&self, layer: &LayerId, variant: &str) -> Option<(usize, Packed)> {
         let stays = self.stays.as_ref()?;
         let known = self.known.get()?;
-        known.layers.get(layer)?.iter().find_map(|(at, record)| {
-            let repository = known.origins[*at].1.repository()?;
+        known.layer(layer).iter().find_map(|(at, record)| {
+            let repository = known.cache(*at).origin.repository()?;
             let fits = record.variant == variant && stays(repository);
             // What the cache has lost must be made anew, and now is the time for it.
             let offered = fits && repository.offers_blob(&record.packed.digest).unwrap_or(false);
@@ -137,18 +129,23 @@ impl<'a> CacheSources<'a> {
         })
     }
 
-    /// Returns how `layer` is packed in a cache that was read, and the blob there.
-    pub fn packed(&self, layer: &LayerId) -> Option<(String, Packed)> {
-        let (_, record) = self.known.get()?.layers.get(layer)?.first()?;
-        Some((record.variant.clone(), record.packed.clone()))
+    /// Returns how `layer` is packed in a cache that was read, and the blob there: in the first of those of which `counts`, which is told
+    /// their numbers and the blob, says so.
+    pub fn packed(&self, layer: &LayerId, counts: &dyn Fn(usize, &Packed) -> bool) -> Option<(String, Packed)> {
+        let known = self.known.get()?;
+        let found = known.layer(layer).iter().find(|(at, record)| counts(known.cache(*at).number, &record.packed));
+        found.map(|(_, record)| (record.variant.clone(), record.packed.clone()))
     }
 
     fn known(&self) -> &Known<'a> {
         self.known.get_or_init(|| {
             let mut known = Known::default();
-            for source in &self.sources {
+            for (number, source) in self.sources.iter().enumerate() {
                 match self.read(source) {
-                    Ok((origin, documents)) => known.add(source.name.clone(), origin, documents),
+                    Ok((origin, documents)) => {
+                        let (name, identity) = (source.name.clone(), source.identity.clone());
+                        known.add(Cache { number, name, identity, origin }, documents);
+                    }
                     Err(reason) => self.warn(format!("cache {} is not used: {reason}", source.name)),
                 }
             }
@@ -160,11 +157,11 @@ impl<'a> CacheSources<'a> {
         let origin = (source.open)().map_err(|error| chain(&error))?;
         let mut todo = origin.top().map_err(|error| chain(&error))?.starts;
         let (mut found, mut odd) = (Vec::new(), None);
-        let mut at = 0;
+        let (mut at, mut left) = (0, MOST_BYTES);
         // Of an index all images count: each has the cache of its platform.
         while let Some(descriptor) = todo.get(at).cloned().filter(|_| at < MOST_MANIFESTS) {
             at += 1;
-            match self.documents(origin.as_ref(), &descriptor, &mut todo)? {
+            match self.documents(origin.as_ref(), &descriptor, &mut todo, &mut left)? {
                 Ok(document) => found.extend(document),
                 Err(reason) => odd = Some(reason),
             }
@@ -182,8 +179,11 @@ impl<'a> CacheSources<'a> {
         origin: &dyn Origin,
         descriptor: &Descriptor,
         todo: &mut Vec<Descriptor>,
+        left: &mut u64,
     ) -> Result<Result<Option<Document>, String>, String> {
-        let read = |descriptor: &Descriptor, what: &str| {
+        let mut read = |descriptor: &Descriptor, what: &str| {
+            let rest = left.checked_sub(descriptor.size());
+            *left = rest.ok_or_else(|| format!("its manifests and lists have more than {MOST_BYTES} bytes"))?;
             read_document(origin, descriptor, what).map_err(|error: OutputError| chain(&error))
         };
         let bytes = read(descriptor, "manifest of the cache")?;
@@ -210,143 +210,39 @@ impl<'a> CacheSources<'a> {
     }
 
     /// Tries `bring` with each cache that has `layer`.
-    fn bring(&self, layer: &LayerId, bring: impl Fn(&dyn Origin, &LayerRecord) -> Result<(), String>) -> bool {
+    fn bring(&self, layer: &LayerId, bring: impl Fn(&Cache<'_>, &LayerRecord) -> Result<(), String>) -> bool {
         if self.lost.lock().unwrap_or_else(PoisonError::into_inner).contains(layer) {
             return false;
         }
         let known = self.known();
-        for (at, record) in known.layers.get(layer).into_iter().flatten() {
-            let (name, origin) = &known.origins[*at];
-            match bring(origin.as_ref(), record) {
+        for (at, record) in known.layer(layer) {
+            let cache = known.cache(*at);
+            match bring(cache, record) {
                 Ok(()) => return true,
-                Err(reason) => self.warn(format!("a layer cannot be had from the cache {name}: {reason}")),
+                Err(reason) => self.warn(format!("a layer cannot be had from the cache {}: {reason}", cache.name)),
             }
         }
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(*layer);
         false
     }
-
-    fn index(&self, origin: &dyn Origin, layer: &LayerId, record: &LayerRecord) -> Result<(), String> {
-        let Some(BlobRecord { digest, size }) = &record.index else { return self.derived(origin, layer, record) };
-        let (reader, _) = origin.blob(&describe(INDEX, digest, *size)).map_err(|error| chain(&error))?;
-        let mut compressed = Vec::new();
-        let read = reader.take(size.saturating_add(1)).read_to_end(&mut compressed);
-        read.map_err(|error| error.to_string())?;
-        if compressed.len() as u64 != *size || Digest::of(&compressed) != *digest {
-            return Err(format!("blob {digest} is not what its digest says"));
-        }
-        let mut bytes = Vec::new();
-        let decoder = zstd::Decoder::new(compressed.as_slice()).map_err(|error| error.to_string())?;
-        decoder.take(LARGEST_INDEX).read_to_end(&mut bytes).map_err(|error| format!("blob {digest}: {error}"))?;
-        match self.store.put_index(layer, &bytes) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!("blob {digest} is not the index of layer {layer}")),
-            Err(error) => Err(chain(&error)),
-        }
-    }
-
-    /// Makes the index of a layer from its files.
-    fn derived(&self, origin: &dyn Origin, layer: &LayerId, record: &LayerRecord) -> Result<(), String> {
-        self.fetch(origin, &record.packed)?;
-        let options = UnpackOptions { max_index: LARGEST_INDEX, ..UnpackOptions::default() };
-        let mut found = None;
-        self.read_files(layer, record, &mut |input| {
-            found = Some(scan(input, &options).map_err(|error| chain(&error))?);
-            Ok(())
-        })?;
-        // Of a layer that was built no directory is implied, and none is opaque.
-        let entries = found.map(|found| found.entries).unwrap_or_default();
-        let index = Index::new(entries.into_iter().filter(|entry| !entry.implied).collect());
-        match self.store.put_index(layer, &index.to_bytes()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!("blob {} does not hold layer {layer}", record.packed.digest)),
-            Err(error) => Err(chain(&error)),
-        }
-    }
-
-    fn blob(&self, origin: &dyn Origin, layer: &LayerId, record: &LayerRecord) -> Result<(), String> {
-        if self.store.packed(layer, &record.variant).as_ref() == Some(&record.packed) {
-            return Ok(());
-        }
-        self.fetch(origin, &record.packed)?;
-        self.read_files(layer, record, &mut |_| Ok(()))
-    }
-
-    /// Sees to it that a blob is in the store.
-    fn fetch(&self, origin: &dyn Origin, packed: &Packed) -> Result<(), String> {
-        if !self.store.blob_is_sound(&packed.digest, packed.size) {
-            let descriptor = describe(&packed.media_type, &packed.digest, packed.size);
-            let meter = Meter::new(&Silent, origin.place(), None);
-            bring(origin, &descriptor, self.store, &meter).map_err(|error| chain(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Gives the files of a blob in the store to `read`, and remembers that it holds the layer.
-    fn read_files(
-        &self,
-        layer: &LayerId,
-        record: &LayerRecord,
-        read: &mut dyn FnMut(&mut dyn Read) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let packed = &record.packed;
-        // A configuration that names another digest than that of the tar would be an image that nobody can unpack.
-        let file = self.store.open_blob(&packed.digest).map_err(|error| chain(&error))?;
-        let input =
-            decompress(std::io::BufReader::with_capacity(256 << 10, file)).map_err(|error| error.to_string())?;
-        let mut input = DigestReader::new(input);
-        read(&mut input)?;
-        std::io::copy(&mut input, &mut std::io::sink()).map_err(|error| error.to_string())?;
-        let (_, found, _) = input.finish();
-        if found != packed.diff_id.0 {
-            return Err(format!("blob {} holds {found}, not {}", packed.digest, packed.diff_id.0));
-        }
-        self.store.remember_packed(layer, &record.variant, packed).map_err(|error| chain(&error))
-    }
-}
-
-impl<'a> Known<'a> {
-    fn add(&mut self, name: String, origin: Box<dyn Origin + 'a>, documents: Vec<Document>) {
-        let at = self.origins.len();
-        self.origins.push((name, origin));
-        documents.into_iter().for_each(|document| self.add_document(at, document));
-    }
-
-    fn add_document(&mut self, at: usize, document: Document) {
-        let ids = document.layers.into_iter().filter_map(|(id, record)| Some((LayerId::from_hex(&id)?, record)));
-        for (id, record) in ids {
-            self.layers.entry(id).or_default().push((at, record));
-        }
-        for (key, made) in document.images {
-            self.images.entry(key).or_insert(made);
-        }
-        for step in document.steps {
-            let Some(layer) = LayerId::from_hex(&step.layer) else { continue };
-            let keys = step.keys.clone();
-            for key in step.keys {
-                let keys = keys.clone();
-                self.steps.entry(key).or_insert(CachedStep { layer, created: step.created, keys });
-            }
-        }
-    }
 }
 
 impl RemoteSteps for CacheSources<'_> {
     fn step(&self, key: &str) -> Option<CachedStep> {
-        self.known().steps.get(key).cloned()
+        self.known().step(key)
     }
 
     fn made(&self, key: &str) -> Option<i64> {
         // Who had no step from here has none of its images.
-        self.known.get()?.images.get(key).copied()
+        self.known.get()?.made(key)
     }
 
     fn bring_index(&self, layer: &LayerId) -> bool {
-        self.bring(layer, |origin, record| self.index(origin, layer, record))
+        self.bring(layer, |cache, record| fetch::index(self.store, cache, layer, record))
     }
 
     fn bring_blob(&self, layer: &LayerId) -> bool {
-        self.bring(layer, |origin, record| self.blob(origin, layer, record))
+        self.bring(layer, |cache, record| fetch::blob(self.store, cache, layer, record))
     }
 
     fn promised(&self, layer: &LayerId, variant: &str) -> Option<Packed> {
@@ -357,7 +253,7 @@ impl RemoteSteps for CacheSources<'_> {
 }
 
 /// Returns an error and its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::document::{Document, LayerRecord, StepRecord, VERSION, check_variant, check_version};
+use super::document::{Document, LayerRecord, StepRecord, VERSION, check_keys, check_variant, check_version};
 use crate::layer::Compression;
 use crate::oci::{DiffId, INLINE_CACHE};
 use crate::store::{Image, LayerId, Packed};
@@ -76,6 +76,7 @@ pub(super) fn cache_in(image: &Image, key_format: u32) -> Result<Option<Document
     let Inline { version, key_format: other, steps, images, layers } =
         Inline::deserialize(value).map_err(|error| error.to_string())?;
     check_version(version, other, key_format)?;
+    check_keys(&steps)?;
     let known = image.layers();
     let mut found = BTreeMap::new();
     for (id, InlineLayer { at, variant }) in layers {

@@ -4,15 +4,17 @@
 //! An image may have such a cache in its own configuration: then its layers are those of the image. In a [`Depot`], a bucket say, lie
 //! the manifest and the blobs without any more around them.
 //!
-//! What is brought is verified: each document and blob by its digest, the index of a layer by the layer's id, which is its digest, and
-//! the blob with the files by the digest of the tar in it.
+//! What is brought is computed before it counts: each document and blob by its digest, the index of a layer by the layer's id, which is
+//! its digest, and the blob with the files by the index and by the digest of the tar in it.
 
 mod depot;
 mod document;
 mod export;
+mod fetch;
 mod gha;
 mod import;
 mod inline;
+mod known;
 mod place;
 mod s3;
 

@@ -15,6 +15,18 @@ pub enum CachePlace {
 }
 
 impl CachePlace {
+    /// Returns what it is called in the store: no other place has this name.
+    pub fn identity(&self) -> String {
+        match self {
+            CachePlace::Image(location) => location.to_string(),
+            CachePlace::S3(place) => format!("{place} at {}", place.endpoint),
+            CachePlace::Actions(place) => match &place.url {
+                Some(url) => format!("{place} at {url}"),
+                None => place.to_string(),
+            },
+        }
+    }
+
     /// Returns whether the blobs of both places lie together: what one has, the other has.
     pub fn shares_blobs(&self, other: &CachePlace) -> bool {
         match (self, other) {
@@ -28,6 +40,13 @@ impl CachePlace {
             (CachePlace::Actions(one), CachePlace::Actions(other)) => {
                 (&one.url, &one.token) == (&other.url, &other.token)
             }
+            (CachePlace::Image(Location::Registry(one)), CachePlace::Image(Location::Registry(other))) => {
+                (one.registry(), one.repository()) == (other.registry(), other.repository())
+            }
+            (
+                CachePlace::Image(Location::OciDir { path: one, .. }),
+                CachePlace::Image(Location::OciDir { path: other, .. }),
+            ) => one == other,
             (one, other) => one == other,
         }
     }
