@@ -13,7 +13,7 @@ use support::{base, root, set_mode};
 
 /// Places, one for each way in which a mode works, with what may fail there, and why.
 const MAY_FAIL: &[(&str, &[(&str, &str)])] = &[
-    ("host-subuid", &[("mknod-null", "the kernel makes no device here, and what stands for it shows as a file")]),
+    ("host-subuid", &[]),
     ("host-nosubuid", &[]),
     ("k8s-nonroot-nnp-unconfined", &[]),
     ("docker-default", &[]),
@@ -24,11 +24,18 @@ const DOCKERFILE: &str = "\
 FROM debian:bookworm-slim
 COPY acid /acid
 RUN /acid/acid1.sh || true
-RUN /acid/acid2.sh || true
+RUN ACID_NOT=mknod-null /acid/acid2.sh || true
 ";
 
-/// Checks of acid1 and acid2 together.
-const CHECKS: usize = 12 + 27;
+/// By itself: where ids are real, a build that makes a device begins again with emulated ones.
+const DEVICE: &str = "\
+FROM debian:bookworm-slim
+COPY acid /acid
+RUN ACID_ONLY=mknod-null /acid/acid2.sh || true
+";
+
+/// Checks of acid1 and acid2 together, without that one.
+const CHECKS: usize = 12 + 26;
 
 #[test]
 fn steps_find_what_they_count_on_in_every_mode() {
@@ -42,18 +49,27 @@ fn steps_find_what_they_count_on_in_every_mode() {
         fs::copy(root().join("tests/environments/acid").join(name), acid.join(name)).expect("a script");
     }
     fs::write(context.path().join("Dockerfile"), DOCKERFILE).expect("a file");
+    fs::write(context.path().join("Dockerfile.device"), DEVICE).expect("a file");
     set_mode(context.path(), 0o755);
     let places: Vec<Environment> = MAY_FAIL.iter().map(|(name, _)| Environment::named(name)).collect();
     let wrong: Vec<String> = in_each(&places, |place| {
         let visit = Visit { base: base::debian(), ..Visit::with_busybox(context.path()) };
         let found = place.visit(
-            &visit.call("pull", "coracle pull oci:/base").call("build", "coracle build --progress plain /context"),
+            &visit
+                .call("pull", "coracle pull oci:/base")
+                .call("build", "coracle build --progress plain /context")
+                .call("device", "coracle build --progress plain -f /context/Dockerfile.device /context"),
         );
         let built = &found["build"];
         if built.status != 0 {
             return vec![format!("{}: {built}", place.name)];
         }
-        verdicts(place, &built.stderr)
+        let device = &found["device"];
+        let mut wrong = verdicts(place, &built.stderr);
+        if !device.stderr.contains("ok   mknod-null") {
+            wrong.push(format!("{}: mknod-null fails: {device}", place.name));
+        }
+        wrong
     })
     .into_iter()
     .flat_map(|(_, wrong)| wrong)

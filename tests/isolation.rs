@@ -54,6 +54,76 @@ fn a_build_without_run_gives_the_same_bytes_everywhere() {
     }
 }
 
+/// Builds in the way `isolation` as `user`, and returns the digest.
+fn digest(user: &User, isolation: &str, dockerfile: &str, line: &str) -> String {
+    let mut project = project(user, isolation).file("one", "1").dockerfile(dockerfile).arg("--no-cache");
+    for (owner, name) in [("4242424242", "late.tar"), ("7", "early.tar")] {
+        let tar = project.path(name);
+        user.tool(&format!(
+            "tar -cf {} --mtime=@0 --owner=o:{owner} --group=g:5 -C {} one",
+            tar.display(),
+            project.dir().display()
+        ))
+        .run()
+        .succeeds();
+        project = project.touch("one");
+    }
+    let built = project.build();
+    assert_eq!(built.count("isolation: "), line.split('|').count(), "{}", built.stderr);
+    line.split('|').for_each(|line| assert!(built.stderr.contains(line), "{line}: {}", built.stderr));
+    built.succeeds().digest().to_owned()
+}
+
+#[test]
+fn what_a_full_map_lacks_has_the_same_bytes_with_it() {
+    let [(_, full, _), (_, single, _), _] = ways();
+    let emulated = "isolation: user namespace, one id, owners emulated";
+    for (dockerfile, line) in [
+        // Seen in the Dockerfile: there is one line.
+        (
+            "FROM busybox\nCOPY --chown=1000680000:70000 one /one\nUSER 1000680000\nRUN id >/tmp/id && touch /tmp/f",
+            "isolation: user namespace, one id, owners emulated (no full id map: the id 1000680000 is not in it)",
+        ),
+        ("FROM busybox\nRUN mknod /n c 1 3 && cp -a /n /m", "(no full id map: no device can be made in it)"),
+        // Found while it is built.
+        (
+            "FROM busybox\nRUN echo 1 >/before\nRUN cp -a /dev/null /n\nRUN cp -a /n /m && [ -c /m ]",
+            "isolation: user namespace, subordinate ids|(no full id map: no device can be made in it)",
+        ),
+        (
+            "FROM busybox AS a\nRUN sleep 0.2; echo 1 >/a\nFROM busybox\nRUN echo 1 >/b\nADD late.tar /d/\nCOPY --from=a /a /a\nRUN stat -c %u:%g /d/one >/who",
+            "isolation: user namespace, subordinate ids|the id 4242424242 is not in it",
+        ),
+        (
+            "FROM busybox\nRUN echo app:x:1000680000:5::/:/bin/sh >>/etc/passwd\nUSER app\nRUN id >/tmp/id",
+            "isolation: user namespace, subordinate ids|the id 1000680000 is not in it",
+        ),
+        // Not lacking.
+        ("FROM busybox\nADD early.tar /d/\nRUN mknod /pipe p", "isolation: user namespace, subordinate ids"),
+    ] {
+        let (by_full, by_single) =
+            (digest(&full, "auto", dockerfile, line), digest(&single, "auto", dockerfile, emulated));
+        assert_eq!(by_full, by_single, "{dockerfile}");
+        assert_eq!(digest(&full, "single-id", dockerfile, emulated), by_full, "{dockerfile}");
+    }
+}
+
+#[test]
+fn an_image_with_ids_that_a_full_map_lacks_is_pulled_and_built_on() {
+    let [(_, full, _), ..] = ways();
+    let first = project(&full, "single-id").file("one", "1").named("docker.io/library/big:latest");
+    first.dockerfile("FROM busybox\nCOPY --chown=1000680000:70000 one /one").build().succeeds();
+    let fresh = User::new();
+    let archive = fresh.new_dir().join("big.tar");
+    full.coracle(["save", "-o", archive.to_str().unwrap(), "--format", "oci-archive", "big"]).run().succeeds();
+    let pulled = fresh.coracle(["pull", &format!("oci-archive:{}", archive.display()), "big"]).run();
+    pulled.succeeds().stderr_has("the id 1000680000 is not in it");
+    let line = "isolation: user namespace, one id, owners emulated (no full id map: the id 1000680000 is not in it)";
+    let built = Project::of(&fresh).dockerfile("FROM big\nRUN stat -c %u:%g /one >/who && touch /one").build();
+    assert_eq!(built.count("isolation: "), 1, "it is known from the first time");
+    built.stderr_has(line).succeeds().has_file("who", "1000680000:70000\n").has_owner("one", "1000680000:70000", 0o644);
+}
+
 #[test]
 fn without_isolation_no_namespace_is_entered_and_all_on_disk_is_the_callers() {
     let user = User::with_busybox();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::around::{Host, Surroundings};
+use crate::lacking::Lacking;
 
 /// The number with which a system call failed. Displays as the system's text for it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +205,9 @@ pub enum RuntimeError {
         #[source]
         source: Errno,
     },
+    /// Something takes emulated owners, and is not to be had with a full map of ids.
+    #[error("{0}")]
+    Lacking(Lacking),
     /// A helper process ended without a word: somebody killed it.
     #[error("{role} {status}")]
     Died {

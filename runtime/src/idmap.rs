@@ -107,6 +107,12 @@ impl IdMaps {
         &self.gids
     }
 
+    /// Returns whether `id` is in the map of users and in that of groups.
+    pub fn has(&self, id: u32) -> bool {
+        let holds = |range: &IdRange| id >= range.inside && id - range.inside < range.count;
+        self.uids.iter().any(holds) && self.gids.iter().any(holds)
+    }
+
     /// Returns a short name, fit for a file, of all maps under which the owners of files on disk mean the same:
     /// "direct", "single", or "sub-" and twelve hexadecimal digits. Stable between versions.
     pub fn realm(&self) -> String {
@@ -276,6 +282,13 @@ mod tests {
         assert_eq!(map_text(maps.uids()), "0 1000 1\n1 100000 65536\n");
         assert_eq!(map_text(maps.gids()), "0 100 1\n1 200000 65536\n");
         assert_eq!(maps.to_string(), "user namespace, subordinate ids 100000-165535");
+    }
+
+    #[test]
+    fn a_map_knows_its_ids() {
+        let maps = decide(&USER).expect("has sub-ids");
+        assert!([0, 1, 65536].into_iter().all(|id| maps.has(id)));
+        assert!([65537, 1_000_680_000, u32::MAX].into_iter().all(|id| !maps.has(id)));
     }
 
     #[test]

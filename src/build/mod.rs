@@ -24,6 +24,7 @@ mod hit;
 mod in_place;
 mod inputs;
 mod journal;
+mod lacking;
 mod mounts;
 mod pack;
 mod preview;

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Mount, Obstacle, Place, Report, RootfsSource,
-    SpecialOwner, Stdin,
+    self, ContainerSpec, Control, Devices, Exit, Finished, Ids, Io, Limits, Mount, Obstacle, Place, Report,
+    RootfsSource, SpecialOwner, Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -156,6 +156,7 @@ pub(super) fn spec(
             Owners::Emulated => Ids::Emulated { special: special_owners(view) },
             _ => Ids::Real,
         },
+        devices: Devices::StandIn,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 
-use coracle_runtime::container::{self, ContainerSpec, Io, Place};
+use coracle_runtime::container::{self, ContainerSpec, Devices, Io, Place};
 
 use crate::plan::{self, Op, Step};
 use crate::progress::{Event, Stream};
@@ -63,6 +63,7 @@ impl Work<'_> {
         if self.place == StepPlace::Namespaces && self.no_overlay.get().is_none() {
             let mounts = self.mounts(run, active, Stacking::Works)?;
             let spec = run::container(&command, below, active, self.on_disk.owners, &self.stubs, &mounts)?;
+            let spec = self.checked(spec, below)?;
             match self.execute(step, &spec, &mounts.mask, active) {
                 Ok(Ended { finished, problem }) => {
                     let owners = self.on_disk.owners;
@@ -92,6 +93,13 @@ impl Work<'_> {
         Ok(Index::new(entries?))
     }
 
+    /// Returns `spec`, if that can be run here as it is everywhere.
+    fn checked(&self, spec: ContainerSpec, below: &View) -> Result<ContainerSpec, BuildError> {
+        self.on_disk.check(&spec, below)?;
+        let devices = if self.on_disk.maps.is_some() { Devices::End } else { Devices::StandIn };
+        Ok(ContainerSpec { devices, ..spec })
+    }
+
     fn run_in_place(
         &self,
         step: &Step,
@@ -112,7 +120,8 @@ impl Work<'_> {
         self.tell_cost(cost);
         let place = self.place.of(tree);
         let prepared = in_place::prepare(command, below, tree, active, owners, place, mounts)?;
-        let execute = |spec: &ContainerSpec| self.execute(step, spec, &mounts.mask, active);
+        let spec = self.checked(prepared.spec.clone(), below)?;
+        let execute = |_: &ContainerSpec| self.execute(step, &spec, &mounts.mask, active);
         let (entries, ended) = prepared.during(tree, below, active, owners, execute)?;
         match ended.problem {
             None => Ok(entries),

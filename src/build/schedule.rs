@@ -3,8 +3,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use coracle_runtime::container::{ContainerSpec, Control, Io};
-use coracle_runtime::probe::{self, Choice, Mode, Wanted};
-use coracle_runtime::{IdMaps, MapKind, RuntimeError, userns};
+use coracle_runtime::probe::{self, Choice, Mode, Rung, Wanted};
+use coracle_runtime::{IdMaps, Lacking, MapKind, RuntimeError, userns};
 
 use crate::layer::Compression;
 use crate::plan::{MountKind, Op, Plan, Step};
@@ -17,6 +17,7 @@ use super::execute::execute;
 use super::failure::OnFailure;
 use super::given::{Access, Volume};
 use super::journal::{Journal, Made};
+use super::lacking;
 use super::mounts::Mounts;
 use super::replay::{Replayed, replay};
 use super::run_step::StepPlace;
@@ -118,6 +119,7 @@ impl Builder<'_> {
             Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
                 on_disk(&Mode::UserNamespace(IdMaps::discover().unwrap_or_else(|_| IdMaps::single())))
             }
+            Isolation::Undecided(Wanted::OneId(_)) => on_disk(&Mode::UserNamespace(IdMaps::single())),
             Isolation::Undecided(Wanted::Chroot | Wanted::ChrootFirst) => on_disk(&Mode::Chroot { emulated: true }),
             Isolation::Undecided(Wanted::Nothing) => on_disk(&Mode::None(RuntimeError::NotWanted)),
         }
@@ -163,6 +165,42 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Has owners emulated from the start where `plan` on `bases` shows that a full map of ids would not do. To be called as soon as
+    /// they are known; a build that finds it out later begins again.
+    pub fn foresee(&mut self, plan: &Plan, bases: &BTreeMap<String, Image>) {
+        let could_be_full = match &self.isolation {
+            Isolation::Undecided(wanted) => matches!(wanted, Wanted::Any | Wanted::UserNamespace),
+            Isolation::Decided(_) | Isolation::Entered(_) => true,
+        };
+        let on_disk = self.on_disk();
+        let Some(maps) = on_disk.maps.as_ref().filter(|_| could_be_full) else { return };
+        let lacking = lacking::of_plan(plan, maps).or_else(|| lacking::of_bases(self.store, bases, &on_disk, maps));
+        if let Some(lacking) = lacking {
+            self.emulate(lacking);
+        }
+    }
+
+    /// Has owners emulated from now on, because of what a full map of ids has not got; returns whether there was one.
+    fn emulate(&mut self, lacking: Lacking) -> bool {
+        let is_full = |mode: &Mode| matches!(mode, Mode::UserNamespace(maps) if maps.kind() != MapKind::Single);
+        match &self.isolation {
+            Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
+                self.isolation = Isolation::Undecided(Wanted::OneId(Some(lacking)));
+            }
+            Isolation::Decided(choice) if is_full(&choice.mode) => {
+                self.isolation = Isolation::Undecided(Wanted::OneId(Some(lacking)));
+            }
+            // A namespace cannot be left. Emulated owners need none of its own: root of this one has all that root of one id has.
+            Isolation::Entered(mode) if is_full(mode) => {
+                let mode = Mode::UserNamespace(IdMaps::single());
+                self.sink.emit(Event::Isolation { mode: format!("{mode} (no {}: {lacking})", Rung::FullMap) });
+                self.isolation = Isolation::Entered(mode);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// Returns why no step can be run; `None` where one can.
     fn obstacle(&self) -> Option<RuntimeError> {
         self.mode().and_then(obstacle)
@@ -180,7 +218,14 @@ impl Builder<'_> {
         inputs: &Inputs<'_>,
         options: &BuildOptions,
     ) -> Result<Vec<Built>, BuildError> {
-        let result = self.carry_out(plan, bases, inputs, options);
+        self.foresee(plan, bases);
+        let mut result = self.carry_out(plan, bases, inputs, options);
+        while let Err(error) = &result
+            && let Some(lacking) = error.lacking()
+            && self.emulate(lacking)
+        {
+            result = self.carry_out(plan, bases, inputs, options);
+        }
         let settled = self.store.settle();
         let built = result?;
         settled?;
@@ -321,7 +366,13 @@ impl Builder<'_> {
         }
         self.enter()?;
         let links = Chain::of_image(image, self.store);
-        let unpacked = super::unpack::view(self.store, &self.on_disk(), links.links(), self.control);
+        let mut unpacked = super::unpack::view(self.store, &self.on_disk(), links.links(), self.control);
+        if let Err(error) = &unpacked
+            && let Some(lacking) = error.lacking()
+            && self.emulate(lacking)
+        {
+            unpacked = super::unpack::view(self.store, &self.on_disk(), links.links(), self.control);
+        }
         if self.control.cancelled() {
             return Err(BuildError::Interrupted);
         }
@@ -347,6 +398,21 @@ impl Builder<'_> {
     /// # Errors
     /// [`BuildError`] where the container cannot be made.
     pub fn run(
+        &mut self,
+        image: &Image,
+        command: &Command,
+        volumes: &[Volume],
+    ) -> Result<coracle_runtime::container::Exit, BuildError> {
+        match self.run_once(image, command, volumes) {
+            // It has not begun.
+            Err(error) if error.lacking().is_some_and(|lacking| self.emulate(lacking)) => {
+                self.run_once(image, command, volumes)
+            }
+            result => result,
+        }
+    }
+
+    fn run_once(
         &mut self,
         image: &Image,
         command: &Command,
@@ -379,7 +445,9 @@ impl Builder<'_> {
             Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            match attached(run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store), &mounts)?) {
+            let spec = run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store), &mounts)?;
+            on_disk.check(&spec, &view)?;
+            match attached(spec) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
             }
@@ -426,6 +494,7 @@ impl<'a> Begin<'a> {
             running: Running::default(),
             place: place.1,
             no_overlay: OnceLock::new(),
+            begins_anew: AtomicBool::new(false),
             told_cost: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
@@ -441,12 +510,12 @@ fn on_disk(mode: &Mode) -> OnDisk {
     match mode {
         Mode::UserNamespace(maps) => {
             let owners = if maps.kind() == MapKind::Single { Owners::Emulated } else { Owners::Native };
-            OnDisk { realm: maps.realm(), owners }
+            OnDisk { realm: maps.realm(), owners, maps: Some(maps.clone()).filter(|_| owners == Owners::Native) }
         }
         // Owners on disk are those of the image, as where every id maps to itself.
-        Mode::Chroot { emulated: false } => OnDisk { realm: "direct".into(), owners: Owners::Native },
-        Mode::Chroot { emulated: true } => OnDisk { realm: IdMaps::single().realm(), owners: Owners::Emulated },
-        Mode::None(_) => OnDisk { realm: "caller".into(), owners: Owners::Caller },
+        Mode::Chroot { emulated: false } => OnDisk { realm: "direct".into(), owners: Owners::Native, maps: None },
+        Mode::Chroot { emulated: true } => on_disk(&Mode::UserNamespace(IdMaps::single())),
+        Mode::None(_) => OnDisk { realm: "caller".into(), owners: Owners::Caller, maps: None },
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use coracle_runtime::IdMaps;
 use coracle_runtime::container::Control;
 
 use crate::layer::{self, Contents, DiskTree};
@@ -24,6 +25,8 @@ pub(super) struct OnDisk {
     pub realm: String,
     /// Whom they belong to on disk.
     pub owners: Owners,
+    /// The full map of ids in which steps run; `None` where there is none.
+    pub maps: Option<IdMaps>,
 }
 
 /// A layer that is on disk in its folder, but not yet in the store: what it hides is known only with the layers below.

@@ -23,6 +23,10 @@ pub(super) fn of_report(report: &Report) -> Vec<String> {
         };
         messages.push(format!("RUN steps work in a chroot: {wall}; {missing}"));
     }
+    if let Some(errno) = report.no_listener {
+        messages
+            .push(format!("RUN steps can make no devices here: seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER): {errno}"));
+    }
     if report.proc_bound {
         messages.push("the kernel refuses a fresh /proc here, so steps see the processes outside".to_owned());
     }

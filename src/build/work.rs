@@ -1,7 +1,7 @@
 //! One build under way: what its stages and steps share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -77,6 +77,8 @@ pub(super) struct Work<'a> {
     pub place: StepPlace,
     /// Why layers cannot be stacked here, once the kernel has said so: then steps work on copies.
     pub no_overlay: OnceLock<RuntimeError>,
+    /// Whether no more steps are begun, because the build begins again.
+    pub begins_anew: AtomicBool,
     /// Whether the user knows what those copies cost.
     pub told_cost: AtomicBool,
     /// Whether the user knows what is missing in this environment.
@@ -253,7 +255,7 @@ impl Work<'_> {
         tree: &mut Option<WorkTree>,
         desk: &Desk<'_>,
     ) -> Result<(Chain, Option<i64>), BuildError> {
-        if self.control.cancelled() {
+        if self.control.cancelled() || self.begins_anew.load(Ordering::Relaxed) {
             return Err(BuildError::Interrupted);
         }
         // Waiting for another stage is not this step's time.

@@ -230,6 +230,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
             .collect(),
         remote: Some(&elsewhere),
     };
+    builder.foresee(&plan, &bases);
     let arrived = arriving.bring(&mut builder, &client);
     arrived.map_err(|error| not_arrived(error, &source, request.style))?.name(&store)?;
     let result = builder.build(&plan, &bases, &inputs, &options);

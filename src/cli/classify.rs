@@ -228,9 +228,10 @@ impl Classify for LayerError {
 
     fn hint(&self) -> Option<String> {
         match (self, system_error(self)) {
-            (LayerError::UnmappedOwner { .. }, _) => {
-                Some("the user needs more subordinate ids: 65536 in /etc/subuid and /etc/subgid are usual".into())
-            }
+            (LayerError::UnmappedOwner { .. }, _) => Some(
+                "--isolation=single-id emulates owners: then there are all ids; `coracle doctor` says whether it works"
+                    .into(),
+            ),
             (LayerError::NoAttributes { .. }, _) => {
                 Some("put the store on another file system, with --root DIR or CORACLE_ROOT".into())
             }

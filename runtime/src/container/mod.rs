@@ -92,6 +92,8 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// What ids and owners are to the command.
     pub ids: Ids,
+    /// What becomes of it where it makes a device, and `ids` are real.
+    pub devices: Devices,
 }
 
 /// Which network a command has.
@@ -117,6 +119,16 @@ pub enum Ids {
         /// fifos, sockets.
         special: Vec<SpecialOwner>,
     },
+}
+
+/// What a device is that a command makes where ids are real, and the kernel lets nobody make one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Devices {
+    /// An ordinary file, to the command too, that says which device it is: see [`owner`](crate::owner).
+    #[default]
+    StandIn,
+    /// The end of the command: [`run`] returns [`RuntimeError::Lacking`], so that it can be run again with emulated ids.
+    End,
 }
 
 /// Whom a file belongs to that can not say it itself.
@@ -274,6 +286,8 @@ pub struct Report {
     pub sys_empty: bool,
     /// The host name could not be set, as under Podman's seccomp profile, and is that of the caller.
     pub hostname_kept: bool,
+    /// Why no device can be made: nobody listens. `None` where one can, and in a chroot without namespaces.
+    pub no_listener: Option<Errno>,
     /// Devices that are missing in /dev, because they are missing outside.
     pub devices_missing: Vec<String>,
     /// How the limits are kept.

@@ -115,7 +115,7 @@ fn prepare(
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     keep.raise()?;
-    drop_privileges(spec, supervisor)?;
+    report.no_listener = drop_privileges(spec, supervisor)?;
     report.limits = keep.finish();
     Ok(report)
 }
@@ -132,8 +132,8 @@ pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     }
 }
 
-/// Takes away what a command must not have, and becomes its user.
-pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<(), RuntimeError> {
+/// Takes away what a command must not have, and becomes its user. Returns why nobody listens to its calls, where it can do without.
+pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<Option<Errno>, RuntimeError> {
     let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
     let allowed = spec.capabilities.set();
     for bit in 0..64 {
@@ -161,8 +161,9 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
     }
     // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes. A container around
     // this one that does not give it has a filter of its own.
+    let mut no_listener = None;
     if spec.place == Place::Namespaces || own.contains(CapabilitySet::SYS_ADMIN) {
-        supervise::watch(families, supervisor)?;
+        no_listener = supervise::watch(families, supervisor)?;
     }
     let change = CapabilitySet::SETUID | CapabilitySet::SETGID;
     set_capabilities((allowed | change) & own)?;
@@ -178,7 +179,7 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
     if spec.uid == 0 && !allowed.contains(change) {
         set_capabilities(allowed & own)?;
     }
-    Ok(())
+    Ok(no_listener)
 }
 
 fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {

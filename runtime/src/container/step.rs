@@ -16,9 +16,10 @@ use rustix::process::{
 
 use super::nursery::{self, NURSERY};
 use super::process::{self, Word};
-use super::{ContainerSpec, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
-use crate::emulate::{self, Emulator};
+use super::{ContainerSpec, Devices, Exit, Message, Place, Request, Stdin, Usage, chroot, supervise};
+use crate::emulate::{self, Emulator, Setup};
 use crate::error::{Errno, RuntimeError};
+use crate::lacking::Lacking;
 use crate::sys::{self, Forked};
 use crate::{role, wire};
 
@@ -131,7 +132,7 @@ fn outer(
     };
     // While the old root is in sight: what C hears next makes it leave that, and this process with it.
     let setup = match supervise::prepare(&request.spec, proc) {
-        Ok(setup) => setup,
+        Ok(setup) => Setup { ends: (request.spec.devices == Devices::End).then_some(init), ..setup },
         Err(error) => return give_up(error),
     };
     let fds: Vec<_> = stdin.iter().map(AsFd::as_fd).collect();
@@ -152,6 +153,9 @@ pub(super) fn last_words(
     status: WaitStatus,
 ) -> Result<(), RuntimeError> {
     if let Some(emulator) = emulator {
+        if emulator.has_ended_it() {
+            return Err(RuntimeError::Lacking(Lacking::Devices));
+        }
         tell(socket, &Message::Owners(emulator.special()), &[])
             .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
     }

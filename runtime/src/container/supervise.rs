@@ -39,6 +39,7 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd) -> Result<Setup, Runt
     };
     Ok(Setup {
         families,
+        ends: None,
         uid: spec.uid,
         gid: spec.gid,
         groups: spec.groups.clone(),
@@ -87,8 +88,9 @@ pub(super) fn real(allowed: CapabilitySet) -> CapabilitySet {
     allowed.difference(CapabilitySet::SETUID).difference(CapabilitySet::SETGID).difference(CapabilitySet::SETPCAP)
 }
 
-/// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`.
-pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<(), RuntimeError> {
+/// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`. Returns why
+/// there is none, where the step can do without.
+pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<Option<Errno>, RuntimeError> {
     let root: OwnedFd = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| RuntimeError::call("open(\"/\", O_PATH)", errno))?;
     let filter = emulate::filter(families);
@@ -102,13 +104,14 @@ pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<(), Runti
     match listener {
         // From here on calls wait for the supervisor.
         Ok(listener) => sys::peer::send_unseen(socket.as_fd(), &[listener.as_fd(), root.as_fd()])
+            .map(|()| None)
             .map_err(|errno| RuntimeError::call("sendmmsg(listener of the step)", errno)),
         Err(source) if families.owners => Err(RuntimeError::Listener { source }),
         // Only devices can not be made then; the kernel says so to who tries.
-        Err(_) => {
+        Err(errno) => {
             let plain = crate::seccomp::filter(&[], crate::seccomp::Foreign::Allowed);
             sys::seccomp(&plain, speed)
-                .map(drop)
+                .map(|_| Some(errno))
                 .map_err(|errno| RuntimeError::call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))
         }
     }

@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as E;
+use rustix::process::{Pid, Signal};
 
 use crate::container::SpecialOwner;
 use crate::error::{Errno, RuntimeError};
@@ -73,6 +74,8 @@ pub(crate) struct Families {
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) families: Families,
+    /// Process 1 of the step, to be ended where the step makes a device and owners are real; `None` where that gets a stand-in.
+    pub(crate) ends: Option<Pid>,
     /// Who the command is.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -95,6 +98,9 @@ pub(crate) struct Emulator {
     listener: OwnedFd,
     watch: Watch,
     families: Families,
+    ends: Option<Pid>,
+    /// Whether it was ended for that.
+    ended: AtomicBool,
     table: Table,
     users: Users,
     owners: Owners,
@@ -144,7 +150,7 @@ impl Emulator {
     pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
         let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
         let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
-        let Setup { families, uid, gid, groups, capabilities, special, proc: outer_proc, upper, outside } = setup;
+        let Setup { families, ends, uid, gid, groups, capabilities, special, proc: outer_proc, upper, outside } = setup;
         rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
         rustix::process::fchdir(&outer_proc).map_err(call("fchdir(/proc)"))?;
@@ -161,6 +167,8 @@ impl Emulator {
             listener,
             watch: Watch::default(),
             families,
+            ends,
+            ended: AtomicBool::new(false),
             table: Table::new(families),
             users: Users::new(Credentials::new(uid, gid, &groups, capabilities)),
             owners,
@@ -199,6 +207,18 @@ impl Emulator {
     /// Returns the owners of what can not carry them, in the root file system: inode, user, group.
     pub(crate) fn special(&self) -> Vec<(u64, u32, u32)> {
         self.owners.of_root()
+    }
+
+    /// Returns whether the step was ended because it made a device.
+    pub(crate) fn has_ended_it(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ends the step, if it is to be ended where it makes a device.
+    fn end(&self) -> bool {
+        let Some(init) = self.ends else { return false };
+        self.ended.store(true, Ordering::Release);
+        rustix::process::kill_process(init, Signal::KILL).is_ok()
     }
 
     fn listener(&self) -> BorrowedFd<'_> {

@@ -128,11 +128,16 @@ const OWNERS: &[Row] = &[
     (libc::SYS_rt_tgsigqueueinfo, ALWAYS, signal::of_second),
 ];
 
-/// Devices alone: what the kernel refuses in every user namespace.
+/// Devices alone, which the kernel refuses in every user namespace; and the attribute by which a file stands for one, which a step
+/// does not set.
 const DEVICES: &[Row] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_mknod, When::Device(1), create::mknod),
     (libc::SYS_mknodat, When::Device(2), create::mknodat),
+    (libc::SYS_setxattr, ALWAYS, xattr::setxattr),
+    (libc::SYS_lsetxattr, ALWAYS, xattr::lsetxattr),
+    (libc::SYS_fsetxattr, ALWAYS, xattr::fsetxattr),
+    (SYS_SETXATTRAT, ALWAYS, xattr::setxattrat),
 ];
 
 /// Besides those of owners: what else may lead to files outside.

@@ -103,6 +103,9 @@ fn change(call: &Call<'_>, n: usize, ours: E, file: impl FnOnce() -> Result<(At,
     if name.starts_with(OURS) {
         return Err(ours.into());
     }
+    if !call.emulator.families.owners {
+        return Ok(Answer::Continue);
+    }
     check_change(call, &name, file)
 }
 

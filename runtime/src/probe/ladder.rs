@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answers, Question, ask, in_a_child, in_a_child_that_shows};
 use crate::error::RuntimeError;
 use crate::idmap::{IdMaps, MapKind};
+use crate::lacking::Lacking;
 use crate::userns::{Tools, TriedNamespace};
 use crate::{owner, seccomp, sys, userns};
 
@@ -34,6 +35,8 @@ pub enum Wanted {
     Any,
     /// A user namespace.
     UserNamespace,
+    /// A user namespace with one id; where this is why, and there is none, one with a full map.
+    OneId(Option<Lacking>),
     /// chroot(2).
     Chroot,
     /// chroot(2) where it works, else the best one that does.
@@ -137,6 +140,8 @@ impl Wanted {
         match self {
             Wanted::Any => &Rung::ALL,
             Wanted::UserNamespace => &[Rung::FullMap, Rung::SingleId],
+            Wanted::OneId(None) => &[Rung::SingleId],
+            Wanted::OneId(Some(_)) => &[Rung::SingleId, Rung::FullMap],
             Wanted::Chroot => &[Rung::Chroot],
             Wanted::ChrootFirst => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
             Wanted::Nothing => &[],
@@ -184,10 +189,10 @@ impl Choice {
         }
     }
 
-    fn new(wanted: Wanted, attempts: Vec<Attempt>, namespace: Option<OwnedFd>) -> Self {
+    fn new(wanted: Wanted, mut attempts: Vec<Attempt>, namespace: Option<OwnedFd>) -> Self {
         let works = |rung: &Rung| attempts.iter().find(|attempt| attempt.rung == *rung && attempt.refused.is_none());
-        let taken = wanted.rungs().iter().find_map(works);
-        let mode = match taken {
+        let taken = wanted.rungs().iter().find_map(works).cloned();
+        let mode = match &taken {
             Some(Attempt { maps: Some(maps), .. }) => Mode::UserNamespace(maps.clone()),
             Some(Attempt { maps: None, emulated, .. }) => Mode::Chroot { emulated: *emulated },
             None => Mode::None(RuntimeError::NotWanted),
@@ -196,6 +201,10 @@ impl Choice {
             Mode::UserNamespace(maps) if maps.kind() == MapKind::SubIds => namespace.map(TriedNamespace),
             _ => None,
         };
+        if let (Wanted::OneId(Some(lacking)), Some(Attempt { rung: Rung::SingleId, .. })) = (wanted, taken) {
+            let refused = Some(RuntimeError::Lacking(lacking));
+            attempts.push(Attempt { rung: Rung::FullMap, maps: None, emulated: false, refused });
+        }
         let mut choice = Choice { mode, tried, attempts, wanted };
         if let (Mode::None(_), Some((_, reason))) = (&choice.mode, choice.obstacle()) {
             choice.mode = Mode::None(reason.clone());
@@ -353,6 +362,16 @@ mod tests {
     }
 
     #[test]
+    fn one_id_is_taken_for_what_a_full_map_lacks() {
+        let lacking = Lacking::Id(1_000_680_000);
+        let choice = Choice::new(Wanted::OneId(Some(lacking)), vec![attempt(Rung::SingleId, false)], None);
+        assert_eq!(choice.mode.to_string(), "user namespace, one id, owners emulated");
+        assert_eq!(choice.obstacle(), Some((Rung::FullMap, &RuntimeError::Lacking(lacking))));
+        let choice = Choice::new(Wanted::OneId(None), vec![attempt(Rung::SingleId, false)], None);
+        assert_eq!(choice.obstacle(), None);
+    }
+
+    #[test]
     fn the_best_that_works_is_taken_and_what_would_be_better_is_named() {
         let userns = "user namespace, one id, owners emulated".to_owned();
         let (chroot, none) = ("chroot, no namespaces".to_owned(), "none, no step can be run".to_owned());
@@ -362,6 +381,7 @@ mod tests {
             (Wanted::Any, [true, true, false], (chroot.clone(), Some(Rung::SingleId))),
             (Wanted::Any, [true, true, true], (none.clone(), Some(Rung::SingleId))),
             (Wanted::UserNamespace, [true, true, false], (none.clone(), Some(Rung::SingleId))),
+            (Wanted::OneId(None), [false, true, false], (none.clone(), Some(Rung::SingleId))),
             (Wanted::Chroot, [true, true, false], (chroot.clone(), None)),
             (Wanted::ChrootFirst, [true, true, false], (chroot, None)),
             (Wanted::ChrootFirst, [true, false, true], (userns.clone(), Some(Rung::Chroot))),

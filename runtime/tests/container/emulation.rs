@@ -6,9 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use coracle_runtime::RuntimeError;
-use coracle_runtime::container::{Control, Exit, Ids, RootfsSource, SpecialOwner};
+use coracle_runtime::container::{Control, Devices, Exit, Ids, RootfsSource, SpecialOwner};
 use coracle_runtime::owner::{Device, FileOwner, XATTR};
+use coracle_runtime::{Errno, Lacking, RuntimeError};
 
 use crate::Case;
 use crate::calls;
@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     ("a link that takes the place of one of a layer below is root's", replaced),
     ("a link of a layer below keeps its owner when it is changed", copied_up),
     ("a device is a file that says so, in every place", devices),
+    ("a step that is to end where it makes a device ends there", ended_by_a_device),
     ("a device is opened where every container has it", open_devices),
     ("a program of root can be run by others, and gives root's rights if it says so", setuid),
     ("the status of processes tells their emulated users", statuses),
@@ -129,6 +130,19 @@ fn devices(place: &Place) {
     assert!(refused.prints().contains("not permitted"), "{}", refused.prints());
 }
 
+fn ended_by_a_device(place: &Place) {
+    let mut step = place.shell("mkfifo /tmp/p; ! mknod /tmp/w c 0 0 2>/dev/null || exit 3; (mknod /tmp/n c 1 3; touch /tmp/late) & wait; echo late");
+    step.spec.devices = Devices::End;
+    if place.is_single() {
+        assert_eq!(step.prints(), "late");
+        return;
+    }
+    let error = step.try_run(&Control::new()).err().expect("ends it");
+    assert_eq!(error, RuntimeError::Lacking(Lacking::Devices));
+    let made = |name| fs::symlink_metadata(step.upper().join("tmp").join(name)).is_ok();
+    assert!(made("p") && !made("n") && !made("late"));
+}
+
 fn open_devices(place: &Place) {
     if !place.is_single() {
         return;
@@ -207,6 +221,7 @@ pub fn under_listener(place: &str) -> ExitCode {
     } else {
         // With real owners a step does without devices.
         assert_eq!(step.prints(), "refused");
+        assert_eq!(step.run().finished.report.no_listener.map(Errno::raw), Some(libc::EBUSY));
     }
     ExitCode::SUCCESS
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Exit, Finished, Ids, Io, Limits, Network, Place as Around, RootfsSource, Stdin,
-    Stream, run,
+    Bind, ContainerSpec, Control, Devices, Exit, Finished, Ids, Io, Limits, Network, Place as Around, RootfsSource,
+    Stdin, Stream, run,
 };
 use coracle_runtime::{Capabilities, RuntimeError};
 
@@ -87,6 +87,7 @@ impl Place {
                 place: Around::Namespaces,
                 stdin: Stdin::Null,
                 ids: self.ids(),
+                devices: Devices::StandIn,
                 limits: Limits::default(),
             },
         }

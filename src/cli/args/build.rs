@@ -31,6 +31,8 @@ pub enum Isolation {
     Auto,
     /// A user namespace: with a full map of ids, or with one id and emulated owners.
     Userns,
+    /// A user namespace with one id and emulated owners.
+    SingleId,
     /// chroot(2), as root: nothing but the files is kept apart.
     Chroot,
     /// Not at all: a RUN that is not in the cache is an error.
@@ -124,7 +126,7 @@ pub struct BuildArgs {
     /// Print the image's id only: --progress=quiet
     #[arg(short, long, conflicts_with = "progress")]
     pub quiet: bool,
-    /// How to isolate RUN: auto, userns, chroot or none
+    /// How to isolate RUN: auto, userns, single-id, chroot or none
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
     pub isolation: Isolation,
     /// Stages at the same time, at most [default: one a processor]

@@ -19,7 +19,7 @@ fn what_is_refused_and_how() {
         ("coracle build", "<CONTEXT>"),
         ("coracle build a b", "unexpected argument 'b'"),
         ("coracle build --progress loud .", "[possible values: auto, tty, plain, json, quiet]"),
-        ("coracle build --isolation vm .", "[possible values: auto, userns, chroot, none]"),
+        ("coracle build --isolation vm .", "[possible values: auto, userns, single-id, chroot, none]"),
         ("coracle build -q --progress plain .", "cannot be used with"),
         ("coracle build --jobs 0 .", "0 is not in 1..=1024"),
         ("coracle build --build-arg =x .", "there is no name before the equals sign"),
@@ -181,7 +181,8 @@ Options:
       --metadata-file <FILE>        Write what is known about the result to FILE, as JSON
       --progress <HOW>              auto, tty, plain, json or quiet [default: auto]
   -q, --quiet                       Print the image's id only: --progress=quiet
-      --isolation <HOW>             How to isolate RUN: auto, userns, chroot or none [default: auto]
+      --isolation <HOW>             How to isolate RUN: auto, userns, single-id, chroot or none
+                                    [default: auto]
       --jobs <N>                    Stages at the same time, at most [default: one a processor]
       --timestamp <TIME>            Set all times to this one: seconds since 1970, or RFC 3339
       --compression <KIND[:LEVEL]>  How to compress layers: gzip, zstd or none [default: gzip]

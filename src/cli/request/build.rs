@@ -276,10 +276,11 @@ fn wanted(flag: Isolation, environment: &Environment) -> (Wanted, Option<String>
     let value = environment.var("BUILDAH_ISOLATION").filter(|_| flag == Isolation::Auto);
     let known = match (flag, value.and_then(|value| value.to_str())) {
         (Isolation::Userns, _) => Wanted::UserNamespace,
+        (Isolation::SingleId, _) => Wanted::OneId(None),
         (Isolation::Chroot, _) => Wanted::Chroot,
         (Isolation::None, _) => Wanted::Nothing,
         // User namespaces are what is tried first.
-        (Isolation::Auto, Some("rootless" | "oci")) => Wanted::Any,
+        (Isolation::Auto, Some("default" | "rootless" | "oci")) => Wanted::Any,
         (Isolation::Auto, Some("chroot")) => Wanted::ChrootFirst,
         (Isolation::Auto, _) => {
             let unknown =

@@ -279,11 +279,13 @@ fn buildahs_isolation_is_a_wish_and_the_flag_counts_more() {
         ("chroot", &["build", "."][..], Wanted::ChrootFirst, false),
         ("rootless", &["build", "."], Wanted::Any, false),
         ("oci", &["build", "."], Wanted::Any, false),
+        ("default", &["build", "."], Wanted::Any, false),
         ("", &["build", "."], Wanted::Any, false),
         ("vm", &["build", "."], Wanted::Any, true),
         ("chroot", &["build", "--isolation=userns", "."], Wanted::UserNamespace, false),
         ("vm", &["build", "--isolation=none", "."], Wanted::Nothing, false),
         ("oci", &["build", "--isolation=chroot", "."], Wanted::Chroot, false),
+        ("oci", &["build", "--isolation=single-id", "."], Wanted::OneId(None), false),
     ] {
         let build = build_in(&environment(&[("BUILDAH_ISOLATION", value)]), words).expect("makes sense");
         assert_eq!((build.isolation, build.warnings.len()), (wanted, usize::from(warned)), "{value} {words:?}");
