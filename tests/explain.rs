@@ -59,8 +59,8 @@ fn an_argument_is_named_and_its_value_is_nowhere() {
     let records: Vec<String> = fs::read_dir(&why)
         .unwrap()
         .flatten()
-        .flat_map(|place| fs::read_dir(place.path()).unwrap().flatten())
-        .map(|file| fs::read_to_string(file.path()).unwrap())
+        .flat_map(|place| fs::read_to_string(place.path()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| !line.is_empty())
         .collect();
     assert!(records.len() >= 4 && records.iter().all(|record| !record.contains("hunter2")), "{records:?}");
 }
@@ -119,8 +119,5 @@ fn a_prune_takes_the_records_of_steps_that_are_gone() {
     project.build().succeeds();
     project.user().coracle(["rmi", "test"]).run().succeeds();
     project.user().coracle(["prune", "--all"]).run().succeeds();
-    let left = |dir: std::path::PathBuf| fs::read_dir(dir).map_or(0, |entries| entries.count());
-    let why = project.user().store().join("cache/why");
-    let files: usize = fs::read_dir(&why).unwrap().flatten().map(|place| left(place.path())).sum();
-    assert_eq!(files, 0);
+    assert_eq!(fs::read_dir(project.user().store().join("cache/why")).unwrap().count(), 0);
 }

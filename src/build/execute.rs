@@ -10,12 +10,12 @@ use super::work::{Progress, StageState, Work};
 use super::{BuildError, Squash};
 
 /// Runs all stages, several at the same time, and packs the layers of the targets as they come.
-pub(super) fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
+pub(super) fn execute<'b>(work: &Work<'b>) -> Result<Vec<Progress>, BuildError> {
     let making = &work.options.making;
     let in_target = super::journal::stages_of_target(work.plan);
     let (packer, sender, receiver) =
         Packer::new(work.store, (making.compression, making.times), &work.options.cache.from, work.control);
-    let (clerk, desk, notes) = Clerk::new(work.store);
+    let (clerk, desk, notes) = Clerk::new(work);
     // Of layers that become one, none goes out.
     let goes_out = |at: usize| making.squash == Squash::No && in_target.contains(&at);
     let jobs = work.options.jobs.max(1);
@@ -24,7 +24,7 @@ pub(super) fn execute(work: &Work<'_>) -> Result<Vec<Progress>, BuildError> {
     let stages = work.plan.stages.len();
     // Stages are taken in the order of the plan, in which each comes after those it needs: the first one that is not done never
     // waits. More workers than jobs, because a stage that waits for another holds its worker.
-    let worker = |queue: PackQueue, desk: Desk<'_>| {
+    let worker = |queue: PackQueue, desk: Desk<'b>| {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             if at >= stages {
@@ -111,11 +111,11 @@ impl Drop for FailUnlessDone<'_, '_> {
     }
 }
 
-fn run_stage(
-    work: &Work<'_>,
+fn run_stage<'b>(
+    work: &Work<'b>,
     at: usize,
     slots: &Slots,
-    (queue, desk): (Option<&PackQueue>, &Desk<'_>),
+    (queue, desk): (Option<&PackQueue>, &Desk<'b>),
 ) -> Result<Progress, BuildError> {
     let plan = &work.plan.stages[at];
     let mut progress = work.base(&plan.base)?;

@@ -92,7 +92,7 @@ impl Work<'_> {
     pub fn show_files(&self, index: Index, below: &View, active: &Active) {
         let OnFailure::Files(show) = self.on_failure else { return };
         let mut layers = below.layers().to_vec();
-        layers.push(ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: active.upper() });
+        layers.push(ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: active.upper().into() });
         show(&View::new(layers));
     }
 }

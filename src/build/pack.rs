@@ -102,8 +102,6 @@ impl<'a> Packer<'a> {
                     Err(error) => *failed = Some(error),
                 }
             }
-            // Time for it is here, beside the steps.
-            self.store.sweep_workshop();
         }
     }
 

@@ -88,7 +88,7 @@ pub(super) fn stacked(view: &View) -> Vec<PathBuf> {
     // the upper one decides on each of its paths.
     let mut seen = HashSet::new();
     let stacked = view.layers().iter().rev().filter(|layer| !layer.index.entries().is_empty() && seen.insert(layer.id));
-    stacked.map(|layer| layer.dir.clone()).collect()
+    stacked.map(|layer| layer.dir.to_path_buf()).collect()
 }
 
 /// Makes the folders dev, proc and sys where they are missing, and returns their paths.

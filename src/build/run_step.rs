@@ -199,11 +199,21 @@ impl Work<'_> {
 
     /// Returns whether a later step of the same stage runs a command.
     fn another_runs_after(&self, step: &Step) -> bool {
+        self.after(step).iter().any(|step| matches!(step.op, Op::Run(_)))
+    }
+
+    /// Returns how many later steps of the same stage have layers.
+    pub fn layers_after(&self, step: &Step) -> usize {
+        self.after(step).iter().filter(|step| step.op != Op::Config).count()
+    }
+
+    /// Returns the later steps of the same stage.
+    fn after(&self, step: &Step) -> &[Step] {
         let later = self.plan.stages.iter().find_map(|stage| {
             let at = stage.steps.iter().position(|other| other.id == step.id)?;
             Some(&stage.steps[at + 1..])
         });
-        later.is_some_and(|steps| steps.iter().any(|step| matches!(step.op, Op::Run(_))))
+        later.unwrap_or_default()
     }
 
     /// A command that ran out of space says so in its own words, if at all.

@@ -103,7 +103,7 @@ pub(super) enum Lookup {
     Miss(Vec<String>),
 }
 
-impl Work<'_> {
+impl<'b> Work<'b> {
     /// Returns the layers of the image or stage that `base` names. Waits for a stage.
     pub fn base(&self, base: &Base) -> Result<Progress, BuildError> {
         match base {
@@ -236,10 +236,10 @@ impl Work<'_> {
     /// Carries out `step` on the layers `chain`, or takes its result from the cache. `tree` is that of the stage, if it has one.
     pub fn step(
         &self,
-        step: &Step,
+        step: &'b Step,
         chain: &Chain,
         tree: &mut Option<WorkTree>,
-        desk: &Desk<'_>,
+        desk: &Desk<'b>,
     ) -> Result<(Chain, Option<i64>), BuildError> {
         if step.op == Op::Config {
             return Ok((chain.clone(), None));
@@ -250,10 +250,10 @@ impl Work<'_> {
 
     fn layer_step(
         &self,
-        step: &Step,
+        step: &'b Step,
         chain: &Chain,
         tree: &mut Option<WorkTree>,
-        desk: &Desk<'_>,
+        desk: &Desk<'b>,
     ) -> Result<(Chain, Option<i64>), BuildError> {
         if self.control.cancelled() || self.begins_anew.load(Ordering::Relaxed) {
             return Err(BuildError::Interrupted);
@@ -291,8 +291,7 @@ impl Work<'_> {
         let layer = result?;
         let done = CachedStep { layer: layer.id, created: super::now(), keys: keys.clone(), from: None };
         self.journal.note(step.id, &keys, &done);
-        let (place, why) = (self.place_of(step), self.record(step, chain, &keys));
-        desk.hand_in(Note { keys, step: done.clone(), place, why })?;
+        desk.hand_in(self, Note { step, below: chain.clone(), keys, done: done.clone() })?;
         self.running.done(key, done.clone());
         Ok((chain.with(done.layer), Some(done.created)))
     }

@@ -294,8 +294,11 @@ pub(super) fn digest(found: &mut [Found]) -> Result<(), Error> {
     };
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(todo.len())));
     let files = &*found;
+    // To clear a long buffer takes longer than to read a short file.
+    let longest = todo.iter().map(|&at| if let Kind::File { size, .. } = files[at].kind { size } else { 0 }).max();
+    let length = longest.unwrap_or(0).clamp(4 << 10, 256 << 10) as usize + 1;
     let work = || {
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = vec![0; length];
         let mut own = Vec::new();
         while let Some(&at) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
             own.push((at, digest_file(&files[at], &mut buffer)));

@@ -1,113 +1,78 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode};
 
+use super::workshop::{Blank, Scraps, Workshop};
 use super::{Store, StoreError};
 
 /// A thing younger than this in the folder for temporary things may not have been locked yet by its maker.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A layer that is being made: a folder in the locked one of its store, removed with all in it when the value is dropped. A
+/// A layer that is being made: folders in the locked one of its store, removed with all in them when the value is dropped. A
 /// crash leaves that without its lock, and the next build removes it.
 #[derive(Debug)]
 pub struct Active {
-    dir: PathBuf,
-}
-
-/// The folder in which a store makes layers: locked, and removed when the value is dropped. One for all layers, because a new
-/// one costs reads of another part of the disk.
-#[derive(Debug)]
-pub(super) struct Workshop {
-    dir: PathBuf,
-    _lock: File,
-    /// What is left of layers that are done, to be removed.
-    scraps: Mutex<Vec<PathBuf>>,
-}
-
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next build.
-        let _ = remove_all(&self.dir);
-    }
+    workshop: Arc<Workshop>,
+    blank: Blank,
+    bench: PathBuf,
+    /// Whether there may be more on the bench than overlayfs' folder.
+    strewn: AtomicBool,
+    /// Whether somebody else removes what is left.
+    left: bool,
 }
 
 impl Active {
-    /// Returns the folder of this layer, for what goes with it.
+    pub(super) fn new(workshop: Arc<Workshop>, blank: Blank, bench: PathBuf) -> Self {
+        Active { workshop, blank, bench, strewn: AtomicBool::new(false), left: false }
+    }
+
+    /// Returns a folder for what goes with the making of this layer, and ends with it.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.strewn.store(true, Ordering::Relaxed);
+        &self.bench
     }
 
     /// Returns the folder of the layer's own files, which is there and empty at first: overlayfs' `upperdir`.
     pub fn upper(&self) -> PathBuf {
-        self.dir.join("upper")
+        self.blank.upper.clone()
     }
 
     /// Returns an empty folder on the same file system: overlayfs' `workdir`.
     pub fn work(&self) -> PathBuf {
-        self.dir.join("work")
+        self.bench.join("work")
+    }
+
+    /// Returns the folder that becomes that of the layer's index, empty at first.
+    pub(super) fn sheet(&self) -> &Path {
+        &self.blank.sheet
+    }
+
+    /// Returns what is to be removed when the kernel has let go of it: the bench, and `others`.
+    pub(super) fn into_scraps(mut self, others: Vec<PathBuf>) -> (Arc<Workshop>, Scraps) {
+        self.left = true;
+        let scraps = Scraps { bench: self.bench.clone(), strewn: self.strewn.load(Ordering::Relaxed), others };
+        (Arc::clone(&self.workshop), scraps)
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next build. Of one that was left nothing is here.
-        let _ = remove_all(&self.dir);
+        if self.left {
+            return;
+        }
+        for path in [&self.blank.upper, &self.blank.sheet, &self.bench] {
+            // What cannot be removed now is removed by the next build.
+            let _ = remove_all(path);
+        }
     }
 }
 
 impl Store {
-    /// Returns a new layer, empty.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be written.
-    pub fn prepare(&self) -> Result<Active, StoreError> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let active = Active { dir: self.workshop()?.dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string()) };
-        make_dir(&active.dir, 0o700)?;
-        make_dir(&active.upper(), 0o755)?;
-        make_dir(&active.work(), 0o755)?;
-        Ok(active)
-    }
-
-    fn workshop(&self) -> Result<Arc<Workshop>, StoreError> {
-        let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = workshop.as_ref() {
-            return Ok(Arc::clone(there));
-        }
-        let (dir, lock) = self.locked_dir("active")?;
-        Ok(Arc::clone(workshop.insert(Arc::new(Workshop { dir, _lock: lock, scraps: Mutex::default() }))))
-    }
-
-    /// Leaves what is left of a layer that is done to [`sweep_workshop`](Self::sweep_workshop).
-    pub(super) fn leave(&self, mut active: Active) {
-        if let Ok(workshop) = self.workshop() {
-            let dir = std::mem::take(&mut active.dir);
-            workshop.scraps.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
-        }
-    }
-
-    /// Removes what is left of the layers that are done, but of the last one: for a thread that has time for it. Otherwise it goes
-    /// with the store. Overlayfs may still let go of the last one, and the kernel would wait for that with a busy processor.
-    pub fn sweep_workshop(&self) {
-        let workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(workshop) = workshop else { return };
-        let scraps = {
-            let mut scraps = workshop.scraps.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = scraps.len().saturating_sub(1);
-            let rest = scraps.split_off(last);
-            std::mem::replace(&mut *scraps, rest)
-        };
-        for dir in scraps {
-            // What cannot be removed now goes with the rest.
-            let _ = remove_all(&dir);
-        }
-    }
-
     /// Returns a new folder for things that are being made, with a lock on it; its name begins with `kind`.
     pub(super) fn locked_dir(&self, kind: &str) -> Result<(PathBuf, File), StoreError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::pending::{LONG, Pending};
+use super::workshop::Workshop;
 use super::{Store, StoreError};
 use crate::oci::{Digest, DigestWriter, ImageError};
 
@@ -76,10 +77,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
-        let (path, file) = self.temp_file()?;
+        let workshop = self.open_workshop();
+        let (path, file) = match &workshop {
+            Some(workshop) => {
+                let path = workshop.path("blob");
+                let file = create_new(&path).map_err(|errno| StoreError::io("create", &path, errno.into()))?;
+                (path, file)
+            }
+            None => self.temp_file()?,
+        };
         Ok(BlobWriter {
             writer: Some(DigestWriter::new(BufWriter::with_capacity(128 << 10, file))),
-            temp: Temp(path),
+            temp: Temp(path, workshop),
             blobs: self.root.join("oci/blobs/sha256"),
             pending: self.pending(),
         })
@@ -116,13 +125,11 @@ impl Store {
     }
 
     pub(super) fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         loop {
             // Processes of different pid namespaces may have the same number: then the next serial is free.
             let path = self.tmp().join(format!("blob-{}-{}", std::process::id(), next_serial()));
-            match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)) {
-                Ok(fd) => {
-                    let file = File::from(fd);
+            match create_new(&path) {
+                Ok(file) => {
                     // So that nobody takes it for what a killed process left.
                     file.try_lock().map_err(|error| StoreError::io("lock", &path, error.into()))?;
                     return Ok((path, file));
@@ -144,9 +151,9 @@ pub struct BlobWriter {
     pending: Arc<Pending>,
 }
 
-/// A file that is removed when this is dropped.
+/// A file that is removed when this is dropped; and the folder that it lies in, where that would go with the store.
 #[derive(Debug)]
-pub(super) struct Temp(PathBuf);
+pub(super) struct Temp(PathBuf, #[allow(dead_code)] Option<Arc<Workshop>>);
 
 impl Temp {
     pub(super) fn path(&self) -> &Path {
@@ -242,6 +249,11 @@ impl Write for BlobWriter {
     fn flush(&mut self) -> io::Result<()> {
         self.inner().flush()
     }
+}
+
+fn create_new(path: &Path) -> Result<File, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map(File::from)
 }
 
 /// Returns a number for the name of a temporary file, another one each time.

@@ -1,4 +1,3 @@
-use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -56,14 +55,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn remember(&self, key: &str, step: &CachedStep) -> Result<(), StoreError> {
-        let file = self.cache_file(key);
-        if let Some(dir) = file.parent() {
-            fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
-        }
         // One key alone is that of the record itself.
         let keys = if step.keys.len() > 1 { step.keys.clone() } else { Vec::new() };
         let (layer, created, from) = (step.layer, step.created, step.from.clone());
-        self.write_json(&file, &CacheRecord { layer, created, keys, from, stamp: Stamp::now() })
+        self.write_json(&self.cache_file(key), &CacheRecord { layer, created, keys, from, stamp: Stamp::now() })
     }
 
     /// Returns when the image with the key `key` was made first, if that is known: seconds since 1970.
@@ -99,7 +94,7 @@ impl Store {
         self.root().join("cache").join("fetched")
     }
 
-    fn cache_file(&self, key: &str) -> PathBuf {
+    pub(super) fn cache_file(&self, key: &str) -> PathBuf {
         self.root().join("cache").join("steps").join(key.get(..2).unwrap_or("xx")).join(format!("{key}.json"))
     }
 }

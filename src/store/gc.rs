@@ -160,9 +160,10 @@ impl Store {
             }
         }
         // What explains a step goes with its record.
-        for file in files(&self.why_dir(), 2) {
-            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if !self.root().join("cache/steps").join(name.get(..2).unwrap_or("xx")).join(name).exists() {
+        for file in files(&self.why_dir(), 1) {
+            let has_record = |key: &str| self.cache_file(key).exists();
+            // One that cannot be read explains nothing.
+            if self.forget_why(&file, act, has_record).unwrap_or(true) {
                 done.remove(&file, Kind::Record);
             }
         }

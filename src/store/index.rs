@@ -1,6 +1,5 @@
 use std::fmt;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -98,35 +97,28 @@ impl Index {
 
     /// Returns the id of a layer with just these entries.
     pub fn layer_id(&self) -> LayerId {
-        LayerId(Digest::of(&self.payload()))
+        id_in(&self.to_bytes())
     }
 
     fn position(&self, path: &TreePath) -> Result<usize, usize> {
         self.entries.binary_search_by(|entry| entry.path.cmp(path))
     }
 
-    fn payload(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.entries).expect("entries hold nothing that cannot be serialised")
-    }
-
     /// Returns the bytes of the file of this index, as docs/store.md has them.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let payload = self.payload();
-        [MAGIC.as_slice(), Digest::of(&payload).raw(), &payload].concat()
+        let bytes = [MAGIC.as_slice(), &[0; 32]].concat();
+        let mut bytes =
+            postcard::to_extend(&self.entries, bytes).expect("entries hold nothing that cannot be serialised");
+        let digest = Digest::of(&bytes[HEADER..]);
+        bytes[MAGIC.len()..HEADER].copy_from_slice(digest.raw());
+        bytes
     }
 
     /// Writes the index to the new file `path` and returns the id of its layer.
     pub(super) fn write(&self, path: &Path) -> Result<LayerId, StoreError> {
-        let payload = self.payload();
-        let digest = Digest::of(&payload);
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::File::create(path)?;
-            file.write_all(MAGIC)?;
-            file.write_all(digest.raw())?;
-            file.write_all(&payload)
-        };
-        write().map_err(|source| StoreError::io("write", path, source))?;
-        Ok(LayerId(digest))
+        let bytes = self.to_bytes();
+        fs::write(path, &bytes).map_err(|source| StoreError::io("write", path, source))?;
+        Ok(id_in(&bytes))
     }
 
     /// Reads the file at `path` and checks that it is whole.
@@ -148,6 +140,13 @@ impl Index {
         }
         Ok(Index { entries })
     }
+}
+
+/// Returns the id of the layer whose index these bytes are.
+fn id_in(bytes: &[u8]) -> LayerId {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(&bytes[MAGIC.len()..HEADER]);
+    LayerId(Digest::from_raw(digest))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -54,19 +55,32 @@ const CLAIM: &str = ".from.json";
 impl Store {
     /// Returns whether the files of the layer are on disk, made under the id map `realm`.
     pub fn has_snapshot(&self, realm: &str, id: &LayerId) -> bool {
-        let dir = self.snapshot_dir(realm, id);
+        self.snapshot(realm, id).is_some()
+    }
+
+    /// Returns the folder with the files of the layer, if they are on disk, made under the id map `realm`.
+    fn snapshot(&self, realm: &str, id: &LayerId) -> Option<Arc<Path>> {
         // Nobody removes a layer while this store is open.
-        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir) {
-            return true;
+        if let Some(known) = self.whole.lock().unwrap_or_else(PoisonError::into_inner).get(id)
+            && let Some((_, dir)) = known.iter().find(|(other, _)| other == realm)
+        {
+            return Some(Arc::clone(dir));
         }
+        let dir = self.snapshot_dir(realm, id);
         let whole = read_json::<SnapshotRecord>(&dir.with_extension("json"))
             .is_some_and(|record| self.is_whole(&record.stamp))
             && dir.is_dir()
             && self.layer_dir(id).join("index").is_file();
-        if whole {
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(dir);
-        }
-        whole
+        whole.then(|| self.found_whole(realm, id, dir))
+    }
+
+    fn found_whole(&self, realm: &str, id: &LayerId, dir: PathBuf) -> Arc<Path> {
+        let dir: Arc<Path> = dir.into();
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_layer = whole.entry(*id).or_default();
+        of_layer.retain(|(other, _)| other != realm);
+        of_layer.push((realm.to_owned(), Arc::clone(&dir)));
+        dir
     }
 
     /// Returns the layer as part of a [`View`](super::View); `None` where its files are not on disk.
@@ -74,10 +88,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where its index cannot be read.
     pub fn layer(&self, realm: &str, id: &LayerId) -> Result<Option<ViewLayer>, StoreError> {
-        if !self.has_snapshot(realm, id) {
-            return Ok(None);
-        }
-        Ok(self.index(id)?.map(|index| ViewLayer { id: *id, index, dir: self.snapshot_dir(realm, id) }))
+        let Some(dir) = self.snapshot(realm, id) else { return Ok(None) };
+        Ok(self.index(id)?.map(|index| ViewLayer { id: *id, index, dir }))
     }
 
     /// Returns what is in the layer; `None` where the store does not know it.
@@ -85,11 +97,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where its index cannot be read.
     pub fn index(&self, id: &LayerId) -> Result<Option<Arc<Index>>, StoreError> {
-        let path = self.layer_dir(id).join("index");
         if let Some(known) = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(Some(Arc::clone(known)));
         }
-        match Index::read(&path) {
+        match Index::read(&self.layer_dir(id).join("index")) {
             Ok(index) => {
                 let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(Some(Arc::clone(loaded.entry(*id).or_insert_with(|| Arc::new(index)))))
@@ -114,35 +125,42 @@ impl Store {
         id: Option<LayerId>,
         index: Index,
     ) -> Result<ViewLayer, StoreError> {
-        let written = active.dir().join("index");
-        let own = index.write(&written)?;
+        let sheet = active.sheet();
+        let own = index.write(&sheet.join("index"))?;
         let id = id.unwrap_or(own);
         let index = Arc::new(index);
         let dir = self.snapshot_dir(realm, &id);
-        let (layer_dir, record) = (self.layer_dir(&id), dir.with_extension("json"));
-        let snapshots = self.root().join("snapshots").join(realm);
-        fs::create_dir_all(&snapshots).map_err(|source| StoreError::io("create", &snapshots, source))?;
-        make_layer_dir(&active, &layer_dir)?;
-        // Two processes that make the same layer take turns here.
-        let _turn = Lock::wait_alone(&layer_dir.join("lock"))?;
-        let whole = self.has_snapshot(realm, &id) && Index::read(&layer_dir.join("index")).is_ok();
-        if !whole {
-            // What lies there is half of something: first nobody must trust it, then it goes.
-            for (old, name) in [(&record, "old.json"), (&dir, "old")] {
-                match fs::rename(old, active.dir().join(name)) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(source) => return Err(StoreError::io("rename", old, source)),
-                }
+        let layer_dir = self.layer_dir(&id);
+        // Two processes that make the same layer take turns here: whose folder gets the place has its turn already.
+        let mut turn = Lock::of_folder(sheet)?;
+        let is_new = match fs::rename(sheet, &layer_dir) {
+            Ok(()) => true,
+            Err(error) if is_occupied(&error) => false,
+            Err(source) => return Err(StoreError::io("rename", sheet, source)),
+        };
+        let mut others = Vec::new();
+        if !is_new {
+            turn = Lock::of_folder(&layer_dir)?;
+            others.push(sheet.to_path_buf());
+        }
+        if !is_new && self.has_snapshot(realm, &id) && Index::read(&layer_dir.join("index")).is_ok() {
+            others.push(active.upper());
+        } else {
+            let record = dir.with_extension("json");
+            if is_new {
+                put_files(&active, &record, &dir)?;
+            } else {
+                make_room(&active, &record, &dir)?;
+                put_files(&active, &record, &dir)?;
+                rename(&sheet.join("index"), &layer_dir.join("index"))?;
             }
-            rename(&active.upper(), &dir)?;
-            rename(&written, &layer_dir.join("index"))?;
             self.write_json(&record, &SnapshotRecord { stamp: Stamp::now() })?;
         }
+        drop(turn);
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&index));
         // Whole it is, whatever its stamp says: without a /proc no stamp is trusted.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone());
-        self.leave(active);
+        let dir = self.found_whole(realm, &id, dir);
+        self.leave(active, others);
         Ok(ViewLayer { id, index, dir })
     }
 
@@ -207,10 +225,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn remember_packed(&self, id: &LayerId, variant: &str, packed: &Packed) -> Result<(), StoreError> {
-        let dir = self.layer_dir(id);
-        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
         let record = PackedRecord { stamp: Stamp::now(), packed: packed.clone() };
-        self.write_json(&dir.join(format!("{variant}.json")), &record)
+        self.write_json(&self.layer_dir(id).join(format!("{variant}.json")), &record)
     }
 
     /// Records that the blob `packed` holds the layer, as who calls this has seen, and that the cache `from` says that it is packed in
@@ -274,17 +290,35 @@ fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(|source| StoreError::io("rename", from, source))
 }
 
-/// Makes the folder of a layer, where there is none, beside the files of the layer, and moves it to its place. A new folder lies
-/// where the one lies that it is made in, and all those of layers lie together, where ext4 passes over each inode that was
-/// freed lately: that took a millisecond.
-fn make_layer_dir(active: &Active, layer_dir: &Path) -> Result<(), StoreError> {
-    if layer_dir.is_dir() {
-        return Ok(());
+/// Takes away what lies where the files of a layer and the record of them belong: it is half of something, so first nobody must
+/// trust it, then it goes.
+fn make_room(active: &Active, record: &Path, dir: &Path) -> Result<(), StoreError> {
+    for (old, name) in [(record, "old.json"), (dir, "old")] {
+        match fs::rename(old, active.dir().join(name)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::io("rename", old, source)),
+        }
     }
-    let made = active.dir().join("layer");
-    // One that is empty is replaced; one that has something in it is as good.
-    if fs::create_dir(&made).and_then(|()| fs::rename(&made, layer_dir)).is_ok() {
-        return Ok(());
+    Ok(())
+}
+
+/// Moves the files of a layer to `dir`.
+fn put_files(active: &Active, record: &Path, dir: &Path) -> Result<(), StoreError> {
+    match fs::rename(active.upper(), dir) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // The first layer of its realm.
+            let realm = dir.parent().unwrap_or(dir);
+            fs::create_dir_all(realm).map_err(|source| StoreError::io("create", realm, source))?;
+        }
+        Err(error) if is_occupied(&error) => make_room(active, record, dir)?,
+        Err(source) => return Err(StoreError::io("rename", &active.upper(), source)),
     }
-    fs::create_dir_all(layer_dir).map_err(|source| StoreError::io("create", layer_dir, source))
+    rename(&active.upper(), dir)
+}
+
+/// Whether a folder could not be moved because there is one already, with something in it.
+fn is_occupied(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists)
 }

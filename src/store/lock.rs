@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 
-/// A lock on a file (flock(2)), held until the value is dropped or the process ends.
+/// A lock on a file or a folder (flock(2)), held until the value is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[allow(dead_code)] File);
 
@@ -54,6 +54,13 @@ impl Lock {
         let file = open(path)?;
         file.lock().map_err(|source| StoreError::io("lock", path, source))?;
         Ok(Lock(file))
+    }
+
+    /// Waits for a lock on a folder that nobody shares, as long as it takes.
+    pub(super) fn of_folder(path: &Path) -> Result<Self, StoreError> {
+        let folder = File::open(path).map_err(|source| StoreError::io("open", path, source))?;
+        folder.lock().map_err(|source| StoreError::io("lock", path, source))?;
+        Ok(Lock(folder))
     }
 }
 

@@ -29,6 +29,7 @@ mod usage;
 mod vetted;
 mod view;
 mod workplace;
+mod workshop;
 
 pub use active::Active;
 pub use arrivals::{Arrivals, Arriving};
@@ -51,7 +52,7 @@ pub use view::{View, ViewLayer};
 pub(crate) use view::{open_dir_in, open_in};
 pub use workplace::Workplace;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -70,6 +71,9 @@ fn spread(dir: &Path) {
     }
 }
 
+/// The folders of a layer's files, each with its realm.
+type Folders = Vec<(String, Arc<Path>)>;
+
 /// A store: a folder, locked against being collected as long as this value lives.
 #[derive(Debug)]
 pub struct Store {
@@ -80,10 +84,10 @@ pub struct Store {
     whiteouts: OnceLock<bool>,
     /// Indexes that were read already.
     loaded: Mutex<HashMap<LayerId, Arc<Index>>>,
-    /// Folders of layers that were found whole.
-    seen: Mutex<HashSet<PathBuf>>,
+    /// Layers that were found whole.
+    whole: Mutex<HashMap<LayerId, Folders>>,
     /// Where layers are made, once one is.
-    workshop: Mutex<Option<Arc<active::Workshop>>>,
+    workshop: Mutex<Option<Arc<workshop::Workshop>>>,
     /// Blobs that have no name yet.
     pending: Arc<pending::Pending>,
 }
@@ -137,7 +141,7 @@ impl Store {
             boot: OnceLock::new(),
             whiteouts: OnceLock::new(),
             loaded: Mutex::default(),
-            seen: Mutex::default(),
+            whole: Mutex::default(),
             workshop: Mutex::default(),
             pending: Arc::default(),
         }
@@ -159,9 +163,15 @@ impl Store {
         self.root.join("tmp")
     }
 
-    /// Replaces the file at `path`: a reader sees the old bytes or the new ones.
+    /// Replaces the file at `path`: a reader sees the old bytes or the new ones. Its folder is made where it is missing.
     fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let fail = |source| StoreError::io("write", path, source);
+        if let Some(workshop) = self.open_workshop() {
+            return workshop.write(path, bytes).map_err(fail);
+        }
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
+        }
         let mut file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail)?;
         // So that nobody takes it for what a killed process left.
         file.as_file().try_lock().map_err(|error| fail(error.into()))?;

@@ -39,7 +39,7 @@ impl Store {
         }
         let dir = self.layer_dir(id);
         fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
-        let _turn = Lock::wait_alone(&dir.join("lock"))?;
+        let _turn = Lock::of_folder(&dir)?;
         if self.index(id)?.is_none() {
             self.write_file(&dir.join("index"), bytes)?;
         }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -26,8 +26,8 @@ pub struct ViewLayer {
     pub id: LayerId,
     /// What is in it.
     pub index: Arc<Index>,
-    /// Its files on disk.
-    pub dir: PathBuf,
+    /// The folder of its files on disk.
+    pub dir: Arc<Path>,
 }
 
 impl View {
@@ -282,7 +282,7 @@ mod tests {
             })
             .collect();
         let index = Index::new(entries);
-        ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: "/nonexistent".into() }
+        ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: Path::new("/nonexistent").into() }
     }
 
     fn file(size: u64) -> Kind {

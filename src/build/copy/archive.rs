@@ -64,7 +64,7 @@ impl Unpacker<'_> {
             return Err(BuildError::ChangedMeanwhile { path: at.to_string() });
         }
         let index = Index::new(found.entries);
-        let layer = ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: active.upper() };
+        let layer = ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: active.upper().into() };
         Ok(Some(Archive { view: View::new(vec![layer]), _active: active }))
     }
 }

@@ -23,7 +23,7 @@ fn link(target: &str) -> Kind {
 
 fn layer(entries: Vec<Entry>) -> ViewLayer {
     let index = Index::new(entries);
-    ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: "/nonexistent".into() }
+    ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: std::path::Path::new("/nonexistent").into() }
 }
 
 fn layers(stack: &[&[(&str, Kind)]]) -> Vec<ViewLayer> {

@@ -1,5 +1,6 @@
 //! One block of input, compressed on its own: a gzip member or a zstd frame.
 
+use std::cell::RefCell;
 use std::io;
 
 use libdeflater::CompressionLvl;
@@ -53,6 +54,21 @@ impl Blocks {
             }
         }
     }
+}
+
+/// Returns `block` compressed, by what this thread keeps for that: to make it anew takes longer than to compress a small layer.
+pub(super) fn compress(compression: Compression, block: &[u8]) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static KEPT: RefCell<Option<(Compression, Blocks)>> = const { RefCell::new(None) };
+    }
+    KEPT.with_borrow_mut(|kept| {
+        let blocks = match kept.take_if(|(other, _)| *other == compression) {
+            Some((_, blocks)) => Ok(blocks),
+            None => Blocks::new(compression),
+        };
+        let (_, blocks) = kept.insert((compression, blocks?));
+        blocks.compress(block)
+    })
 }
 
 /// Places in a block that are looked at, and bytes at each.

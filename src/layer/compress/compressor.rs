@@ -34,6 +34,9 @@ pub struct Compressor<W: Write> {
     broken: bool,
 }
 
+/// Bytes of a block for which there is room at first: most layers have only a few.
+const FIRST: usize = 64 << 10;
+
 struct Job {
     block: Vec<u8>,
     done: SyncSender<io::Result<Vec<u8>>>,
@@ -68,7 +71,7 @@ impl<W: Write> Compressor<W> {
             self.write_oldest()?;
         }
         if !last.is_empty() || (!self.wrote_any && self.compression != Compression::None) {
-            let result = Blocks::new(self.compression).and_then(|mut blocks| blocks.compress(&last));
+            let result = block::compress(self.compression, &last);
             self.put(result)?;
         }
         let mut out = self.out.take().expect("only finish takes it, and consumes self");
@@ -127,7 +130,9 @@ impl<W: Write> Write for Compressor<W> {
         self.check()?;
         let length = block::length(self.compression);
         if self.block.capacity() == 0 {
-            self.block.reserve_exact(length);
+            self.block.reserve_exact(length.min(FIRST));
+        } else if self.block.len() + buf.len() > self.block.capacity() {
+            self.block.reserve_exact(length - self.block.len());
         }
         let n = buf.len().min(length - self.block.len());
         self.block.extend_from_slice(&buf[..n]);
