@@ -134,6 +134,19 @@ fn what_another_job_writes_is_left_to_it() {
 }
 
 #[test]
+fn a_number_behind_which_there_is_none_is_a_warning() {
+    let actions = Actions::new();
+    let project = small().arg("--cache-to=type=gha");
+    build(&actions, &on_main(), &project).stderr_has_no("is not written").succeeds();
+    let last = format!("#{}", u64::MAX);
+    for entry in actions.entries.lock().expect("no panic").iter_mut() {
+        entry.key = entry.key.replace("#1", &last);
+    }
+    assert!(actions.keys().iter().any(|key| key.ends_with(&last)), "{:#?}", actions.keys());
+    build(&actions, &on_main(), &project).stderr_has("no free name").succeeds();
+}
+
+#[test]
 fn who_asks_too_often_waits() {
     let asked: Mutex<HashMap<(String, Vec<u8>), usize>> = Mutex::default();
     let actions = Actions::with(move |call| {

@@ -3,7 +3,9 @@
 mod support;
 
 use std::process::Command;
+use std::time::Duration;
 
+use support::registry::{Act, Registry};
 use support::{User, base, root};
 
 /// Runs a script as an ordinary user whose store lies on a file system of 20 MB; `None` where that cannot be.
@@ -51,6 +53,35 @@ fn a_build_that_fills_the_disk_tags_nothing_and_breaks_nothing() {
     );
     let Some(said) = with_a_small_disk(&user, &script) else { return };
     for line in ["pulled 0\n", "old 0\n", "big 5\n", "coracle prune", "inspect 1\n", "push 0\n", "left 0\n"] {
+        assert!(said.contains(line), "no `{line}` in {said}");
+    }
+}
+
+#[test]
+fn what_fills_the_disk_is_not_kept() {
+    let registry = Registry::new();
+    let (large, slow) = (noise(40 << 20), noise(9 << 20));
+    registry.image("large", "1", "linux/amd64", &large);
+    registry.image("slow", "1", "linux/amd64", &slow);
+    registry.fault("GET", "/v2/slow/blobs/", u32::MAX, Act::Slow(200_000, Duration::from_millis(100)));
+    let user = User::new();
+    let script = format!(
+        "echo ready; c={program}; p={store}/partial; cd {home}; \
+         $c pull {large}; echo large $?; ls $p | wc -l | sed \"s/^/parts /\"; \
+         $c pull {slow} & n=0; until [ -s \"$(echo $p/*)\" ] || [ $n -gt 100 ]; do n=$((n+1)); sleep 0.1; done; \
+         head -c 30000000 /dev/zero >{store}/filler; wait $!; echo slow $?; rm {store}/filler; \
+         ls $p | wc -l | sed \"s/^/then /\"; \
+         mkdir -p $p; echo left >$p/{hex}; $c prune >/dev/null; ls $p | wc -l | sed \"s/^/kept /\"; \
+         head -c 30000000 /dev/zero >{store}/filler; $c prune; ls $p | wc -l | sed \"s/^/gone /\"",
+        program = env!("CARGO_BIN_EXE_coracle"),
+        store = user.store().display(),
+        home = user.home().display(),
+        large = registry.name("large:1"),
+        slow = registry.name("slow:1"),
+        hex = "ab".repeat(32),
+    );
+    let Some(said) = with_a_small_disk(&user, &script) else { return };
+    for line in ["large 5\n", "parts 0\n", "slow 5\n", "then 0\n", "kept 1\n", "gone 0\n", "No space left"] {
         assert!(said.contains(line), "no `{line}` in {said}");
     }
 }

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use tar::{EntryType, Header, PaxExtensions};
 
 use super::OutputError;
+use super::bounded::Bounded;
 use super::source::{Opened, Source};
 
 const BLOCK: u64 = 512;
@@ -16,6 +17,10 @@ const BLOCK: u64 = 512;
 const MAX_ENTRIES: usize = 200_000;
 /// The longest extended header (a name, a PAX record) in bytes.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// The longest name that is looked at: no file of an image has a longer one.
+const MAX_NAME: usize = 4096;
+/// The most bytes that the names and links take which are kept.
+const MAX_NAMES: usize = 64 << 20;
 /// The most links from name to name.
 const MAX_LINKS: usize = 10;
 
@@ -117,7 +122,7 @@ fn unpack(file: &File, path: &Path, scratch: &Path) -> Result<File, OutputError>
         }
     };
     let unpacking = |source| OutputError::io("decompress", path, source);
-    let mut reader = crate::layer::decompress(file).map_err(unpacking)?;
+    let mut reader = Bounded::new(crate::layer::decompress(file).map_err(unpacking)?);
     let mut buffer = vec![0; 256 << 10];
     loop {
         match reader.read(&mut buffer) {
@@ -135,6 +140,7 @@ fn scan(file: &File, path: &Path) -> Result<HashMap<String, Place>, OutputError>
     let reading = |source| OutputError::io("read", path, source);
     let length = file.metadata().map_err(reading)?.len();
     let mut entries = HashMap::new();
+    let mut left = MAX_NAMES;
     let mut next = Extension::default();
     let mut at = 0;
     for _ in 0..MAX_ENTRIES {
@@ -168,6 +174,8 @@ fn scan(file: &File, path: &Path) -> Result<HashMap<String, Place>, OutputError>
         } else if !kind.is_pax_global_extensions() {
             let extension = std::mem::take(&mut next);
             if let Some((name, place)) = extension.entry(header, start, size) {
+                let link = if let Place::Link(link) = &place { link.len() } else { 0 };
+                left = left.checked_sub(name.len() + link).ok_or_else(|| damaged("its names are too long in all"))?;
                 entries.insert(name, place);
             }
         }
@@ -209,13 +217,16 @@ impl Extension {
     /// Returns the entry of `header`, if it is a file or a link with a name that leads nowhere else.
     fn entry(self, header: &Header, at: u64, size: u64) -> Option<(String, Place)> {
         let name = self.name.unwrap_or_else(|| header.path_bytes().into_owned());
+        if name.len() > MAX_NAME {
+            return None;
+        }
         let name = clean("", std::str::from_utf8(&name).ok()?)?;
         let kind = header.entry_type();
         if kind.is_file() || kind.is_contiguous() {
             return Some((name, Place::File { at, size }));
         }
         let target = self.link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()))?;
-        let target = std::str::from_utf8(&target).ok()?;
+        let target = std::str::from_utf8(&target).ok().filter(|target| target.len() <= MAX_NAME)?;
         let from = if kind.is_symlink() {
             name.rsplit_once('/').map_or("", |(dir, _)| dir)
         } else if kind.is_hard_link() {
@@ -311,6 +322,22 @@ mod tests {
             assert_eq!(content(&archive, "b"), None);
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn long_names_are_not_kept_and_of_the_others_not_any_number() {
+        let mut tar = tar::Builder::new(Vec::new());
+        file(&mut tar, "a", "a");
+        file(&mut tar, &"n/".repeat(2500), "long");
+        link(&mut tar, EntryType::Symlink, "b", &"n/".repeat(2500));
+        let (_dir, small) = archive(&tar.into_inner().unwrap()).unwrap();
+        assert_eq!(small.entries.keys().collect::<Vec<_>>(), ["a"]);
+        let mut tar = tar::Builder::new(Vec::new());
+        for number in 0..MAX_NAMES / 4000 + 1 {
+            link(&mut tar, EntryType::Symlink, &format!("{number:02000}"), &"n".repeat(2000));
+        }
+        let bytes = zstd::encode_all(&tar.into_inner().unwrap()[..], 1).unwrap();
+        assert!(archive(&bytes).unwrap_err().to_string().contains("too long in all"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::source::{Dir, Meter, Source, read_file};
 use super::temp::TempFile;
 use crate::oci::{Digest, Parts, digest_of};
 use crate::progress::Sink;
-use crate::store::describe;
+use crate::store::{describe, is_sound};
 
 const VERSION: &str = "version";
 const VERSION_TEXT: &str = "Directory Transport Version: 1.1\n";
@@ -94,11 +94,7 @@ pub(super) fn export(content: &Content, from: &dyn Origin, dir: &Path, sink: &dy
     };
     let missing: Vec<&Piece<'_>> = all
         .iter()
-        .filter(|piece| {
-            let there = fs::symlink_metadata(dir.join(name(&piece.digest)));
-            let same = there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == piece.size());
-            piece.digest != top && !same
-        })
+        .filter(|piece| piece.digest != top && !is_sound(&dir.join(name(&piece.digest)), &piece.digest, piece.size()))
         .collect();
     let total = missing.iter().map(|piece| piece.size()).sum();
     let meter = Meter::new(sink, dir.display().to_string(), Some(total));

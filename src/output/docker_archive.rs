@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::OutputError;
 use super::archive::{Archive, compression};
+use super::bounded::Bounded;
 use super::content::{Blob, Content, Origin, Top, read_failed, stream};
 use super::error::printable;
 use super::out::Out;
@@ -228,7 +229,7 @@ fn describe(media_type: &str, digest: &Digest, size: u64) -> Value {
 
 /// Returns digest and length of what `reader` gives, decompressed.
 fn measure(reader: impl Read + Send) -> io::Result<(Digest, u64)> {
-    let mut tar = crate::layer::decompress(reader)?;
+    let mut tar = Bounded::new(crate::layer::decompress(reader)?);
     let mut hash = DigestWriter::new(io::sink());
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -362,7 +363,7 @@ fn unpack(
     if length != layer.size {
         return Err(from.wrong((layer.digest, layer.size), (layer.digest, length)));
     }
-    let mut tar = crate::layer::decompress(reader).map_err(reading)?;
+    let mut tar = Bounded::new(crate::layer::decompress(reader).map_err(reading)?);
     let mut hash = DigestWriter::new(out);
     let mut buffer = vec![0; 256 << 10];
     loop {

@@ -8,6 +8,7 @@ use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
 use super::OutputError;
+use super::bounded::Bounded;
 use super::content::{Content, Form, convert};
 use crate::layer::{Compression, Compressor, decompress};
 use crate::oci::{ChainId, Digest, DigestReader, INLINE_CACHE, Parts, digest_of, media_type};
@@ -170,7 +171,7 @@ fn recompressed(image: &Image, at: usize, compression: Compression, store: &Stor
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let file = store.open_blob(&layer.digest)?;
     let input = decompress(BufReader::with_capacity(256 << 10, file)).map_err(lost)?;
-    let mut input = DigestReader::new(input);
+    let mut input = DigestReader::new(Bounded::new(input));
     let mut out = Compressor::new(store.blob_writer()?, compression, threads);
     io::copy(&mut input, &mut out).map_err(lost)?;
     let (_, found, _) = input.finish();

@@ -8,6 +8,7 @@
 
 mod archive;
 pub mod attest;
+mod bounded;
 pub mod bundle;
 pub mod cache;
 pub mod content;

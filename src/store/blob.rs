@@ -278,7 +278,8 @@ pub(super) fn open_regular(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-pub(super) fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
+/// Returns whether at `path` lies a regular file of `size` bytes with the digest `digest`. Reads all of it.
+pub fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
     let Ok(Some(mut file)) = open_regular(path) else { return false };
     if !file.metadata().is_ok_and(|metadata| metadata.len() == size) {
         return false;

@@ -133,6 +133,12 @@ impl Store {
         if fs::rename(path, &aside).is_ok() { aside } else { path.to_path_buf() }
     }
 
+    /// Returns whether the disk is all but full: then what may be needed again goes, too.
+    fn is_crowded(&self) -> bool {
+        let disk = rustix::fs::statvfs(self.root()).ok().filter(|disk| disk.f_blocks > 0);
+        disk.is_some_and(|disk| disk.f_bavail.saturating_mul(20) < disk.f_blocks)
+    }
+
     fn document(&self, digest: &Digest) -> Option<Value> {
         serde_json::from_slice(&self.read_blob(digest, MAX_DOCUMENT).ok()?).ok()
     }
@@ -215,8 +221,9 @@ impl Store {
                 done.remove(&file, Kind::Record);
             }
         }
+        let crowded = self.is_crowded();
         for file in files(&self.root().join("partial"), 1) {
-            if options.keep == Keep::Named || age(&file) > DOWNLOADS {
+            if options.keep == Keep::Named || crowded || age(&file) > DOWNLOADS {
                 done.remove(&file, Kind::Leftover);
             }
         }

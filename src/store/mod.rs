@@ -33,7 +33,7 @@ mod workshop;
 
 pub use active::Active;
 pub use arrivals::{Arrivals, Arriving};
-pub use blob::BlobWriter;
+pub use blob::{BlobWriter, is_sound};
 pub use cache::CachedStep;
 pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, Claim};
 pub use error::StoreError;

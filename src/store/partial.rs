@@ -13,7 +13,7 @@ use super::{Layout, Store, StoreError};
 use crate::oci::{Digest, DigestWriter};
 
 /// A blob that comes in over an unreliable way. Dropped before its end, what is there is kept for the next one who wants this
-/// blob, be it in another process; `prune` takes it away.
+/// blob, be it in another process; `prune` takes it away. What fills the disk is not kept.
 #[derive(Debug)]
 pub struct PartialBlob {
     /// `None` only while a method replaces or consumes it.
@@ -24,6 +24,8 @@ pub struct PartialBlob {
     size: u64,
     /// Whether it is only ours: somebody else is writing the one that is kept.
     own: bool,
+    /// Whether there was no more room for it.
+    full: bool,
     /// Where those look who read it as it comes.
     tail: Option<Arc<Tail>>,
 }
@@ -130,9 +132,15 @@ fn partial(
             (path, true)
         }
     };
-    let length = file.metadata().map_err(|source| StoreError::io("read", &path, source))?.len();
+    let mut length = file.metadata().map_err(|source| StoreError::io("read", &path, source))?.len();
     if length > size {
         file.set_len(0).map_err(|source| StoreError::io("write", &path, source))?;
+        length = 0;
+    }
+    if room(&file).is_some_and(|room| size - length > room) {
+        // Nor does what is there bring anybody further: it is in the way of whatever makes room.
+        let _ = fs::remove_file(&path);
+        return Err(StoreError::io("write", &path, io::ErrorKind::StorageFull.into()));
     }
     let reader =
         if own { None } else { Some(File::open(&path).map_err(|source| StoreError::io("open", &path, source))?) };
@@ -143,7 +151,18 @@ fn partial(
             .map_err(|source| StoreError::io("read", &path, source))?;
     }
     writer.get_mut().replay = false;
-    Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own, tail: None })
+    Ok(PartialBlob { writer: Some(writer), path, blob, digest: *digest, size, own, full: false, tail: None })
+}
+
+/// Returns how many bytes there is room for where `file` lies; `None` where nobody says so.
+pub(super) fn room(file: &File) -> Option<u64> {
+    let disk = rustix::fs::fstatvfs(file).ok().filter(|disk| disk.f_blocks > 0)?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Returns whether there was no more room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl PartialBlob {
@@ -186,6 +205,16 @@ impl PartialBlob {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn finish(mut self) -> Result<Option<Digest>, StoreError> {
+        let result = self.put();
+        if let Err(StoreError::Io { source, .. }) = &result
+            && is_full(source)
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+        result
+    }
+
+    fn put(&mut self) -> Result<Option<Digest>, StoreError> {
         let failed = |source| StoreError::io("write", &self.path, source);
         let writer = self.writer.take().expect("only this method takes the writer for good, and it consumes the value");
         let (target, found, length) = writer.finish();
@@ -211,7 +240,7 @@ impl PartialBlob {
 impl Write for PartialBlob {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let writer = self.writer.as_mut().expect("it is there until `finish` consumes the value");
-        let length = writer.write(buffer)?;
+        let length = writer.write(buffer).inspect_err(|error| self.full |= is_full(error))?;
         if let Some(tail) = &self.tail {
             let written = writer.written();
             tail.grow(written - writer.get_mut().file.buffer().len() as u64);
@@ -232,9 +261,9 @@ impl Drop for PartialBlob {
         self.tail.iter().for_each(|tail| tail.lose());
         if let Some(writer) = &mut self.writer {
             // What does not get to the disk comes again.
-            let _ = writer.flush();
+            self.full |= writer.flush().is_err_and(|error| is_full(&error));
             let empty = writer.written() == 0;
-            if self.own || empty {
+            if self.own || self.full || empty {
                 let _ = fs::remove_file(&self.path);
             }
         }

@@ -272,7 +272,8 @@ impl Depot for Actions {
             };
             let prefix = self.manifest_key(scope);
             let last = self.find(&prefix)?.and_then(|entry| Self::number(&entry, &prefix)).unwrap_or_default();
-            for number in (last + 1..).take(TRIES as usize) {
+            let next = last.checked_add(1).map(|next| next..=next.saturating_add(TRIES - 1));
+            for number in next.into_iter().flatten() {
                 let key = format!("{prefix}{number}");
                 // That of another job. The one that is written last counts.
                 let Some(url) = self.begin(&key)? else { continue };
