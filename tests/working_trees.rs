@@ -13,7 +13,7 @@ const SETUP: &str = "\
 mkdir -p dir/sub deep/er/most empty old && echo one >dir/a && echo two >dir/b && echo three >dir/sub/c && echo x >deep/er/most/f \
 && ln dir/a dir/also-a && ln dir/a other-a && ln -s dir/a link && mkfifo pipe && echo pair >p && ln p q && chmod 600 dir/b \
 && chown 7:8 dir/b && chown -h 9 link && echo gone >old/gone && mkdir sticky && chmod 1777 sticky && cp /bin/busybox big \
-&& echo alone >alone && touch -d @1000000000 dir/a dir/b p alone dir old deep/er";
+&& echo alone >alone && ln -s x sl && ln sl sm && ln pipe pipe2 && touch -d @1000000000 dir/a dir/b p alone dir old deep/er";
 
 /// A change for each line of a table: its name, and the command.
 const CHANGES: &[(&str, &str)] = &[
@@ -64,6 +64,15 @@ const CHANGES: &[(&str, &str)] = &[
     ("a program is made setuid", "chmod 4755 big"),
     ("new names among new files", "echo n >n1 && ln n1 n2 && ln n1 dir/n3"),
     ("a name of a busybox applet", "chmod u+s /bin/su && ln /bin/busybox /bin/applet"),
+    ("the owner of one of two names of a link", "chown -h 9:9 sm"),
+    ("the owner of one of two names of a fifo, and its mode", "chown 9:9 pipe2 && chmod 600 pipe2"),
+    ("the time of one of two names of a link", "touch -h -d @1100000000 sl"),
+    ("the owners of all names of a link", "chown -h 3:4 sl sm"),
+    ("a write through a name that is gone", "exec 3>>p && rm p && echo w >&3 && exec 3>&-"),
+    ("a write through a name that is gone, and a new name", "exec 3>>p && ln p r && rm p && echo w >&3 && exec 3>&-"),
+    ("a write, and the name goes", "echo w >>other-a && rm other-a"),
+    ("a folder is renamed that the step has made", "mkdir made && echo m >made/m && mv made made2 && mv made2 dir/"),
+    ("a folder is renamed into another", "mv dir/sub deep/ && mv deep/er old/er2"),
     ("special modes", "mkdir s && chmod 3777 s && touch s/f && chmod 6711 s/f && chmod 000 s"),
     (
         "a hole",
@@ -311,8 +320,7 @@ fn what_outlives_everybody_is_ended_by_the_next_build() {
     }
     build.wait().expect("ends");
     assert!(processes_with(&mark) > 0, "at least the one in a session of its own");
-    // A prune takes the folder away at once; the next build does when it is some seconds old.
-    in_place.run(&["prune"]);
+    in_place.build(context("FROM busybox\nRUN true\n").path());
     gone(&mark);
     assert_eq!(fs::read_dir(in_place.store.path().join("tmp")).expect("a folder").count(), 0);
 }

@@ -9,7 +9,7 @@ use coracle_runtime::owner::{FileOwner, XATTR};
 use rustix::fs::{FileType, Stat, lgetxattr, lstat};
 
 use crate::layer::{self, DiskTree, LayerError, PackOptions, UnpackOptions};
-use crate::store::{CacheInfo, CacheMounts, Claim, open_in};
+use crate::store::{CacheInfo, CacheMounts, Claim, note_owners, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 use super::BuildError;
@@ -40,7 +40,14 @@ impl Builder<'_> {
         let on_disk = self.on_disk();
         let cache = caches.take((&on_disk.realm, id), Claim::Shared, &mut |_| Ok(()), &mut || self.go_on())?;
         let mut warnings = Vec::new();
-        let entries = entries(cache.dir(), on_disk.owners, &mut warnings)?;
+        let mut entries = entries(cache.dir(), on_disk.owners, &mut warnings)?;
+        if on_disk.owners == Owners::Emulated {
+            for owner in cache.owners() {
+                if let Ok(at) = entries.binary_search_by(|entry| entry.path.cmp(&owner.path)) {
+                    (entries[at].meta.uid, entries[at].meta.gid) = (owner.uid, owner.gid);
+                }
+            }
+        }
         let mut open = |entry: &Entry| open_in(cache.dir(), &entry.path);
         layer::pack(&entries, &mut open, out, &PackOptions::default())?;
         Ok(warnings)
@@ -78,7 +85,14 @@ impl Builder<'_> {
             if let Some((path, what)) = other.or(opaque) {
                 return Err(BuildError::BadCache { path: format!("/{path}"), what });
             }
-            Ok(tree.finish()?)
+            tree.finish()?;
+            if on_disk.owners == Owners::Emulated {
+                let is_special = |entry: &&Entry| matches!(entry.kind, Kind::Symlink { .. } | Kind::Fifo);
+                let special = found.entries.iter().filter(is_special);
+                let owned = special.map(|entry| (&entry.path, entry.meta.uid, entry.meta.gid));
+                note_owners(dir, owned.filter(|(_, uid, gid)| (*uid, *gid) != (0, 0)))?;
+            }
+            Ok(())
         };
         caches.put((&on_disk.realm, id), &mut fill, &mut || self.go_on())
     }

@@ -1,7 +1,7 @@
 //! RUN on a tree of real files, where layers cannot be stacked by the kernel.
 
 use coracle_runtime::RuntimeError;
-use coracle_runtime::container::{ContainerSpec, Place, RootfsSource};
+use coracle_runtime::container::{ContainerSpec, Place, RawPath, RootfsSource};
 
 use crate::layer::{Contents, DiskTree, Ownership, Touched};
 use crate::store::{Active, View};
@@ -69,7 +69,9 @@ pub(super) fn prepare(
     tree.count_as_new(covers.made());
     let rootfs = RootfsSource::Dir(tree.root());
     let spec = run::spec(command, view, owners, (rootfs, shown), active.work())?;
-    let mut spec = ContainerSpec { place, ..spec };
+    let brought = placed.iter().filter(|mount| mount.shown.is_dir());
+    let brought = brought.map(|mount| RawPath(mount.target())).collect();
+    let mut spec = ContainerSpec { place, brought, ..spec };
     spec.env.extend(mounts.env.iter().cloned());
     match place {
         Place::Namespaces => run::mount(&mut spec, &placed),

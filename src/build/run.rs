@@ -137,6 +137,7 @@ pub(super) fn spec(
         scratch,
         binds: Vec::new(),
         mounts,
+        brought: Vec::new(),
         network: match command.around.network {
             Access::Host => container::Network::Caller,
             Access::None => container::Network::None,

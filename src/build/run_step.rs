@@ -66,6 +66,7 @@ impl Work<'_> {
             let spec = self.checked(spec, below)?;
             match self.execute(step, &spec, &mounts.mask, active) {
                 Ok(Ended { finished, problem }) => {
+                    mounts.keep_owners(&finished)?;
                     let owners = self.on_disk.owners;
                     let changes = || run::changes(&active.upper(), below, owners, &finished.special).map(Index::new);
                     return match problem {
@@ -123,6 +124,7 @@ impl Work<'_> {
         let spec = self.checked(prepared.spec.clone(), below)?;
         let execute = |_: &ContainerSpec| self.execute(step, &spec, &mounts.mask, active);
         let (entries, ended) = prepared.during(tree, below, active, owners, execute)?;
+        mounts.keep_owners(&ended.finished)?;
         match ended.problem {
             None => Ok(entries),
             Some(problem) => {

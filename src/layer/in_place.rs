@@ -111,25 +111,30 @@ struct Linked<'a> {
     touched: Vec<&'a TreePath>,
     /// Whether all of its names are one file in the layer, because nobody knows better.
     together: bool,
+    /// Whether it was changed through none of its old names: all of them keep the old file.
+    by_others: bool,
 }
 
 impl<'a> Names<'a> {
     fn of(before: &'a Record, now: &'a Record, touched: &Touched) -> Self {
         let mut files = HashMap::new();
         let now_names = now.names();
-        for (inode, old) in before.names() {
-            let Some(names) = now_names.get(&inode).filter(|_| old.len() > 1) else { continue };
-            let (Some(was), Some(is)) = (before.get(old[0]), now.get(names[0])) else { continue };
+        for (inode, all) in before.names() {
+            let Some(names) = now_names.get(&inode).filter(|_| all.len() > 1) else { continue };
+            let (Some(was), Some(is)) = (before.get(all[0]), now.get(names[0])) else { continue };
             if was == is {
                 continue;
             }
             let (old, new): (Vec<_>, Vec<_>) =
                 names.iter().copied().partition(|name| before.get(name).is_some_and(|seen| seen.inode == inode));
             let by_old: Vec<_> = old.iter().copied().filter(|name| touched.names.contains(*name)).collect();
-            let by_none = by_old.is_empty() && !new.iter().any(|name| touched.names.contains(*name));
+            // Also through a name that is gone since, or leads to another file: with that name the change is gone.
+            let by_others = new.iter().chain(&all).any(|name| touched.names.contains(*name));
+            let by_none = by_old.is_empty() && !by_others;
             // Through a mapping of its memory, for example.
             let together = !was.is_same_file(is) && (by_none || touched.incomplete);
-            files.insert(inode, Linked { old, new, touched: by_old, together });
+            let by_others = !was.is_same_file(is) && by_old.is_empty();
+            files.insert(inode, Linked { old, new, touched: by_old, together, by_others });
         }
         Names { files }
     }
@@ -155,7 +160,7 @@ impl<'a> Names<'a> {
     fn stale(&self, kept: &HashSet<TreePath>) -> Vec<&'a TreePath> {
         let mut stale = Vec::new();
         for file in self.files.values().filter(|file| !file.together) {
-            if file.old.iter().any(|name| kept.contains(*name)) {
+            if file.by_others || file.old.iter().any(|name| kept.contains(*name)) {
                 stale.extend(&file.old);
             }
             stale.extend(&file.new);

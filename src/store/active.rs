@@ -13,6 +13,12 @@ use super::{Store, StoreError};
 /// A thing younger than this in the folder for temporary things may not have been locked yet by its maker.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How the names of folders begin that have their locks before they have those names ([`Store::locked_dir`]): without a lock
+/// nobody works in them, however young they are.
+const LOCKED: [&str; 3] = [WORKSHOP, super::workplace::KIND, WHITEOUT];
+pub(super) const WORKSHOP: &str = "active";
+const WHITEOUT: &str = "whiteout";
+
 /// A layer that is being made: folders in the locked one of its store, removed with all in them when the value is dropped. A
 /// crash leaves that without its lock, and the next build removes it.
 #[derive(Debug)]
@@ -73,16 +79,18 @@ impl Drop for Active {
 }
 
 impl Store {
-    /// Returns a new folder for things that are being made, with a lock on it; its name begins with `kind`.
+    /// Returns a new folder for things that are being made, with a lock on it; its name begins with `kind`, one of [`LOCKED`].
     pub(super) fn locked_dir(&self, kind: &str) -> Result<(PathBuf, File), StoreError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let nanos = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let name = format!("{kind}-{}-{count}-{:x}{:08x}", std::process::id(), nanos.tv_sec, nanos.tv_nsec);
+        let new = self.tmp().join(format!(".{name}"));
         let dir = self.tmp().join(name);
-        make_dir(&dir, 0o700)?;
-        let lock = File::open(&dir).map_err(|source| StoreError::io("open", &dir, source))?;
-        lock.lock().map_err(|source| StoreError::io("lock", &dir, source))?;
+        make_dir(&new, 0o700)?;
+        let lock = File::open(&new).map_err(|source| StoreError::io("open", &new, source))?;
+        lock.lock().map_err(|source| StoreError::io("lock", &new, source))?;
+        fs::rename(&new, &dir).map_err(|source| StoreError::io("rename", &new, source))?;
         Ok((dir, lock))
     }
 
@@ -90,7 +98,7 @@ impl Store {
     /// old kernel.
     pub fn has_whiteouts(&self) -> bool {
         *self.whiteouts.get_or_init(|| {
-            let Ok((dir, _lock)) = self.locked_dir("whiteout") else { return true };
+            let Ok((dir, _lock)) = self.locked_dir(WHITEOUT) else { return true };
             let name = dir.join("0");
             let made = rustix::fs::mknodat(rustix::fs::CWD, &name, FileType::CharacterDevice, Mode::empty(), 0);
             let _ = remove_all(&dir);
@@ -105,7 +113,9 @@ impl Store {
         for entry in entries.flatten() {
             let path = entry.path();
             let young = |meta: fs::Metadata| meta.modified().ok()?.elapsed().ok().map(|age| age < GRACE);
-            if entry.metadata().ok().and_then(young).unwrap_or(true) {
+            let name = entry.file_name();
+            let is_locked = LOCKED.iter().any(|kind| name.as_encoded_bytes().starts_with(kind.as_bytes()));
+            if !is_locked && entry.metadata().ok().and_then(young).unwrap_or(true) {
                 continue;
             }
             // Its maker holds the lock as long as it lives.

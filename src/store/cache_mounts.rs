@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::StoreError;
 use super::active::{make_dir, remove_all};
+use super::cache_owners::move_list;
 
 /// How often a lock that somebody holds is tried.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -162,6 +163,7 @@ impl CacheMounts {
             return Err(error);
         }
         remove_all(&mount.dir).map_err(|source| StoreError::io("remove", &mount.dir, source))?;
+        move_list(&new, &mount.dir)?;
         fs::rename(&new, &mount.dir).map_err(|source| StoreError::io("rename", &new, source))?;
         Ok(())
     }
@@ -188,6 +190,7 @@ impl CacheMounts {
         remove_all(&new).map_err(|source| StoreError::io("remove", &new, source))?;
         make_dir(&new, 0o755)?;
         fill(&new)?;
+        move_list(&new, data)?;
         fs::rename(&new, data).map_err(|source| StoreError::io("rename", &new, source))?;
         Ok(())
     }

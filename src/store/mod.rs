@@ -8,6 +8,7 @@ mod arrivals;
 mod blob;
 mod cache;
 mod cache_mounts;
+mod cache_owners;
 mod error;
 mod explain;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use arrivals::{Arrivals, Arriving};
 pub use blob::{BlobWriter, is_sound};
 pub use cache::CachedStep;
 pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, Claim};
+pub use cache_owners::{CacheOwner, note_owners};
 pub use error::StoreError;
 pub use gc::Collected;
 pub use image::{Image, ImageLayer, describe};

@@ -5,7 +5,7 @@ use super::active::{make_dir, remove_all};
 use super::{Store, StoreError};
 
 /// How the names of these folders begin.
-const KIND: &str = "tree";
+pub(super) const KIND: &str = "tree";
 
 /// A folder for the files of a stage that its steps work on in place: locked, and removed with all in it when the value is
 /// dropped. A crash leaves the folder without its lock, and the next build removes it.

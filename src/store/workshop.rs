@@ -134,7 +134,7 @@ impl Store {
         if let Some(there) = workshop.as_ref() {
             return Ok(Arc::clone(there));
         }
-        let (dir, lock) = self.locked_dir("active")?;
+        let (dir, lock) = self.locked_dir(super::active::WORKSHOP)?;
         let new = Workshop { dir, _lock: lock, serial: AtomicU32::new(0), stock: Mutex::default() };
         Ok(Arc::clone(workshop.insert(Arc::new(new))))
     }

@@ -63,6 +63,9 @@ pub struct ContainerSpec {
     /// What else is mounted, in order, after `binds`. A target that is missing is made where it lies in something that is
     /// mounted; where it lies in the image, the same holds as for `binds`.
     pub mounts: Vec<Mount>,
+    /// Folders in a [`RootfsSource::Dir`] that would be mounted there if anything could be: absolute paths. They stay where they
+    /// are, and what is in them is not of the layers below.
+    pub brought: Vec<RawPath>,
     /// Which network the command has.
     pub network: Network,
     /// What root may do.
@@ -129,6 +132,19 @@ pub enum Devices {
     StandIn,
     /// The end of the command: [`run`] returns [`RuntimeError::Lacking`], so that it can be run again with emulated ids.
     End,
+}
+
+/// Whom a file belongs to that can not say it itself, by its number: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InodeOwner {
+    /// The file system.
+    pub device: u64,
+    /// The file in it.
+    pub inode: u64,
+    /// User id in the container.
+    pub uid: u32,
+    /// Group id in the container.
+    pub gid: u32,
 }
 
 /// Whom a file belongs to that can not say it itself.
@@ -325,6 +341,8 @@ pub struct Finished {
     /// The number is the one that the container saw, which overlayfs keeps when it copies a file up. An inode that is not
     /// here, or was removed and made again, belongs to 0:0.
     pub special: Vec<(u64, u32, u32)>,
+    /// The same for files that are mounted in the container. With [`RootfsSource::Dir`] all of the root may be among them.
+    pub mounted: Vec<InodeOwner>,
     /// Whether one of its processes was killed because the memory limit was reached. Known only where a control group
     /// keeps that limit.
     pub out_of_memory: bool,
@@ -351,8 +369,8 @@ enum Message {
     Failed(RuntimeError),
     /// All is over.
     Ended { exit: Exit, usage: Usage },
-    /// The end of emulated owners: what [`Finished::special`] is.
-    Owners(Vec<(u64, u32, u32)>),
+    /// The end of emulated owners: what [`Finished::special`] and [`Finished::mounted`] are.
+    Owners(Vec<(u64, u32, u32)>, Vec<InodeOwner>),
 }
 
 impl Ids {

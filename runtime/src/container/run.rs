@@ -16,7 +16,9 @@ use super::control::Registered;
 use super::limits::Means;
 use super::nursery::{self, Nursery};
 use super::step::IN_NAMESPACES;
-use super::{ContainerSpec, Control, Exit, Finished, Io, Message, Place, Report, Request, Stdin, Stream, Usage};
+use super::{
+    ContainerSpec, Control, Exit, Finished, InodeOwner, Io, Message, Place, Report, Request, Stdin, Stream, Usage,
+};
 use crate::cgroup::Group;
 use crate::error::{Errno, RuntimeError};
 use crate::role::{self, Role};
@@ -84,9 +86,9 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
         // A supervisor that ends without a word did not see the end of the step.
         Some(Ok(_)) if spec.ids.are_emulated() && heard.special.is_none() => {}
         Some(Ok((exit, usage))) => {
-            let special = heard.special.unwrap_or_default();
+            let (special, mounted) = heard.special.unwrap_or_default();
             let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
-            return Ok(Finished { exit, report: heard.report, usage, out_of_memory, special });
+            return Ok(Finished { exit, report: heard.report, usage, out_of_memory, special, mounted });
         }
         // What a step says whose process 1 was killed by `control`.
         Some(Err(error)) => return control.check().and(Err(error)),
@@ -309,12 +311,15 @@ fn wait_for_init(step: Registered<'_>) {
     }
 }
 
+/// What [`Finished::special`] is.
+type Special = Vec<(u64, u32, u32)>;
+
 /// What the step said.
 #[derive(Default)]
 struct Heard {
     report: Report,
     result: Option<Result<(Exit, Usage), RuntimeError>>,
-    special: Option<Vec<(u64, u32, u32)>>,
+    special: Option<(Special, Vec<InodeOwner>)>,
     /// Where the next step will be, if one follows.
     next: Option<Place>,
 }
@@ -365,7 +370,7 @@ impl Heard {
                         }
                     }
                     Message::Failed(error) => self.result = Some(Err(error)),
-                    Message::Owners(special) => self.special = Some(special),
+                    Message::Owners(special, mounted) => self.special = Some((special, mounted)),
                     Message::Ended { exit, usage } => self.result = Some(Ok((exit, usage))),
                 }
             }

@@ -156,7 +156,8 @@ pub(super) fn last_words(
         if emulator.has_ended_it() {
             return Err(RuntimeError::Lacking(Lacking::Devices));
         }
-        tell(socket, &Message::Owners(emulator.special()), &[])
+        let (of_root, mounted) = emulator.special();
+        tell(socket, &Message::Owners(of_root, mounted), &[])
             .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
     }
     // One that ends by itself has told why.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -13,6 +14,9 @@ use crate::emulate::{self, Emulator, Families, Outside, Setup};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::DEVICES;
 use crate::{sys, wire};
+
+/// What is mounted in every step that can mount anything.
+const MOUNT_POINTS: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// Returns what is emulated in a step.
 pub(super) fn families(spec: &ContainerSpec) -> Families {
@@ -47,6 +51,10 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd) -> Result<Setup, Runt
         special,
         proc,
         upper,
+        in_place: matches!(spec.rootfs, RootfsSource::Dir(_)).then(|| {
+            let always = MOUNT_POINTS.map(PathBuf::from);
+            spec.brought.iter().map(|path| path.0.clone()).chain(always).collect()
+        }),
         outside: match spec.place {
             Place::Chroot { mark } if families.places => Some(Outside { mark, devices: devices() }),
             _ => None,
@@ -83,9 +91,11 @@ pub(super) fn start(setup: Setup, socket: &UnixStream) -> Result<Option<Arc<Emul
 }
 
 /// Returns what the command really may do while its users are emulated, of what it is `allowed`. All files are its own, and who
-/// it is never changes.
+/// it is never changes. In a namespace of users nobody keeps setuid bits of a file that is written to (CAP_FSETID counts in the
+/// first one only), so nobody may outside of one either.
 pub(super) fn real(allowed: CapabilitySet) -> CapabilitySet {
-    allowed.difference(CapabilitySet::SETUID).difference(CapabilitySet::SETGID).difference(CapabilitySet::SETPCAP)
+    let ids = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP;
+    allowed.difference(ids | CapabilitySet::FSETID)
 }
 
 /// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`. Returns why

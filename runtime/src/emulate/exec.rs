@@ -32,6 +32,9 @@ fn execute(call: &Call<'_>, at: &At, last: Last) -> Reply {
         return Ok(Answer::Continue);
     }
     call.check(&user, &file, Want::EXECUTE)?;
+    if call.is_elsewhere(&file) {
+        call.make_way(at, &file)?;
+    }
     let mut new = (*user).clone();
     new.execute(program(call, &user, &file, MOST_INTERPRETERS)?)?;
     // What can fail now is the kernel's: too many arguments, no memory, no program. Then a process that is told so is

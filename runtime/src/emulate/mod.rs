@@ -10,6 +10,7 @@
 //! boundary is the namespaces, and all users of a step are one to it.
 
 mod access;
+mod bound;
 mod call;
 mod caps;
 mod chown;
@@ -20,8 +21,10 @@ mod dirs;
 mod exec;
 mod ids;
 mod mode;
+mod older;
 mod open;
 mod owners;
+mod peers;
 mod places;
 mod proc;
 mod remove;
@@ -32,9 +35,11 @@ mod socket;
 mod stat;
 mod users;
 mod watch;
+mod way;
 mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -43,20 +48,23 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::process::{Pid, Signal};
 
-use crate::container::SpecialOwner;
+use crate::container::{InodeOwner, SpecialOwner};
 use crate::error::{Errno, RuntimeError};
 use crate::owner::FileOwner;
 use crate::sys::{self, notify};
 
+use bound::Bound;
 use call::{Answer, Call};
 use credentials::Credentials;
 use notify::Response;
+use older::Older;
 use owners::Owners;
 use proc::Proc;
 use resolve::Root;
 use rules::Table;
 use users::Users;
 use watch::Watch;
+use way::Ways;
 
 pub(crate) use places::Outside;
 pub(crate) use rules::filter;
@@ -90,6 +98,8 @@ pub(crate) struct Setup {
     pub(crate) upper: Option<OwnedFd>,
     /// What is shown of the outside where nothing can be mounted.
     pub(crate) outside: Option<Outside>,
+    /// Where the root is no overlay: what in it would be mounted elsewhere.
+    pub(crate) in_place: Option<Vec<PathBuf>>,
 }
 
 /// The supervisor of one step.
@@ -104,10 +114,16 @@ pub(crate) struct Emulator {
     table: Table,
     users: Users,
     owners: Owners,
+    /// Files of sockets that the kernel is about to make.
+    bound: Bound,
+    /// Links for programs that are executed by a path of /proc.
+    ways: Ways,
     root: Root,
     outer_proc: OwnedFd,
     proc: Proc,
     outside: Option<Outside>,
+    /// Where the root is no overlay.
+    older: Option<Older>,
     /// Whether a process may have another umask than that of the start.
     umask_varies: AtomicBool,
     /// How many threads answer calls; [`MOST_THREADS`] where no more are to be started.
@@ -150,7 +166,8 @@ impl Emulator {
     pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
         let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
         let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
-        let Setup { families, ends, uid, gid, groups, capabilities, special, proc: outer_proc, upper, outside } = setup;
+        let Setup { families, ends, uid, gid, groups, capabilities, special, .. } = setup;
+        let Setup { proc: outer_proc, upper, outside, in_place, .. } = setup;
         rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
         rustix::process::fchdir(&outer_proc).map_err(call("fchdir(/proc)"))?;
@@ -172,10 +189,13 @@ impl Emulator {
             table: Table::new(families),
             users: Users::new(Credentials::new(uid, gid, &groups, capabilities)),
             owners,
+            bound: Bound::default(),
+            ways: Ways::default(),
             root,
             outer_proc,
             proc: Proc::new(outside.is_some()).map_err(look("stat(/proc)"))?,
             outside,
+            older: in_place.map(|mounted| Older::begin(&mounted)),
             umask_varies: AtomicBool::new(false),
             threads: AtomicUsize::new(1),
             chrooted: AtomicBool::new(false),
@@ -204,9 +224,9 @@ impl Emulator {
         }
     }
 
-    /// Returns the owners of what can not carry them, in the root file system: inode, user, group.
-    pub(crate) fn special(&self) -> Vec<(u64, u32, u32)> {
-        self.owners.of_root()
+    /// Returns the owners of what can not carry them: in the root file system, and in others.
+    pub(crate) fn special(&self) -> (Vec<(u64, u32, u32)>, Vec<InodeOwner>) {
+        (self.owners.of_root(), self.owners.of_mounts())
     }
 
     /// Returns whether the step was ended because it made a device.
@@ -290,6 +310,7 @@ impl Emulator {
     }
 
     fn answer(&self, call: Call<'_>) {
+        self.bound.settle(call.pid(), &self.owners);
         let response = match self.table.handler(call.nr()).map(|handle| handle(&call)) {
             Some(Ok(Answer::Told)) => return,
             Some(Ok(Answer::Continue)) | None => Response::Continue,

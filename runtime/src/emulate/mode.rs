@@ -6,8 +6,8 @@ use rustix::io::Errno as E;
 use super::access::Want;
 use super::call::{Answer, At, Call, Reply};
 use super::credentials::Cap;
-use super::device;
 use super::resolve::Last;
+use super::{device, proc};
 use crate::error::Errno;
 
 #[cfg(target_arch = "x86_64")]
@@ -57,7 +57,7 @@ fn change(call: &Call<'_>, at: &At, last: Last, mode: u32) -> Reply {
     }
     let keeps_setgid = mode & libc::S_ISGID == 0 || user.in_group(owner.gid) || user.may(Cap::FSETID);
     let in_table = owners.in_table(file.stat());
-    if keeps_setgid && in_table.is_none() {
+    if keeps_setgid && in_table.is_none() && (at.path.is_empty() || !call.is_elsewhere(&file)) {
         return Ok(Answer::Continue);
     }
     let mode = if keeps_setgid { mode } else { mode & !libc::S_ISGID };
@@ -108,7 +108,7 @@ pub(super) fn utimensat(call: &Call<'_>) -> Reply {
 fn touch(call: &Call<'_>, at: &At, last: Last, form: Form, times: u64) -> Reply {
     let user = call.user()?;
     let owners = &call.emulator.owners;
-    if user.may(Cap::FOWNER) && user.may(Cap::DAC_OVERRIDE) && !owners.has_special() {
+    if user.may(Cap::FOWNER) && user.may(Cap::DAC_OVERRIDE) && !owners.has_special() && !leads_outside(call, at) {
         return Ok(Answer::Continue);
     }
     let file = call.find(&user, at, last)?;
@@ -121,14 +121,24 @@ fn touch(call: &Call<'_>, at: &At, last: Last, form: Form, times: u64) -> Reply 
         }
         call.check(&user, &file, Want::WRITE)?;
     }
-    let Some(owner) = owners.in_table(file.stat()) else { return Ok(Answer::Continue) };
+    let owner = owners.in_table(file.stat());
+    if owner.is_none() && (at.path.is_empty() || !call.is_elsewhere(&file)) {
+        return Ok(Answer::Continue);
+    }
     let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = wanted.unwrap_or(Timestamps { last_access: now, last_modification: now });
     call.still_waits()?;
     // The name is a link of /proc to the file itself, which is not followed any further.
     rustix::fs::utimensat(CWD, file.name(), &times, rustix::fs::AtFlags::empty())?;
-    owners.set(&file.again()?, owner)?;
+    if let Some(owner) = owner {
+        owners.set(&file.again()?, owner)?;
+    }
     Ok(Answer::Value(0))
+}
+
+/// Returns whether a path may lead into a /proc that the kernel does not see.
+fn leads_outside(call: &Call<'_>, at: &At) -> bool {
+    call.emulator.outside.is_some() && proc::is_special(&at.path)
 }
 
 /// Returns the times that the process wants; `None` where both are now.
@@ -161,9 +171,17 @@ const UTIME_NOW: i64 = 0x3fff_ffff;
 
 pub(super) fn truncate(call: &Call<'_>) -> Reply {
     let user = call.user()?;
-    if !user.may(Cap::DAC_OVERRIDE) {
-        let file = call.find(&user, &call.at_cwd(0)?, Last::Follow)?;
+    let at = call.at_cwd(0)?;
+    let leads_outside = leads_outside(call, &at);
+    if leads_outside || !user.may(Cap::DAC_OVERRIDE) {
+        let file = call.find(&user, &at, Last::Follow)?;
         call.check(&user, &file, Want::WRITE)?;
+        if leads_outside && call.is_elsewhere(&file) && file.kind() == FileType::RegularFile {
+            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+            let file = rustix::fs::openat(CWD, file.name(), flags, Mode::empty())?;
+            rustix::fs::ftruncate(&file, call.long(1))?;
+            return Ok(Answer::Value(0));
+        }
     }
     Ok(Answer::Continue)
 }

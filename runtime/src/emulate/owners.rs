@@ -12,6 +12,7 @@ use rustix::io::Errno as E;
 
 use super::credentials::Credentials;
 use super::resolve::Handle;
+use crate::container::InodeOwner;
 use crate::error::Errno;
 use crate::owner::{FileOwner, XATTR};
 
@@ -193,6 +194,13 @@ impl Owners {
             table.iter().filter(|(key, _)| is_ours(key)).map(|(key, ids)| (key.1, ids.0, ids.1)).collect();
         list.sort_unstable();
         list
+    }
+
+    /// Returns the table for all else: what is mounted. Where the root is no overlay, a part of that may lie in it.
+    pub(super) fn of_mounts(&self) -> Vec<InodeOwner> {
+        let table = self.table();
+        let files = table.iter().filter(|(key, _)| key.0 != self.device || self.upper.is_none());
+        files.map(|(&(device, inode), &(uid, gid))| InodeOwner { device, inode, uid, gid }).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Inode, (u32, u32)>> {

@@ -6,7 +6,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::process::Pid;
 
@@ -94,6 +94,9 @@ impl Call<'_> {
             return Err(E::NOTDIR.into());
         }
         self.still_waits()?;
+        if let Some(text) = self.mounts(file) {
+            return self.give(&memory(&text)?, flags);
+        }
         // A pipe or a terminal must not keep this thread; who reads it later waits as he asked.
         let quick = (asked & !(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW)) | OFlags::CLOEXEC | OFlags::NOCTTY;
         let opened = rustix::fs::openat(CWD, file.name(), quick | OFlags::NONBLOCK, Mode::empty())?;
@@ -102,6 +105,24 @@ impl Call<'_> {
             rustix::fs::fcntl_setfl(&opened, now & !OFlags::NONBLOCK)?;
         }
         self.give(&opened, flags)
+    }
+
+    /// Returns what is to be read in `file`, if it is a list of mounts: the kernel shows there what is mounted below the root
+    /// of a process, and nothing is. Programs that ask for free space look for their root in it.
+    fn mounts(&self, file: &Handle) -> Option<String> {
+        if !self.emulator.proc.has(file) || file.kind() != FileType::RegularFile {
+            return None;
+        }
+        let path = rustix::fs::readlink(file.name(), Vec::new()).ok()?.into_bytes();
+        let device = self.emulator.root.stat().st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        match &path[path.iter().rposition(|byte| *byte == b'/')?..] {
+            b"/mounts" => Some("overlay / overlay rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\n".into()),
+            b"/mountinfo" => Some(format!(
+                "1 0 {major}:{minor} / / rw,relatime - overlay overlay rw\n2 1 0:1 / /proc rw,relatime - proc proc rw\n"
+            )),
+            _ => None,
+        }
     }
 
     /// Answers access(2) for a file that the process can not reach itself; `None` where it can.
@@ -115,6 +136,14 @@ impl Call<'_> {
         let refused = want.has(Want::EXECUTE) && !file.is_dir() && file.stat().st_mode & 0o111 == 0;
         Some(if refused { Err(E::ACCESS.into()) } else { Ok(Answer::Value(0)) })
     }
+}
+
+/// Returns a file with `text`, open for reading.
+pub(super) fn memory(text: &str) -> Result<OwnedFd, Errno> {
+    let file = rustix::fs::memfd_create("text", MemfdFlags::CLOEXEC)?;
+    std::io::Write::write_all(&mut std::fs::File::from(file.try_clone()?), text.as_bytes())?;
+    let name = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    Ok(rustix::fs::openat(CWD, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(target_arch = "x86_64")]

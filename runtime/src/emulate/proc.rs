@@ -3,13 +3,14 @@
 
 use std::fmt::Write;
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::process::Pid;
 
 use super::call::{Answer, At, Call, status_of};
 use super::credentials::Credentials;
 use super::owners::stat_of;
+use super::places::memory;
 use super::resolve::{Handle, Last};
 use crate::error::Errno;
 use crate::idmap::status_field;
@@ -150,12 +151,8 @@ pub(super) fn open_status(call: &Call<'_>, at: &At, flags: i32) -> Result<Option
     std::io::Read::read_to_string(&mut std::fs::File::from(file), &mut text)?;
     let shown = status_field(&text, "Pid").and_then(|number| number.parse().ok());
     let Some(pid) = shown.and_then(|number| call.emulator.proc.shown_as(call, number)) else { return Ok(None) };
-    let copy = rustix::fs::memfd_create("status", MemfdFlags::CLOEXEC)?;
     let text = with_user(&text, &*call.emulator.users.of(pid)?);
-    std::io::Write::write_all(&mut std::fs::File::from(copy.try_clone()?), text.as_bytes())?;
-    let name = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
-    let copy = rustix::fs::openat(CWD, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    call.give(&copy, flags).map(Some)
+    call.give(&memory(&text)?, flags).map(Some)
 }
 
 /// Returns the status of a process as it were if `user` were its real one.

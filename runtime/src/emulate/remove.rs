@@ -6,6 +6,7 @@ use rustix::io::Errno as E;
 use super::access::Want;
 use super::call::{Answer, At, Call, Reply};
 use super::credentials::{Cap, Credentials};
+use super::older::is_below;
 use super::resolve::{Found, Handle, Last};
 use crate::error::Errno;
 
@@ -55,7 +56,7 @@ pub(super) fn renameat2(call: &Call<'_>) -> Reply {
 
 fn move_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, flags: u32) -> Reply {
     let user = call.user()?;
-    if passes(&user) && !call.emulator.owners.has_special() {
+    if passes(&user) && !call.emulator.owners.has_special() && call.emulator.older.is_none() {
         return Ok(Answer::Continue);
     }
     let (from, to) = paths()?;
@@ -69,8 +70,9 @@ fn move_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, f
     if file.is_dir() && !from.dir.is(&to.dir) {
         call.check(&user, file, Want::WRITE)?;
     }
-    // Overlayfs may copy what is moved, to another inode.
     let flags = RenameFlags::from_bits_retain(flags);
+    stays_where_it_is(call, file, &to, flags)?;
+    // Overlayfs may copy what is moved, to another inode.
     let mut moved = vec![(&**file, &to, new)];
     if flags.contains(RenameFlags::EXCHANGE)
         && let Some(other) = &to.file
@@ -91,6 +93,24 @@ fn move_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, f
     Ok(Answer::Value(0))
 }
 
+/// Refuses to move `file` as overlayfs would, and what is mounted, where there is no such thing.
+fn stays_where_it_is(call: &Call<'_>, file: &Handle, to: &Found, flags: RenameFlags) -> Result<(), E> {
+    let Some(older) = call.emulator.older.as_ref().filter(|_| file.is_dir()) else { return Ok(()) };
+    if older.is_mounted(file) || call.emulator.proc.is_root(file) {
+        return Err(E::BUSY);
+    }
+    let has = |file: &Handle| older.has(&call.emulator.root, file);
+    let moves = match &to.file {
+        _ if has(file) => true,
+        Some(other) if flags.contains(RenameFlags::EXCHANGE) => has(other),
+        _ => return Ok(()),
+    };
+    // What the kernel finds wrong first, it is to say itself.
+    let is_taken = flags.contains(RenameFlags::NOREPLACE) && to.file.is_some();
+    let is_other = to.file.as_ref().is_some_and(|other| other.is(file) || other.is_dir() != file.is_dir());
+    if moves && !is_taken && !is_other && !is_below(&to.dir, file) { Err(E::XDEV) } else { Ok(()) }
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(super) fn link(call: &Call<'_>) -> Reply {
     add_name(call, || Ok((call.at_cwd(0)?, call.at_cwd(1)?)), 0)
@@ -104,7 +124,7 @@ pub(super) fn linkat(call: &Call<'_>) -> Reply {
 fn add_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, flags: i32) -> Reply {
     let user = call.user()?;
     let owners = &call.emulator.owners;
-    if passes(&user) && !owners.has_special() {
+    if passes(&user) && !owners.has_special() && call.emulator.outside.is_none() {
         return Ok(Answer::Continue);
     }
     let (from, to) = paths()?;
@@ -116,12 +136,18 @@ fn add_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, fl
     }
     check_link(call, &user, &file)?;
     call.check(&user, &to.dir, Want::CHANGE)?;
-    let Some(owner) = owners.in_table(file.stat()) else { return Ok(Answer::Continue) };
+    let owner = owners.in_table(file.stat());
+    // By /proc/self/fd a file gets a name that has none.
+    if owner.is_none() && (from.path.is_empty() || !call.is_elsewhere(&file)) {
+        return Ok(Answer::Continue);
+    }
     call.still_waits()?;
     let source = file.name();
     // The name is a link of /proc to the file itself, which is not followed any further.
     rustix::fs::linkat(rustix::fs::CWD, source, to.dir.fd(), &*name, AtFlags::SYMLINK_FOLLOW)?;
-    owners.set(&to.dir.child(&name)?, owner)?;
+    if let Some(owner) = owner {
+        owners.set(&to.dir.child(&name)?, owner)?;
+    }
     Ok(Answer::Value(0))
 }
 

@@ -16,7 +16,7 @@ use super::access::Want;
 use super::call::{At, Call, PATH_MAX};
 use super::credentials::{Cap, Credentials};
 use super::owners::{stat_fd, stat_of};
-use super::proc;
+use super::{older, proc};
 use crate::error::Errno;
 
 /// Symbolic links on one path at the most, as in the kernel.
@@ -62,7 +62,8 @@ impl Handle {
 
     /// Returns the same file, looked at again.
     pub(super) fn again(&self) -> Result<Self, Errno> {
-        Handle::of(self.fd.try_clone()?)
+        let Handle { by_magic, by_outside, .. } = *self;
+        Ok(Handle { by_magic, by_outside, ..Handle::of(self.fd.try_clone()?)? })
     }
 
     /// What the file was when it was found.
@@ -269,11 +270,18 @@ impl Call<'_> {
 
 /// The directory at which all paths of a step start; shared by the threads of the emulator.
 #[derive(Debug)]
-pub(super) struct Root(Handle);
+pub(super) struct Root(Handle, Option<u64>);
 
 impl Root {
     pub(super) fn open() -> Result<Self, Errno> {
-        Handle::open("/", CWD, OFlags::DIRECTORY).map(Root)
+        let root = Handle::open("/", CWD, OFlags::DIRECTORY)?;
+        let mount = older::mount_of(&root);
+        Ok(Root(root, mount))
+    }
+
+    /// The number of its mount, where the kernel tells it.
+    pub(super) fn mount(&self) -> Option<u64> {
+        self.1
     }
 
     pub(super) fn stat(&self) -> &Stat {

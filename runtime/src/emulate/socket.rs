@@ -10,6 +10,7 @@ use super::access::Want;
 use super::call::{Answer, At, Call, Reply, status_of};
 use super::create::{Kind, Place, new_owner, own, place, stays_roots};
 use super::credentials::{Cap, Credentials};
+use super::peers;
 use super::proc::own_number;
 use super::resolve::Last;
 use crate::error::Errno;
@@ -52,7 +53,7 @@ fn copy_of(call: &Call<'_>, fd: i32) -> Result<OwnedFd, Errno> {
 pub(super) fn bind(call: &Call<'_>) -> Reply {
     let Some((bytes, at)) = address(call)? else { return Ok(Answer::Continue) };
     let user = call.user()?;
-    let kernel_may = !call.emulator.owners.has_special();
+    let kernel_may = !call.emulator.owners.has_special() && !call.emulator.bound.is_waiting();
     if kernel_may && stays_roots(call, &user, &at) {
         return Ok(Answer::Continue);
     }
@@ -62,7 +63,11 @@ pub(super) fn bind(call: &Call<'_>) -> Reply {
     if kernel_may && owner.is_default() {
         return Ok(Answer::Continue);
     }
-    let socket = copy_of(call, call.int(0))?;
+    let Ok(socket) = copy_of(call, call.int(0)) else {
+        // It is none, and the kernel says so; or it is not for us.
+        call.emulator.bound.expect(call.pid(), &place, owner)?;
+        return Ok(Answer::Continue);
+    };
     call.still_waits()?;
     let Place { dir, name } = &place;
     call.with_umask(|| bind_at(call, &socket, &place, &bytes))?;
@@ -102,10 +107,13 @@ pub(super) fn getsockopt(call: &Call<'_>) -> Reply {
     if call.int(1) != libc::SOL_SOCKET {
         return Ok(Answer::Continue);
     }
-    // Without a copy of the socket the kernel answers: pid right, users all root.
-    let Ok(socket) = copy_of(call, call.int(0)) else { return Ok(Answer::Continue) };
-    // None: a socket without another end, or one whose process is not seen from here.
-    let Some(peer) = crate::sys::peer::peer_of(socket.as_fd()) else { return Ok(Answer::Continue) };
+    // None: a socket without another end, or one whose process is not seen from here. Then the kernel answers: pid right, users
+    // all root.
+    let peer = match copy_of(call, call.int(0)) {
+        Ok(socket) => peer::peer_of(socket.as_fd()),
+        Err(_) => peers::at_other_end(call, call.int(0)),
+    };
+    let Some(peer) = peer else { return Ok(Answer::Continue) };
     let mut length = [0; 4];
     call.read(call.long(4), &mut length)?;
     let length = i32::from_ne_bytes(length);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use coracle_runtime::container::{Control, Exit, Ids, Io, Place as Around, RootfsSource, end_marked, run};
+use coracle_runtime::container::{Control, Exit, Ids, Io, Place as Around, RawPath, RootfsSource, end_marked, run};
 
 use crate::Case;
 use crate::place::{Place, Step};
@@ -13,12 +13,13 @@ use crate::place::{Place, Step};
 pub const CASES: &[Case] = &[
     ("a command without namespaces works in a directory", works),
     ("it is who it should be, and finds /proc where users are emulated", who),
+    ("folders of the layers below stay where they are, as on an overlay", renames),
     ("what it leaves behind ends with it", left_behind),
     ("what outlived everybody is found by its mark", marked),
 ];
 
 /// Marks that no other test uses.
-fn mark() -> u64 {
+pub fn mark() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     (1 << 60) | (u64::from(std::process::id()) << 20) | NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -30,7 +31,7 @@ fn step(here: &Place, script: &str, ids: Ids) -> Step {
     let dir = here.dir("tree");
     let copied = Command::new("cp").arg("-a").arg(lower[0].join(".")).arg(&dir).status().expect("cp runs");
     assert!(copied.success());
-    step.spec.rootfs = RootfsSource::Dir(dir);
+    (step.spec.rootfs, step.tree) = (RootfsSource::Dir(dir), None);
     (step.spec.place, step.spec.ids) = (Around::Chroot { mark: mark() }, ids);
     step
 }
@@ -62,13 +63,38 @@ fn works(here: &Place) {
 fn who(here: &Place) {
     for ids in ways(here) {
         let emulated = ids != Ids::Real;
-        let script = "id -u; id -g; id -G; readlink /proc/self/exe; echo x >/dev/null && echo null";
+        let script = "id -u; id -g; id -G; readlink /proc/self/exe; echo x >/dev/null && echo null; \
+                      echo out >/dev/stdout; echo err | cat >/dev/stderr; head -1 /proc/mounts; cut -d' ' -f5 /proc/self/mountinfo";
         let (_, text, report) = output(&step(here, script, ids).user(7, 8, &[9]));
-        let proc = if emulated { "/bin/busybox\nnull\n" } else { "" };
+        let proc =
+            if emulated { "/bin/busybox\nnull\nout\nerr\noverlay / overlay rw,relatime 0 0\n/\n/proc\n" } else { "" };
         let expected = format!("7\n8\n8 9\n{proc}");
         assert!(text.starts_with(&expected), "{text}");
         assert_eq!(report.proc_missing, !emulated);
     }
+}
+
+fn renames(here: &Place) {
+    let emulated = Ids::Emulated { special: vec![] };
+    // What mv does where rename(2) is EXDEV is told by the number of the folder.
+    let script = "cd /tmp; mkdir new; i=$(stat -c %i new); mv new new2; [ $i = $(stat -c %i new2) ] && echo kept; \
+                  i=$(stat -c %i old); mv old old2; [ $i = $(stat -c %i old2) ] || echo copied; cat old2/in/f; ls; \
+                  i=$(stat -c %i cache/d); mv cache/d cache/e; [ $i = $(stat -c %i cache/e) ] && echo kept; \
+                  mv cache cache2 2>/dev/null || echo busy; mv old2 old2/in 2>/dev/null || echo inside; \
+                  i=$(stat -c %i file); mv file file2; [ $i = $(stat -c %i file2) ] && echo kept";
+    let mut step = step(here, script, emulated);
+    let tmp = step.upper().join("tmp");
+    fs::create_dir_all(tmp.join("old/in")).expect("mkdir");
+    fs::create_dir_all(tmp.join("cache/d")).expect("mkdir");
+    fs::write(tmp.join("old/in/f"), "text\n").and_then(|()| fs::write(tmp.join("file"), "")).expect("writes");
+    step.spec.brought.push(RawPath("/tmp/cache".into()));
+    // The clock of file systems has to go on.
+    std::thread::sleep(Duration::from_millis(20));
+    let (exit, text, _) = output(&step);
+    assert_eq!(
+        (exit, text.as_str()),
+        (Exit::Code(0), "kept\ncopied\ntext\ncache\nfile\nnew2\nold2\nkept\nbusy\ninside\nkept\n")
+    );
 }
 
 fn left_behind(here: &Place) {

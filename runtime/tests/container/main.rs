@@ -29,6 +29,7 @@ type Case = (&'static str, fn(&Place));
 const UID: u32 = 30_123;
 /// The limit that the cases are started with, lower than what a machine has.
 pub const OPEN_FILES: u32 = 300;
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 const SUB_IDS: &str = "tester:1000000000:65536\n";
 
 fn main() -> ExitCode {
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         as_user(dir.path(), &program, "user, single id", filter),
         as_user(dir.path(), &program, "user, single id, masked proc", filter),
         run(&mut limited(&program, "root", filter), "root"),
+        in_docker(&program, filter),
     ];
     if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -115,6 +117,19 @@ fn as_user(dir: &Path, program: &Path, place: &str, filter: Option<&str>) -> boo
     )
 }
 
+/// The cases about calls, where root may make no namespace: in a container as Docker makes it, with its profile of calls.
+fn in_docker(program: &Path, filter: Option<&str>) -> bool {
+    let place = "docker-default";
+    if !["/usr/bin", "/usr/sbin"].iter().any(|bin| Path::new(bin).join("runc").exists()) {
+        return skip(place, "runc is not installed") == ExitCode::SUCCESS;
+    }
+    let simulation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/environments/in-env");
+    let mut command = Command::new(simulation);
+    command.args([place, "--env", "TMPDIR=/work", "--env", &format!("PATH={PATH}")]);
+    command.arg("--bind").arg(format!("{}:/test:ro", program.display()));
+    run(command.args(["--", "/test", "--inside", place]).args(filter), place)
+}
+
 fn run(command: &mut Command, place: &str) -> bool {
     match command.status() {
         Ok(status) if status.code() == Some(99) => skip(place, "mounting is not allowed here") == ExitCode::SUCCESS,
@@ -125,6 +140,9 @@ fn run(command: &mut Command, place: &str) -> bool {
 
 /// All cases, one after the other, in a user namespace that is entered once.
 fn inside(place: &str, filter: Option<&str>) -> ExitCode {
+    if place::is_chroot(place) {
+        return cases(place, &[calls::CASES, chroot::CASES].concat(), filter);
+    }
     probes::before_entering();
     let maps = match place.contains("single") {
         true => IdMaps::single(),
@@ -133,10 +151,8 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     if let Err(error) = userns::enter(&maps) {
         panic!("{error}: {:?}; {:?}", std::error::Error::source(&error).map(ToString::to_string), error.hint());
     }
-    let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
     println!("container, {place}: {maps}, realm {}", maps.realm());
-    let mut failed = Vec::new();
-    let cases = [
+    let all = [
         basics::CASES,
         isolation::CASES,
         links::CASES,
@@ -148,7 +164,13 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
         chroot::CASES,
     ]
     .concat();
-    for (name, case) in cases.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
+    cases(place, &all, filter)
+}
+
+fn cases(place: &str, all: &[Case], filter: Option<&str>) -> ExitCode {
+    let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
+    let mut failed = Vec::new();
+    for (name, case) in all.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
         let result = std::panic::catch_unwind(|| case(&here));
         println!("test {place}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
         if result.is_err() {

@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::container::{
@@ -14,6 +15,15 @@ const APPLETS: &[&str] = &[
     "touch", "stat", "mknod", "mkfifo", "ln", "mv", "cp", "cut", "chmod", "head", "tr", "pwd", "env", "chown", "rm",
     "wc", "yes", "printf", "awk", "ps", "setsid", "nc",
 ];
+
+/// Whether steps are in a chroot in this place, because nothing else is possible there.
+pub fn is_chroot(name: &str) -> bool {
+    name.contains("docker")
+}
+
+/// Libraries of this program, for places where those of this machine can not be mounted.
+const LIBRARIES: [&str; 4] =
+    ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu"];
 
 /// Where the cases run: a small root file system, and room for what they write.
 pub struct Place {
@@ -50,7 +60,7 @@ impl Place {
     }
 
     fn ids(&self) -> Ids {
-        if self.is_single() { Ids::Emulated { special: vec![] } } else { Ids::Real }
+        if self.is_single() || is_chroot(&self.name) { Ids::Emulated { special: vec![] } } else { Ids::Real }
     }
 
     /// A fresh directory.
@@ -68,16 +78,26 @@ impl Place {
             upper: self.dir("upper"),
             work: self.dir("work"),
         };
+        let ids = self.ids();
+        let mut env = vec!["PATH=/bin:/usr/bin".into()];
+        if ids != Ids::Real {
+            env.push("EMULATED=yes".into());
+        }
+        if is_chroot(&self.name) {
+            env.push("IN_CHROOT=yes".into());
+        }
         Step {
+            tree: is_chroot(&self.name).then(|| self.dir("tree")),
             spec: ContainerSpec {
                 rootfs,
                 scratch: self.dir.path().join("scratch"),
                 binds: vec![],
                 mounts: vec![],
+                brought: vec![],
                 network: Network::Caller,
                 capabilities: Capabilities::default(),
                 args: args.iter().map(Into::into).collect(),
-                env: vec!["PATH=/bin:/usr/bin".into()],
+                env,
                 cwd: "/".into(),
                 uid: 0,
                 gid: 0,
@@ -86,7 +106,7 @@ impl Place {
                 new_session: true,
                 place: Around::Namespaces,
                 stdin: Stdin::Null,
-                ids: self.ids(),
+                ids,
                 devices: Devices::StandIn,
                 limits: Limits::default(),
             },
@@ -102,6 +122,21 @@ impl Place {
     pub fn host_programs(&self, args: &[&str]) -> Step {
         let mut step = self.step(args);
         let stubs = self.dir("stubs");
+        if step.tree.is_some() {
+            for path in LIBRARIES.map(Path::new).into_iter().filter(|path| path.exists()) {
+                let target = stubs.join(path.strip_prefix("/").expect("is absolute"));
+                fs::create_dir_all(target.parent().expect("is in /lib")).expect("mkdir");
+                if path.is_file() {
+                    fs::copy(path, target).expect("copies");
+                    continue;
+                }
+                fs::create_dir_all(&target).expect("mkdir");
+                for name in ["libc.so.6", "libgcc_s.so.1", "libm.so.6"] {
+                    fs::copy(path.join(name), target.join(name)).expect("copies");
+                }
+            }
+            return step.lower(stubs);
+        }
         for name in ["usr", "lib", "lib64"].into_iter().filter(|name| Path::new("/").join(name).is_dir()) {
             fs::create_dir(stubs.join(name)).expect("mkdir");
             let path = Path::new("/").join(name);
@@ -115,6 +150,8 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Step {
     pub spec: ContainerSpec,
+    /// Where it works instead of on an overlay, and without namespaces of its own.
+    pub tree: Option<PathBuf>,
 }
 
 impl Step {
@@ -138,6 +175,9 @@ impl Step {
 
     /// Where its changes go.
     pub fn upper(&self) -> &Path {
+        if let Some(tree) = &self.tree {
+            return tree;
+        }
         match &self.spec.rootfs {
             RootfsSource::Overlay { upper, .. } => upper,
             RootfsSource::Dir(dir) => dir,
@@ -147,6 +187,15 @@ impl Step {
     /// The spec with a new work directory, which overlayfs wants for each mount.
     pub fn fresh_spec(&self) -> ContainerSpec {
         let mut spec = self.spec.clone();
+        if let (Some(tree), RootfsSource::Overlay { lower, .. }) = (&self.tree, &self.spec.rootfs) {
+            for layer in lower.iter().rev() {
+                let copied = Command::new("cp").arg("-a").arg(layer.join(".")).arg(tree).status().expect("cp runs");
+                assert!(copied.success(), "{layer:?}");
+            }
+            spec.rootfs = RootfsSource::Dir(tree.clone());
+            spec.place = Around::Chroot { mark: crate::chroot::mark() };
+            return spec;
+        }
         if let RootfsSource::Overlay { work, .. } = &mut spec.rootfs
             && work.is_dir()
             && work.parent() == self.upper().parent()

@@ -14,12 +14,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_runtime::container::{self, Hidden, MountSource, RawPath, SpecialOwner};
+use coracle_runtime::container::{self, Finished, Hidden, MountSource, RawPath, SpecialOwner};
 use rustix::fs::{Gid, Mode, Uid};
 
 use crate::plan::{self, CopyFrom, MountKind, Sharing};
 use crate::progress::Event;
-use crate::store::{Active, CacheMount, CacheMounts, Claim, View};
+use crate::store::{Active, CacheMount, CacheMounts, CacheOwner, Claim, View, note_owners};
 use crate::tree::{Owners, Tree, TreePath, resolve};
 
 use super::BuildError;
@@ -43,7 +43,16 @@ pub(super) struct Mounts {
     /// What its output must not show.
     pub mask: Mask,
     _agents: Vec<Forwarder>,
-    _caches: Vec<(String, Arc<CacheMount>)>,
+    caches: Vec<Claimed>,
+}
+
+/// A cache of a step.
+#[derive(Debug)]
+struct Claimed {
+    id: String,
+    mount: CacheMount,
+    /// Owners of what cannot carry one, as the step finds it.
+    given: Vec<CacheOwner>,
 }
 
 /// Owners of what cannot carry one: path, user, group.
@@ -126,6 +135,12 @@ impl Mounts {
             mounts.shown.push(Shown { target: target.clone(), what, read_only: *read_only, special: vec![] });
         }
         Ok(mounts)
+    }
+
+    /// Keeps whom the files of caches belong to that cannot carry it, for the next step that has them.
+    pub fn keep_owners(&self, finished: &Finished) -> Result<(), BuildError> {
+        let now = finished.mounted.iter().map(|file| ((file.device, file.inode), (file.uid, file.gid))).collect();
+        Ok(self.caches.iter().try_for_each(|cache| cache.mount.keep_owners(&cache.given, &now))?)
     }
 
     /// Returns where each is shown in an image with the files of `view`, in order.
@@ -231,7 +246,7 @@ impl Work<'_> {
     pub fn mounts(&self, run: &plan::Run, active: &Active, stacking: Stacking) -> Result<Mounts, BuildError> {
         self.check_given(run)?;
         let of_host = Mounts::of_volumes(&self.options.around.volumes)?;
-        let mut mounts = Mounts { _caches: self.claim_caches(run)?, ..of_host };
+        let mut mounts = Mounts { caches: self.claim_caches(run)?, ..of_host };
         let mut agents = 0;
         for (number, mount) in run.mounts.iter().enumerate() {
             let folder = active.dir().join(format!("mount-{number}"));
@@ -243,10 +258,11 @@ impl Work<'_> {
                 }
                 MountKind::Cache { id, read_only, .. } => {
                     let id = self.cache_id(id);
-                    let taken = mounts._caches.iter().find(|(known, _)| *known == id);
-                    let (_, cache) = taken.expect("each cache of the step was claimed");
-                    let what = What::Cache(cache.dir().to_path_buf());
-                    mounts.shown.push(Shown { target, what, read_only: *read_only, special: vec![] });
+                    let taken = mounts.caches.iter().find(|cache| cache.id == id);
+                    let cache = taken.expect("each cache of the step was claimed");
+                    let what = What::Cache(cache.mount.dir().to_path_buf());
+                    let special = cache.given.iter().map(|owner| (owner.path.clone(), owner.uid, owner.gid)).collect();
+                    mounts.shown.push(Shown { target, what, read_only: *read_only, special });
                 }
                 MountKind::Tmpfs { size } => {
                     if size.is_some() && self.place == StepPlace::Chroot {
@@ -366,7 +382,7 @@ impl Work<'_> {
     }
 
     /// Takes the caches of a step: in the order of their ids, so that no two steps wait for each other.
-    fn claim_caches(&self, run: &plan::Run) -> Result<Vec<(String, Arc<CacheMount>)>, BuildError> {
+    fn claim_caches(&self, run: &plan::Run) -> Result<Vec<Claimed>, BuildError> {
         let caches = self.cache_mounts();
         let mut wanted: Vec<_> = run
             .mounts
@@ -404,8 +420,9 @@ impl Work<'_> {
                 None => gather::own(dir, self.on_disk.owners, &meta),
                 Some(from) => self.fill_cache((from, source), dir),
             };
-            let cache = caches.take((&self.on_disk.realm, &id), claim, &mut fill, &mut wait)?;
-            taken.push((id, Arc::new(cache)));
+            let mount = caches.take((&self.on_disk.realm, &id), claim, &mut fill, &mut wait)?;
+            let given = if self.on_disk.owners == Owners::Emulated { mount.owners() } else { vec![] };
+            taken.push(Claimed { id, mount, given });
         }
         Ok(taken)
     }
@@ -420,7 +437,11 @@ impl Work<'_> {
         if !found.is_dir() {
             return Err(BuildError::NotADirectory { path: format!("/{}", found.at()), what: found.word() });
         }
-        found.copy_to(tree, dir, self.on_disk.owners, None, self.control)
+        found.copy_to(tree, dir, self.on_disk.owners, None, self.control)?;
+        if self.on_disk.owners == Owners::Emulated {
+            note_owners(dir, found.special())?;
+        }
+        Ok(())
     }
 
     /// Gives a socket its owner and mode.

@@ -90,9 +90,17 @@ fn names_of_one_file_change_as_they_do_in_an_overlay() {
     type Change = fn(&dyn Fn(&str) -> std::path::PathBuf);
     type Line<'a> = (&'a [&'a str], Change, &'a [&'a str], &'a [&'a str]);
     // What was touched, what was done, the layer, and what is to be made again in the tree.
-    let table: [Line<'_>; 8] = [
+    let table: [Line<'_>; 10] = [
         (&["q"], |at| fs::write(at("q"), "new").unwrap(), &["q"], &["p", "q", "r"]),
         (&["q", "r"], |at| fs::write(at("q"), "new").unwrap(), &["q", "r"], &["p", "q", "r"]),
+        // Through a name that is gone, and through a new one.
+        (&["p"], |at| fs::write(at("p"), "new").and_then(|()| fs::remove_file(at("p"))).unwrap(), &["-p"], &["q", "r"]),
+        (
+            &["s"],
+            |at| fs::hard_link(at("p"), at("s")).and_then(|()| fs::write(at("s"), "new")).unwrap(),
+            &["s"],
+            &["p", "q", "r", "s"],
+        ),
         // Nobody saw through which name.
         (&[], |at| fs::write(at("q"), "new").unwrap(), &["p", "q = p", "r = p"], &[]),
         // A touch that changed nothing.

@@ -9,8 +9,15 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 
 use super::{Inside, as_user, c, dir, errno, file, mode, owner};
 
-pub const INSIDE: &[Inside] =
-    &[("owners", owners), ("creation", creation), ("attributes", attributes), ("roots", roots)];
+pub const INSIDE: &[Inside] = &[
+    ("owners", owners),
+    ("creation", creation),
+    ("attributes", attributes),
+    ("roots", roots),
+    ("writes", writes),
+    ("programs by /proc", by_proc),
+    ("nothing", || {}),
+];
 
 fn chown(path: &str, uid: u32, gid: u32) -> i32 {
     // SAFETY: the path ends with NUL.
@@ -215,6 +222,66 @@ fn attributes() {
         assert_eq!(getxattr("closed", "user.test", &mut room[..]), Err(E::ACCESS));
         assert_eq!(setxattr("closed", "user.test", b"y", XattrFlags::empty()), Err(E::ACCESS));
         assert_eq!(setxattr("f", "security.test", b"y", XattrFlags::empty()), Err(E::PERM));
+    });
+}
+
+/// A file that is written to is no setuid program any more, whoever writes.
+fn writes() {
+    for (uid, mode, kept) in [(0, 0o6755, 0o755), (1000, 0o6755, 0o755), (0, 0o4711, 0o711), (0, 0o2711, 0o711)] {
+        for truncates in [false, true] {
+            let _ = fs::remove_file("program");
+            file("program", uid, uid, mode);
+            as_user(uid, uid, &[], || {
+                let mut options = fs::File::options();
+                let mut file =
+                    options.append(!truncates).write(true).truncate(truncates).open("program").expect("opens");
+                std::io::Write::write_all(&mut file, b"more").expect("writes");
+            });
+            assert_eq!(super::mode("program"), kept, "{uid} {mode:o} {truncates}");
+        }
+    }
+    // A setgid bit that root gives stays.
+    file("setgid", 0, 50, 0o2755);
+    assert_eq!(mode("setgid"), 0o2755);
+}
+
+/// Programs are executed by paths of /proc: by themselves, and by shells that find no `#!`.
+fn by_proc() {
+    use std::process::{Command, Stdio};
+    fs::write("script", "echo ran").expect("writes");
+    fs::set_permissions("script", std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let start = |command: &mut Command| command.stdout(Stdio::piped()).spawn().expect("starts");
+    let shells: Vec<_> = (0..10).map(|_| start(Command::new("/bin/sh").args(["-c", "./script"]))).collect();
+    let itself: Vec<_> = (0..10).map(|_| start(Command::new("/proc/self/exe").args(["--calls", "nothing"]))).collect();
+    for (children, expected) in [(shells, "ran\n"), (itself, "")] {
+        for child in children {
+            let output = child.wait_with_output().expect("a child");
+            assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), expected));
+        }
+    }
+    if super::is_in_chroot() {
+        let mut relative = Command::new("self/exe");
+        let status = relative.args(["--calls", "nothing"]).current_dir("/proc").status();
+        assert!(status.expect("starts").success());
+    }
+    let missing = Command::new("/proc/self/missing").status().expect_err("is not there");
+    assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
+    // Files by their descriptors, as C libraries change the mode of what may be a link.
+    let opened = fs::File::create("by-descriptor").expect("opens");
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o604)).expect("chmod");
+    // SAFETY: the path ends with NUL.
+    assert_eq!(errno(unsafe { libc::truncate(c(&path).as_ptr(), 1234) }), 0);
+    let time = rustix::fs::Timespec { tv_sec: 5, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, &*path, &times, AtFlags::empty()).expect("utimensat");
+    let found = fs::metadata("by-descriptor").expect("is there");
+    assert_eq!((found.mode() & 0o777, found.size(), found.mtime()), (0o604, 1234, 5));
+    // All that is there is what is really there.
+    assert!(fs::read_link("/proc/self/exe").expect("a link").ends_with("calls"));
+    assert!(fs::exists("/proc/self/status").expect("a /proc"));
+    as_user(1000, 1000, &[], || {
+        assert!(Command::new("/proc/self/exe").args(["--calls", "nothing"]).status().expect("starts").success());
     });
 }
 

@@ -219,7 +219,7 @@ fn signals() {
     as_user(1000, 1000, &[], || {
         // SAFETY: numbers only.
         unsafe {
-            for pid in [roots, others, 1] {
+            for pid in [roots, others, libc::getppid()] {
                 assert_eq!(errno(libc::kill(pid, 0)), libc::EPERM, "{pid}");
                 assert_eq!(errno(libc::syscall(libc::SYS_tkill, pid, libc::SIGKILL)), libc::EPERM);
                 assert_eq!(errno(libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGKILL)), libc::EPERM);

@@ -11,12 +11,16 @@ use super::{Inside, as_user, is_emulated, owner, spawn, wait};
 pub const INSIDE: &[Inside] = &[("sockets", sockets)];
 
 fn sockets() {
+    let server = rustix::process::getpid();
     let listener = UnixListener::bind("socket").expect("bind");
     super::give("socket", 0, 0, 0o666);
     let client = spawn(1000, 1001, &[], || {
         let stream = UnixStream::connect("socket").expect("connect");
         let root = rustix::net::sockopt::socket_peercred(&stream).expect("SO_PEERCRED");
-        assert_eq!((root.uid.as_raw(), root.gid.as_raw(), root.pid.as_raw_nonzero().get()), (0, 0, 1));
+        assert_eq!(
+            (root.uid.as_raw(), root.gid.as_raw(), root.pid.as_raw_nonzero().get()),
+            (0, 0, server.as_raw_nonzero().get())
+        );
         send_credentials(&stream);
         // Until the other side has looked.
         let _ = std::io::Read::read(&mut &stream, &mut [0]);
@@ -38,6 +42,33 @@ fn sockets() {
         assert_eq!(UnixListener::bind("theirs").expect_err("taken").raw_os_error(), Some(libc::EADDRINUSE));
         assert_eq!(UnixListener::bind("/opt/x").expect_err("closed").raw_os_error(), Some(libc::EACCES));
     });
+    by_root();
+}
+
+/// Whom a socket belongs to that root makes, where there are files whose owners are in a table.
+fn by_root() {
+    std::os::unix::fs::symlink("x", "link").expect("symlink");
+    std::os::unix::fs::lchown("link", Some(5), Some(6)).expect("lchown");
+    let first = UnixListener::bind("roots").expect("bind");
+    assert_eq!(UnixListener::bind("roots").expect_err("taken").raw_os_error(), Some(libc::EADDRINUSE));
+    assert_eq!((owner("roots"), owner("link")), ((0, 0), (5, 6)));
+    super::give("roots", 7, 8, 0o600);
+    assert_eq!(owner("roots"), (7, 8));
+    drop(first);
+    for _ in 0..5 {
+        std::fs::remove_file("roots").expect("unlink");
+        let _again = UnixListener::bind("roots").expect("bind");
+        assert_eq!(owner("roots"), (0, 0));
+    }
+    as_user(1000, 1001, &[], || {
+        use std::os::unix::net::UnixDatagram;
+        // One that fails leaves nothing that the next file of this name would get.
+        let bound = UnixDatagram::bind("first").expect("bind");
+        assert!(rustix::net::bind(&bound, &rustix::net::SocketAddrUnix::new("second").expect("short")).is_err());
+        assert_eq!(owner("first"), (1000, 1001));
+    });
+    std::fs::write("second", "").expect("open");
+    assert_eq!(owner("second"), (0, 0));
 }
 
 /// A process may say who it is, and nothing else.
