@@ -250,6 +250,7 @@ fn what_a_cache_gave_counts_in_builds_that_name_it() {
     let with = || project.clone().arg(&liar.from()).build();
     assert_eq!(with().cached(1).succeeds().text("id"), of_cache);
     // All is here now, and nobody is asked; a plan knows that, too.
+    project.user().coracle(["prune"]).run().succeeds();
     liar.registry.forget();
     assert_eq!(with().cached(1).succeeds().text("id"), of_cache);
     assert!(liar.registry.state().log.is_empty());

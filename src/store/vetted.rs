@@ -70,8 +70,10 @@ impl Index {
         if meta.mode > 0o7777 || meta.mtime.nanos != 0 {
             return Err("no file has such a mode or time");
         }
-        if path.ancestors().any(|dir| self.get(&dir).is_some_and(|above| !above.kind.is_dir())) {
-            return Err("it lies in what is no directory");
+        // A layer that was built describes all that leads to a file; of another one it would depend on the layers below where the file is.
+        let above = path.parent().filter(|above| !above.is_root());
+        if above.is_some_and(|above| !self.get(&above).is_some_and(|above| above.kind.is_dir())) {
+            return Err("it lies in no directory of the layer");
         }
         match kind {
             Kind::File { digest: None, .. } => Err("nobody has read it"),
@@ -212,8 +214,8 @@ mod tests {
             entry("block", Kind::Block { device: (1, 300) }),
             entry("fifo", Kind::Fifo),
             entry("gone", Kind::Whiteout),
-            // A layer need not describe the directories of the layers below.
-            entry("a/b/c", Kind::Dir),
+            entry("a", Kind::Dir),
+            entry("a/b", Kind::Fifo),
         ])
     }
 
@@ -239,10 +241,11 @@ mod tests {
         for (entries, says) in [
             (vec![entry("a", Kind::File { size: 1, digest: None })], "nobody has read it"),
             (vec![entry("", Kind::Fifo)], "the root is no directory"),
-            (vec![entry("a", of_device.clone()), entry("a/b", of_device)], "it lies in what is no directory"),
+            (vec![entry("a", of_device.clone()), entry("a/b", of_device)], "it lies in no directory"),
+            (vec![entry("a", Kind::Dir), entry("a/b/c", Kind::Dir)], "it lies in no directory"),
             (vec![entry("a", Kind::Hardlink { target: path("a") })], "another name of nothing"),
             (vec![entry("a", Kind::Symlink { target: Vec::new() })], "no link says that"),
-            (vec![entry("a/.wh.b", Kind::Dir)], "says that another is gone"),
+            (vec![entry("a", Kind::Dir), entry("a/.wh.b", Kind::Dir)], "says that another is gone"),
             (vec![entry("a", file(u64::MAX)), entry("b", file(1))], "larger than any"),
             (vec![Entry { implied: true, ..entry("a", Kind::Dir) }], "nobody says what it is"),
         ] {
