@@ -91,9 +91,9 @@ pub(crate) fn close_range(first: u32, flags: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
 }
 
-/// Changes the attributes of the mount at `tree`, and with `recursive` of those below it.
-pub(crate) fn mount_setattr(tree: BorrowedFd<'_>, set: u64, recursive: bool) -> Result<(), Errno> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+/// Changes the attributes of the mount at `tree`, and with `recursive` of those below it; and its propagation, where that is not 0.
+pub(crate) fn mount_setattr(tree: BorrowedFd<'_>, set: u64, propagation: u64, recursive: bool) -> Result<(), Errno> {
+    let attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a string that ends with NUL, `attr` is a whole `mount_attr` of the size given; both outlive
     // the call.

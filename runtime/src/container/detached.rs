@@ -160,11 +160,21 @@ pub(super) fn clone_of(file: &OwnedFd, recursive: bool) -> Result<OwnedFd, E> {
 }
 
 pub(super) fn read_only(tree: &OwnedFd, recursive: bool) -> Result<(), Errno> {
-    sys::mount_setattr(tree.as_fd(), MOUNT_ATTR_RDONLY, recursive)
+    sys::mount_setattr(tree.as_fd(), MOUNT_ATTR_RDONLY, 0, recursive)
+}
+
+/// Keeps what happens to other mounts from happening to those of `tree`.
+pub(super) fn private(tree: &OwnedFd) -> Result<(), Errno> {
+    sys::mount_setattr(tree.as_fd(), 0, libc::MS_PRIVATE, true)
 }
 
 /// Puts a mount on `place`, a handle. No path is looked up.
 pub(super) fn put(tree: &OwnedFd, place: &OwnedFd) -> Result<(), E> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", place, c"", flags)
+}
+
+/// As [`put`], on `name` in `dir`, which is no link.
+pub(super) fn put_in(tree: &OwnedFd, dir: &OwnedFd, name: &str) -> Result<(), E> {
+    move_mount(tree, c"", dir, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }

@@ -12,6 +12,7 @@
 //! will be asked: namespaces, /proc, /dev and /sys are the same for every step. And S0 of a step that is over takes its mounts
 //! away while the caller goes on.
 
+mod ahead;
 mod chroot;
 mod control;
 mod detached;

@@ -13,7 +13,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Keep;
-use super::root::{self, Ahead};
+use super::ahead::Ahead;
+use super::root;
 use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, role, sys, wire};

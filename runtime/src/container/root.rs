@@ -4,79 +4,20 @@
 //! nowhere yet. Then the new root becomes the root, and the old one goes. Only then is a path of the image looked up;
 //! its links then lead nowhere but inside. What is mounted is put on handles of what was found, never on paths.
 //!
-//! Most of it is the same for every step, and made before it is known what the step is: [`Ahead`].
+//! What every step sees of the kernel was made before it was known what the step is: [`Ahead`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno as E;
-use rustix::mount::{
-    MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount};
 
-use super::detached::{self, Outside, Own, clone_of, failed, put, read_only, shown};
+use super::ahead::Ahead;
+use super::detached::{self, Own, failed, put, put_in, shown};
 use super::{ContainerSpec, Report, RootfsSource, mounts};
 use crate::error::RuntimeError;
-use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
-
-/// What every step sees of the kernel, as trees of mounts that are nowhere yet.
-pub(super) struct Ahead {
-    proc: OwnedFd,
-    sys: OwnedFd,
-    /// With an empty directory shm.
-    dev: OwnedFd,
-    report: Report,
-}
-
-impl Ahead {
-    /// Makes them. This process must be process 1 of a new pid namespace in a mount namespace of its own.
-    pub(super) fn make() -> Result<Self, RuntimeError> {
-        // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
-        let mut report = Report::default();
-        let Outside { proc, sys, dev, empty } = detached::take(&mut report)?;
-        // Kernels before 6.15 mount nothing on a mount that is nowhere. So the trees are put together on top of the root,
-        // where no path leads from below, and then copied.
-        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let stage = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64k")], quiet)
-            .map_err(failed("fsmount(stage tmpfs)"))?;
-        put(&stage, &detached::open_path(Path::new("/"), OFlags::DIRECTORY)?)
-            .map_err(failed("move_mount(stage tmpfs, \"/\")"))?;
-        let stage = Rootfs::of(stage);
-        for name in ["proc", "sys", "dev"] {
-            rustix::fs::mkdirat(stage.dir(), name, Mode::from_raw_mode(0o755))
-                .map_err(failed(format!("mkdir(stage/{name})")))?;
-        }
-        let mut cover = Cover { empty, shown: false };
-        let proc = mount_on(&stage, proc, "proc")?;
-        let null = fill_dev(&stage, &dev)?;
-        let point = mount_point(&stage, "sys")?;
-        let sys = sys.filter(|tree| put(tree, &point).is_ok()).map(Rootfs::of);
-        if sys.is_none() {
-            report.sys_empty = true;
-            cover.directory(&point)?;
-        }
-        restrict(&proc, sys.as_ref(), &null, &mut cover)?;
-        rustix::process::fchdir(stage.dir()).map_err(failed("fchdir(stage)"))?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change(".", private).map_err(failed("mount(stage, MS_REC | MS_PRIVATE)"))?;
-        let copy = |tree: &OwnedFd, name: &str| {
-            clone_of(tree, true).map_err(failed(format!("open_tree(stage/{name}, OPEN_TREE_CLONE | AT_RECURSIVE)")))
-        };
-        let ahead = Ahead {
-            proc: copy(proc.dir(), "proc")?,
-            sys: copy(sys.as_ref().map_or(&cover.empty, Rootfs::dir), "sys")?,
-            dev: copy(&dev.dir, "dev")?,
-            report,
-        };
-        unmount(".", UnmountFlags::DETACH).map_err(failed("umount2(stage, MNT_DETACH)"))?;
-        rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))?;
-        Ok(ahead)
-    }
-}
 
 /// Makes `spec`'s file system the root of this process, which made `ahead`.
 pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<Report, RuntimeError> {
@@ -95,7 +36,7 @@ pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<Report, Runtim
     for (tree, name) in [(&proc, "proc"), (&sys, "sys"), (&dev, "dev")] {
         put(tree, &mount_point(&root, name)?).map_err(failed(format!("move_mount(…, \"/{name}\")")))?;
     }
-    put(&shm, &named(&dev, "shm")?).map_err(failed("move_mount(tmpfs, \"/dev/shm\")"))?;
+    put_in(&shm, &dev, "shm").map_err(failed("move_mount(tmpfs, \"/dev/shm\")"))?;
     for (tree, target) in &binds {
         attach_bind(&root, tree, target)?;
     }
@@ -222,12 +163,6 @@ fn mount_point(root: &Rootfs, name: &str) -> Result<OwnedFd, RuntimeError> {
     }
 }
 
-/// Puts `tree` on the directory `name` of the image and returns it as the root of its own paths.
-fn mount_on(root: &Rootfs, tree: OwnedFd, name: &str) -> Result<Rootfs, RuntimeError> {
-    put(&tree, &mount_point(root, name)?).map_err(failed(format!("move_mount(…, \"/{name}\")")))?;
-    Ok(Rootfs::of(tree))
-}
-
 fn attach_bind(root: &Rootfs, tree: &OwnedFd, target: &Path) -> Result<(), RuntimeError> {
     use std::os::unix::ffi::OsStrExt;
     let place = root
@@ -236,86 +171,3 @@ fn attach_bind(root: &Rootfs, tree: &OwnedFd, target: &Path) -> Result<(), Runti
     put(tree, &place).map_err(failed(format!("move_mount(…, {})", shown(target))))
 }
 
-/// Returns what `name` in /dev is. Only this process has seen the new tmpfs: its names are what they were made as.
-fn named(dev: &OwnedFd, name: &str) -> Result<OwnedFd, RuntimeError> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dev, name, flags, Mode::empty()).map_err(failed(format!("open(\"/dev/{name}\", O_PATH)")))
-}
-
-/// Mounts /dev and what is in it. Returns its null device.
-fn fill_dev(stage: &Rootfs, dev: &detached::Dev) -> Result<OwnedFd, RuntimeError> {
-    let point = mount_point(stage, "dev")?;
-    let dir = &dev.dir;
-    put(dir, &point).map_err(failed("move_mount(tmpfs, \"/dev\")"))?;
-    let moved = |tree: &OwnedFd, name: &str| {
-        put(tree, &named(dir, name)?).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")))
-    };
-    for (name, tree) in &dev.devices {
-        rustix::fs::mknodat(dir, *name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0)
-            .map_err(failed(format!("mknod(\"/dev/{name}\")")))?;
-        moved(tree, name)?;
-    }
-    for (target, link) in DEVICE_LINKS {
-        rustix::fs::symlinkat(target, dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
-    }
-    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", None), ("mqueue", dev.mqueue.as_ref())] {
-        rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))
-            .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
-        if let Some(tree) = tree {
-            moved(tree, name)?;
-        }
-    }
-    named(dir, "null")
-}
-
-/// An empty directory that nothing can be put into, shown in place of others.
-struct Cover {
-    empty: OwnedFd,
-    /// Whether it is mounted somewhere. A mount that is nowhere can not be copied.
-    shown: bool,
-}
-
-impl Cover {
-    fn directory(&mut self, place: &OwnedFd) -> Result<(), RuntimeError> {
-        let put = |tree: &OwnedFd| put(tree, place).map_err(failed("move_mount(empty tmpfs, …)"));
-        if self.shown {
-            return put(&clone_of(&self.empty, false).map_err(failed("open_tree(empty tmpfs, OPEN_TREE_CLONE)"))?);
-        }
-        self.shown = true;
-        put(&self.empty)
-    }
-}
-
-/// Takes away what a step must not see, and the writing of what it must not change.
-fn restrict(proc: &Rootfs, sys: Option<&Rootfs>, null: &OwnedFd, cover: &mut Cover) -> Result<(), RuntimeError> {
-    for path in PROC_READ_ONLY {
-        let Some((place, _)) = find(proc, "/proc", path)? else { continue };
-        let name = format!("/proc/{path}");
-        let tree = clone_of(&place, true).map_err(failed(format!("open_tree({name:?}, OPEN_TREE_CLONE)")))?;
-        read_only(&tree, true)
-            .map_err(|errno| RuntimeError::call(format!("mount_setattr({name:?}, MOUNT_ATTR_RDONLY)"), errno))?;
-        put(&tree, &place).map_err(failed(format!("move_mount(…, {name:?})")))?;
-    }
-    let masks = PROC_MASKED.map(|path| (Some(proc), "/proc", path));
-    for (dir, above, path) in masks.into_iter().chain(SYS_MASKED.map(|path| (sys, "/sys", path))) {
-        let Some(dir) = dir else { continue };
-        match find(dir, above, path)? {
-            None => {}
-            Some((place, FileType::Directory)) => cover.directory(&place)?,
-            Some((place, _)) => {
-                let tree = clone_of(null, false).map_err(failed("open_tree(\"/dev/null\", OPEN_TREE_CLONE)"))?;
-                put(&tree, &place).map_err(failed(format!("move_mount(\"/dev/null\", \"{above}/{path}\")")))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns what is at `path` in a file system of the kernel; `None` where this kernel has no such thing.
-fn find(dir: &Rootfs, above: &str, path: &str) -> Result<Option<(OwnedFd, FileType)>, RuntimeError> {
-    match dir.place(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(E::NOENT | E::NOTDIR | E::ACCESS) => Ok(None),
-        Err(errno) => Err(RuntimeError::call(format!("openat2(\"{above}/{path}\", RESOLVE_NO_SYMLINKS)"), errno)),
-    }
-}

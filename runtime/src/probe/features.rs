@@ -250,7 +250,7 @@ fn mount_setattr(_: &Path) -> Result<(), RuntimeError> {
     use std::os::fd::AsFd;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
     let tree = named("open_tree(\"/sys\", OPEN_TREE_CLONE | AT_RECURSIVE)", open_tree(CWD, "/sys", flags))?;
-    named("mount_setattr(MOUNT_ATTR_RDONLY)", sys::mount_setattr(tree.as_fd(), 1, true))
+    named("mount_setattr(MOUNT_ATTR_RDONLY)", sys::mount_setattr(tree.as_fd(), 1, 0, true))
 }
 
 /// A directory below the one to try in, removed at the end.

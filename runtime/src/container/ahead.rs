@@ -1,0 +1,182 @@
+//! What every step sees of the kernel: /proc, /sys and /dev. It is the same for all of them, and made before it is known what
+//! the step is, as trees of mounts that are nowhere yet.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno as E;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+
+use super::Report;
+use super::detached::{self, Dev, Outside, clone_of, failed, put, put_in, read_only};
+use crate::error::RuntimeError;
+use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
+use crate::rootfs::Rootfs;
+
+/// The trees, and what is not as it should be in them.
+pub(super) struct Ahead {
+    pub(super) proc: OwnedFd,
+    pub(super) sys: OwnedFd,
+    /// With an empty directory shm.
+    pub(super) dev: OwnedFd,
+    pub(super) report: Report,
+}
+
+impl Ahead {
+    /// Makes them. This process must be process 1 of a new pid namespace in a mount namespace of its own.
+    pub(super) fn make() -> Result<Self, RuntimeError> {
+        // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
+        let mut report = Report::default();
+        let Outside { proc, mut sys, dev, empty } = detached::take(&mut report)?;
+        let stage = if takes_mounts(&dev)? { None } else { Some(Stage::make(&proc, &mut sys, &dev.dir)?) };
+        let null = fill_dev(&dev)?;
+        let (proc, sys) = (Rootfs::of(proc), sys.map(Rootfs::of));
+        report.sys_empty = sys.is_none();
+        let mut cover = Cover { empty, used: false };
+        restrict(&proc, sys.as_ref(), &null, &mut cover)?;
+        let (mut proc, mut dev) = (proc.into_dir(), dev.dir);
+        let mut sys = sys.map_or_else(|| cover.another(), |sys| Ok(sys.into_dir()))?;
+        if let Some(stage) = stage {
+            stage.leave([(&mut proc, "proc"), (&mut dev, "dev"), (&mut sys, "sys")])?;
+        }
+        // From here on nothing of it goes any more when something is unmounted outside.
+        for tree in [&proc, &sys, &dev] {
+            detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
+        }
+        Ok(Ahead { proc, sys, dev, report })
+    }
+}
+
+/// Puts the null device into the new /dev. Returns whether that went: kernels before 6.15 mount nothing on a mount that is nowhere.
+fn takes_mounts(dev: &Dev) -> Result<bool, RuntimeError> {
+    let Some((name, null)) = dev.devices.iter().find(|(name, _)| *name == "null") else { return Ok(false) };
+    make_file(&dev.dir, name)?;
+    match put_in(null, &dev.dir, name) {
+        Ok(()) => Ok(true),
+        Err(E::INVAL) => Ok(false),
+        Err(errno) => Err(RuntimeError::call("move_mount(…, \"/dev/null\")", errno)),
+    }
+}
+
+/// Where the trees are put together on kernels that can not do that nowhere: on top of the root, where no path leads from below.
+/// Then they are copied.
+struct Stage(OwnedFd);
+
+impl Stage {
+    /// Takes the trees. Leaves none of /sys where that can not be mounted.
+    fn make(proc: &OwnedFd, sys: &mut Option<OwnedFd>, dev: &OwnedFd) -> Result<Self, RuntimeError> {
+        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let stage = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64k")], quiet)
+            .map_err(failed("fsmount(stage tmpfs)"))?;
+        put(&stage, &detached::open_path(Path::new("/"), OFlags::DIRECTORY)?)
+            .map_err(failed("move_mount(stage tmpfs, \"/\")"))?;
+        for name in ["proc", "sys", "dev"] {
+            rustix::fs::mkdirat(&stage, name, Mode::from_raw_mode(0o755))
+                .map_err(failed(format!("mkdir(stage/{name})")))?;
+        }
+        put_in(proc, &stage, "proc").map_err(failed("move_mount(proc, stage)"))?;
+        put_in(dev, &stage, "dev").map_err(failed("move_mount(tmpfs, stage)"))?;
+        *sys = sys.take().filter(|tree| put_in(tree, &stage, "sys").is_ok());
+        Ok(Stage(stage))
+    }
+
+    /// Makes each of the trees a copy that is nowhere, and ends.
+    fn leave(self, trees: [(&mut OwnedFd, &str); 3]) -> Result<(), RuntimeError> {
+        for (tree, name) in trees {
+            *tree = clone_of(tree, true)
+                .map_err(failed(format!("open_tree(stage/{name}, OPEN_TREE_CLONE | AT_RECURSIVE)")))?;
+        }
+        rustix::process::fchdir(&self.0).map_err(failed("fchdir(stage)"))?;
+        unmount(".", UnmountFlags::DETACH).map_err(failed("umount2(stage, MNT_DETACH)"))?;
+        rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))
+    }
+}
+
+/// Makes an empty file in /dev, to mount a device on.
+fn make_file(dev: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
+    rustix::fs::mknodat(dev, name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0)
+        .map_err(failed(format!("mknod(\"/dev/{name}\")")))
+}
+
+/// Fills /dev, where the file null is already. Only this process has seen the new tmpfs: its names are what they were made as.
+/// Returns the null device.
+fn fill_dev(dev: &Dev) -> Result<OwnedFd, RuntimeError> {
+    let dir = &dev.dir;
+    let moved = |tree: &OwnedFd, name: &str| {
+        put_in(tree, dir, name).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")))
+    };
+    for (name, tree) in &dev.devices {
+        if *name != "null" {
+            make_file(dir, name)?;
+            moved(tree, name)?;
+        }
+    }
+    for (target, link) in DEVICE_LINKS {
+        rustix::fs::symlinkat(target, dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
+    }
+    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", None), ("mqueue", dev.mqueue.as_ref())] {
+        rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))
+            .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
+        if let Some(tree) = tree {
+            moved(tree, name)?;
+        }
+    }
+    rustix::fs::openat(dir, "null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("open(\"/dev/null\", O_PATH)"))
+}
+
+/// An empty directory that nothing can be put into, shown in place of others.
+struct Cover {
+    empty: OwnedFd,
+    /// Whether it has been given away. Before 6.15, a mount that is nowhere can not be copied; one that was given away is somewhere.
+    used: bool,
+}
+
+impl Cover {
+    fn another(&mut self) -> Result<OwnedFd, RuntimeError> {
+        if self.used {
+            return clone_of(&self.empty, false).map_err(failed("open_tree(empty tmpfs, OPEN_TREE_CLONE)"));
+        }
+        self.used = true;
+        self.empty.try_clone().map_err(|error| RuntimeError::call("dup(empty tmpfs)", error))
+    }
+}
+
+/// Takes away what a step must not see, and the writing of what it must not change.
+fn restrict(proc: &Rootfs, sys: Option<&Rootfs>, null: &OwnedFd, cover: &mut Cover) -> Result<(), RuntimeError> {
+    for path in PROC_READ_ONLY {
+        let Some((place, _)) = find(proc, "/proc", path)? else { continue };
+        let name = format!("/proc/{path}");
+        let tree = clone_of(&place, true).map_err(failed(format!("open_tree({name:?}, OPEN_TREE_CLONE)")))?;
+        read_only(&tree, true)
+            .map_err(|errno| RuntimeError::call(format!("mount_setattr({name:?}, MOUNT_ATTR_RDONLY)"), errno))?;
+        put(&tree, &place).map_err(failed(format!("move_mount(…, {name:?})")))?;
+    }
+    let masks = PROC_MASKED.map(|path| (Some(proc), "/proc", path));
+    for (dir, above, path) in masks.into_iter().chain(SYS_MASKED.map(|path| (sys, "/sys", path))) {
+        let Some(dir) = dir else { continue };
+        match find(dir, above, path)? {
+            None => {}
+            Some((place, FileType::Directory)) => {
+                put(&cover.another()?, &place).map_err(failed("move_mount(empty tmpfs, …)"))?;
+            }
+            Some((place, _)) => {
+                let tree = clone_of(null, false).map_err(failed("open_tree(\"/dev/null\", OPEN_TREE_CLONE)"))?;
+                put(&tree, &place).map_err(failed(format!("move_mount(\"/dev/null\", \"{above}/{path}\")")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns what is at `path` in a file system of the kernel; `None` where this kernel has no such thing.
+fn find(dir: &Rootfs, above: &str, path: &str) -> Result<Option<(OwnedFd, FileType)>, RuntimeError> {
+    match dir.place(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(E::NOENT | E::NOTDIR | E::ACCESS) => Ok(None),
+        Err(errno) => Err(RuntimeError::call(format!("openat2(\"{above}/{path}\", RESOLVE_NO_SYMLINKS)"), errno)),
+    }
+}
