@@ -179,7 +179,7 @@ impl Work<'_> {
                 self.sink.emit(Event::Output { step: step.id, stream, text });
             }
         };
-        let io = Io::Capture { on_output: &mut on_output, another: self.another_runs_after(step) };
+        let io = Io::Capture { on_output: &mut on_output, following: self.runs_after(step) };
         let ran = run::run(spec, io, self.control, &|report| self.warn_once(report));
         for ((stream, text), masked) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut texts).zip(&mut masked) {
             let text = text.push(&masked.finish()) + &text.finish();
@@ -199,9 +199,9 @@ impl Work<'_> {
         Ok(ended)
     }
 
-    /// Returns whether a later step of the same stage runs a command.
-    fn another_runs_after(&self, step: &Step) -> bool {
-        self.after(step).iter().any(|step| matches!(step.op, Op::Run(_)))
+    /// Returns how many later steps of the same stage run a command.
+    fn runs_after(&self, step: &Step) -> usize {
+        self.after(step).iter().filter(|step| matches!(step.op, Op::Run(_))).count()
     }
 
     /// Returns how many later steps of the same stage have layers.

@@ -232,8 +232,8 @@ pub enum Io<'a> {
     Capture {
         /// Gets the stream, and bytes that may end within a line or a character.
         on_output: &'a mut dyn FnMut(Stream, &[u8]),
-        /// Whether this thread is likely to run another command soon: the process for it is then started meanwhile.
-        another: bool,
+        /// How many more commands this thread is likely to run soon: the processes for the next ones are then started meanwhile.
+        following: usize,
     },
     /// To the output of this process.
     Inherit,

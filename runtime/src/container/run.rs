@@ -1,6 +1,7 @@
 //! The side of the caller: starts the step, reads what it says and prints, and sees its end.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -29,8 +30,10 @@ const LARGEST_PIPE: usize = 1 << 20;
 
 /// S0, S1 and C.
 const PROCESSES: u32 = 3;
-/// Those and the next three, and the one from which S0 comes.
-const PROCESSES_OF_TWO: u32 = 2 * PROCESSES + 1;
+/// Steps that get ready at the same time, at the most.
+const AHEAD: usize = 2;
+/// Those of this step and of the ones that get ready, and the one from which S0 comes.
+const PROCESSES_OF_ALL: u32 = (1 + AHEAD as u32) * PROCESSES + 1;
 
 /// Runs a command in a container and returns when it and every process it left behind have ended. Several threads may
 /// run steps at the same time; the process must be root of a user namespace ([`userns::enter`](crate::userns::enter)).
@@ -44,10 +47,11 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     control.check()?;
     // Removed at the end of this function, when the step has ended.
     let (group, reason) = if spec.limits.want_group() { Group::new(&spec.limits) } else { (None, None) };
-    let is_followed = matches!(io, Io::Capture { another: true, .. });
+    let following = if let Io::Capture { following, .. } = io { following } else { 0 };
+    let is_followed = following > 0;
     let means = match spec.limits.want_group() {
-        // Those of the next step are there, too.
-        true => Means::new(group.as_ref(), reason, if is_followed { PROCESSES_OF_TWO } else { PROCESSES }),
+        // Those of the next steps are there, too.
+        true => Means::new(group.as_ref(), reason, if is_followed { PROCESSES_OF_ALL } else { PROCESSES }),
         false => Means::default(),
     };
     let Waiting { mut child, socket: ours, outputs, .. } = match io {
@@ -61,7 +65,7 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     let sent = ask((&ours, child.parent()), spec, means);
 
     let mut outputs = Outputs::new(outputs);
-    let mut heard = Heard { next: is_followed.then_some(spec.place), ..Heard::default() };
+    let mut heard = Heard { next: is_followed.then_some((spec.place, following)), ..Heard::default() };
     // Where another step follows, this one need not be heard to the end.
     let is_enough = |heard: &Heard| is_followed && heard.is_whole(spec);
     let listened = heard.listen(&ours, &mut outputs, &mut io, &step, &is_enough);
@@ -124,13 +128,16 @@ struct Waiting {
 /// that started it.
 struct Ready {
     nursery: Option<Nursery>,
-    asked: Option<nursery::Asked>,
+    /// Those that come next, in order.
+    asked: VecDeque<nursery::Asked>,
 }
 
 impl Ready {
     /// Lets the process end from which the others come, when none is needed any more.
     fn close(&mut self) {
-        drop(Waiting::born(self));
+        while !self.asked.is_empty() {
+            drop(Waiting::born(self));
+        }
         if let Some(child) = self.nursery.take().and_then(Nursery::close) {
             end_later(Outermost::Child(child));
         }
@@ -138,14 +145,16 @@ impl Ready {
 }
 
 impl Drop for Ready {
-    /// Sees the end of the process that nobody needed.
+    /// Sees the end of the processes that nobody needed.
     fn drop(&mut self) {
-        drop(Waiting::born(self));
+        while !self.asked.is_empty() {
+            drop(Waiting::born(self));
+        }
     }
 }
 
 thread_local! {
-    static READY: RefCell<Ready> = const { RefCell::new(Ready { nursery: None, asked: None }) };
+    static READY: RefCell<Ready> = const { RefCell::new(Ready { nursery: None, asked: VecDeque::new() }) };
 }
 
 impl Waiting {
@@ -177,14 +186,14 @@ impl Waiting {
 
     /// As [`take`](Self::take); asks for one first, where none was asked for.
     fn take_or_ask(place: Place) -> Result<Self, RuntimeError> {
-        if READY.with_borrow(|ready| ready.asked.is_none()) {
-            Waiting::prepare(place);
+        if READY.with_borrow(|ready| ready.asked.is_empty()) {
+            Waiting::prepare(place, 1);
         }
         Waiting::take(place)
     }
 
     fn born(ready: &mut Ready) -> Option<Self> {
-        let asked = ready.asked.take()?;
+        let asked = ready.asked.pop_front()?;
         let nursery = ready.nursery.as_mut()?;
         let Ok(pidfd) = nursery.born() else {
             // It is of no use any more.
@@ -200,21 +209,21 @@ impl Waiting {
         Some(Waiting { child, socket: asked.socket, outputs, in_namespaces: true })
     }
 
-    /// Asks for one ahead of time. If that fails now, one is started when it is needed.
-    fn prepare(place: Place) {
+    /// Asks ahead of time for as many as `following` steps need soon. If that fails now, they are started when they are needed.
+    fn prepare(place: Place, following: usize) {
         if place != Place::Namespaces {
             return;
         }
         READY.with_borrow_mut(|ready| {
-            if ready.asked.is_some() {
-                return;
-            }
-            if ready.nursery.is_none() {
-                ready.nursery = Nursery::start().ok();
-            }
-            ready.asked = ready.nursery.as_mut().and_then(|nursery| nursery.ask().ok());
-            if ready.asked.is_none() {
-                ready.nursery = None;
+            while ready.asked.len() < following.min(AHEAD) {
+                if ready.nursery.is_none() {
+                    ready.nursery = Nursery::start().ok();
+                }
+                let Some(asked) = ready.nursery.as_mut().and_then(|nursery| nursery.ask().ok()) else {
+                    ready.nursery = None;
+                    return;
+                };
+                ready.asked.push_back(asked);
             }
         });
     }
@@ -320,8 +329,8 @@ struct Heard {
     report: Report,
     result: Option<Result<(Exit, Usage), RuntimeError>>,
     special: Option<(Special, Vec<InodeOwner>)>,
-    /// Where the next step will be, if one follows.
-    next: Option<Place>,
+    /// Where the next steps will be, and how many there are, if one follows.
+    next: Option<(Place, usize)>,
 }
 
 impl Heard {
@@ -365,8 +374,8 @@ impl Heard {
                             step.set_command(command);
                         }
                         // Not earlier: both would mount things, and the kernel lets one at a time.
-                        if let Some(place) = self.next {
-                            Waiting::prepare(place);
+                        if let Some((place, following)) = self.next {
+                            Waiting::prepare(place, following);
                         }
                     }
                     Message::Failed(error) => self.result = Some(Err(error)),

@@ -297,7 +297,7 @@ fn timing(place: &Place) {
             let spec = step.fresh_spec();
             let start = Instant::now();
             let done =
-                run(&spec, Io::Capture { on_output: &mut |_, _| {}, another: true }, &Control::new()).expect("runs");
+                run(&spec, Io::Capture { on_output: &mut |_, _| {}, following: 1 }, &Control::new()).expect("runs");
             let time = start.elapsed();
             assert_eq!(done.exit, Exit::Code(0));
             time

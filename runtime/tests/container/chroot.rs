@@ -45,7 +45,7 @@ fn ways(here: &Place) -> Vec<Ids> {
 fn output(step: &Step) -> (Exit, String, coracle_runtime::container::Report) {
     let mut text = Vec::new();
     let mut on_output = |_, bytes: &[u8]| text.extend_from_slice(bytes);
-    let io = Io::Capture { on_output: &mut on_output, another: false };
+    let io = Io::Capture { on_output: &mut on_output, following: 0 };
     let finished = run(&step.spec, io, &Control::new()).expect("runs");
     (finished.exit, String::from_utf8_lossy(&text).into_owned(), finished.report)
 }

@@ -164,7 +164,7 @@ fn panic_in_output(place: &Place) {
     step.spec.args = place.shell(&format!("echo; : {mark}; sleep 1000; :")).spec.args;
     let result = std::panic::catch_unwind(|| {
         let mut on_output = |_, _: &[u8]| std::panic::resume_unwind(Box::new("on purpose"));
-        run(&step.spec, Io::Capture { on_output: &mut on_output, another: false }, &Control::new())
+        run(&step.spec, Io::Capture { on_output: &mut on_output, following: 0 }, &Control::new())
     });
     assert!(result.is_err());
     soon("the step ends", || found(&mark).is_empty());

@@ -211,7 +211,7 @@ impl Step {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
-        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output, another: false }, control)?;
+        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output, following: 0 }, control)?;
         Ok(Done { finished, stdout, stderr })
     }
 
