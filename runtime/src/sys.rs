@@ -42,11 +42,11 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
     }
 }
 
-/// As [`fork`], for a child that is process 1 of a new pid namespace. unshare(2) would do the same to all later children of
-/// this process, and the kernel then refuses it threads.
-pub(crate) fn fork_into_pid_namespace() -> Result<Forked, Errno> {
+/// As [`fork`], for a child in new namespaces: with CLONE_NEWPID it is process 1 of one. unshare(2) would do the same to all later
+/// children of this process, and the kernel then refuses it threads.
+pub(crate) fn fork_into(namespaces: libc::c_int) -> Result<Forked, Errno> {
     debug_assert_eq!(crate::userns::threads().unwrap_or(1), 1);
-    let flags = libc::c_long::from(libc::CLONE_NEWPID | libc::SIGCHLD);
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
     let none = ptr::null_mut::<libc::c_void>();
     // SAFETY: as fork: one thread, and without a stack the child goes on with a copy of this one. The C library still takes
     // the child's thread for number that of its parent, which matters only to signals that a thread sends to itself.
@@ -77,6 +77,11 @@ pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
 pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     let flags = nix::sched::CloneFlags::from_bits_retain(flags);
     nix::sched::unshare(flags).map_err(|errno| Errno::from_raw(errno as i32))
+}
+
+/// Moves this thread to the mount namespace of a process, and to the root of that. The thread must not share its root with others.
+pub(crate) fn enter_mounts_of(process: BorrowedFd<'_>) -> Result<(), Errno> {
+    nix::sched::setns(process, nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| Errno::from_raw(errno as i32))
 }
 
 /// Gives this thread a working directory, root and umask of its own.

@@ -20,7 +20,12 @@ const MAX_MESSAGE: usize = 64 << 20;
 
 /// Sends `message`, and `fds` with it (at most four). Blocks until all is written.
 pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    send_body(socket, &serde_json::to_vec(message).map_err(|_| Errno::from(E::INVAL))?, fds)
+    send_body(socket, &body(message)?, fds)
+}
+
+/// Returns the body of `message`, to be sent more than once.
+pub(crate) fn body<T: Serialize>(message: &T) -> Result<Vec<u8>, Errno> {
+    serde_json::to_vec(message).map_err(|_| Errno::from(E::INVAL))
 }
 
 /// As [`send`], for the body of a message that came by [`Receiver::wait_body`].

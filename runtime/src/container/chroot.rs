@@ -38,7 +38,7 @@ const PROC: [&str; 2] = ["/proc", "."];
 pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
     reap_orphans()?;
     let this = own_pidfd()?;
-    let setup = supervise::prepare(&request.spec, emulate::open_proc()?)?;
+    let setup = supervise::prepare(&request.spec, emulate::open_proc()?, None)?;
     let (ours, theirs) = role::pair()?;
     match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
@@ -55,7 +55,8 @@ pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Re
             }
             let status = step::wait(child)?;
             end_all();
-            step::last_words(socket, emulator?, status)
+            step::tell_owners(socket, emulator?)?;
+            step::last_words(status)
         }
     }
 }
@@ -271,7 +272,7 @@ fn prepare(
     report.unfenced = fence::raise_around(root.as_fd(), proc.as_ref().map(AsFd::as_fd)).is_err();
     drop((root, proc));
     keep.raise()?;
-    drop_privileges(spec, supervisor)?;
+    drop_privileges(spec, supervisor, None)?;
     report.limits = keep.finish();
     if spec.limits.shm.is_some() {
         report.limits.makeshifts.push(Makeshift::NoShmSize);

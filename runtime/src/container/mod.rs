@@ -2,15 +2,15 @@
 //! network is that of the caller, or none. Knows no images: what is mounted, who runs and with which environment is all in the
 //! [`ContainerSpec`].
 //!
-//! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0 makes the namespaces and
-//! forks S1, process 1 of an outer pid namespace. S1 forks C, process 1 of an inner one, which mounts, drops its
+//! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0
+//! forks S1, process 1 of an outer pid namespace. S1 forks C, process 1 of an inner one with its own mounts, which mounts, drops its
 //! privileges and becomes the command: process 1, as in every container. When the caller or S0 dies, the kernel kills
 //! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. S0 also answers the system calls that are emulated. C could lose that setting to a setuid program; S0 and S1 exec
 //! nothing and change no ids, so they never do.
 //!
-//! Where a step follows, its three processes are started while the one before runs, and get ready without knowing what they
-//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. And S0 of a step that is over takes its mounts
-//! away while the caller goes on.
+//! Where steps follow, their three processes are started while one before runs, and get ready without knowing what they
+//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. The mounts of a step go with C: S0 enters them only to
+//! answer calls, and leaves them when there is nobody left to make any.
 
 mod ahead;
 mod chroot;
@@ -370,7 +370,9 @@ enum Message {
     Failed(RuntimeError),
     /// All is over.
     Ended { exit: Exit, usage: Usage },
-    /// The end of emulated owners: what [`Finished::special`] and [`Finished::mounted`] are.
+    /// S0 answers calls although owners are not emulated, and will tell when it does no more.
+    Watched,
+    /// The end of answered calls: what [`Finished::special`] and [`Finished::mounted`] are.
     Owners(Vec<(u64, u32, u32)>, Vec<InodeOwner>),
 }
 

@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno as E;
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, pidfd_open, pidfd_send_signal,
     set_dumpable_behavior, set_parent_process_death_signal, wait,
@@ -25,7 +26,7 @@ use crate::wire;
 /// The argument of the process.
 pub(super) const NURSERY: &str = "nursery";
 
-/// What it is asked: a process on the socket that comes along, with the two outputs that do.
+/// What it is asked: a process on the socket that comes along, with the two outputs that do, and the socket of its command.
 #[derive(Serialize, Deserialize)]
 struct Wanted;
 
@@ -46,6 +47,8 @@ pub(super) struct Nursery {
 pub(super) struct Asked {
     /// The caller's end of its socket.
     pub(super) socket: UnixStream,
+    /// The caller's end of the socket of its command.
+    pub(super) command: UnixStream,
     /// The reading ends of its outputs.
     pub(super) outputs: [OwnedFd; 2],
 }
@@ -69,15 +72,16 @@ impl Nursery {
     /// Asks for a process, without waiting for it.
     pub(super) fn ask(&mut self) -> Result<Asked, RuntimeError> {
         let (ours, theirs) = role::pair()?;
+        let (command, their_command) = role::pair()?;
         let pipe = || {
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
                 .map_err(|errno| RuntimeError::call("pipe2(O_CLOEXEC)", errno))
         };
         let (stdout, their_stdout) = pipe()?;
         let (stderr, their_stderr) = pipe()?;
-        let fds = [theirs.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()];
+        let fds = [theirs.as_fd(), their_stdout.as_fd(), their_stderr.as_fd(), their_command.as_fd()];
         wire::send(self.socket.as_fd(), &Wanted, &fds).map_err(lost)?;
-        Ok(Asked { socket: ours, outputs: [stdout, stderr] })
+        Ok(Asked { socket: ours, command, outputs: [stdout, stderr] })
     }
 
     /// Lets it end by itself, with its copies. Returns the process, to be waited for.
@@ -129,20 +133,33 @@ pub(super) fn end(pidfd: &OwnedFd) {
     has_ended(pidfd, None);
 }
 
-/// The process: returns, in each copy, the socket on which the step is told to it.
-pub(super) fn serve(socket: UnixStream) -> Result<UnixStream, Errno> {
+/// What a copy starts with.
+pub(super) struct Copy {
+    /// On which the step is told to it.
+    pub(super) socket: UnixStream,
+    /// On which the step is told to its command.
+    pub(super) command: UnixStream,
+    /// The process that it is a copy of, where that has a mount namespace of its own to come back to.
+    pub(super) home: Option<OwnedFd>,
+}
+
+/// The process: returns in each copy.
+pub(super) fn serve(socket: UnixStream) -> Result<Copy, Errno> {
     step::hide();
+    let home = home();
     let mut receiver = wire::Receiver::new();
     let this = getpid();
     while receiver.wait::<Wanted>(&socket)?.is_some() {
-        let (Some(theirs), Some(stdout), Some(stderr)) = (receiver.fd(), receiver.fd(), receiver.fd()) else {
+        let (Some(theirs), Some(stdout), Some(stderr), Some(command)) =
+            (receiver.fd(), receiver.fd(), receiver.fd(), receiver.fd())
+        else {
             return Err(E::BADF.into());
         };
         match sys::fork() {
             Ok(Forked::Child) => {
                 drop((socket, receiver));
                 become_step(this, &stdout, &stderr)?;
-                return Ok(UnixStream::from(theirs));
+                return Ok(Copy { socket: theirs.into(), command: command.into(), home });
             }
             Ok(Forked::Parent(child)) => {
                 // Before it is waited for: its number is its own till then.
@@ -158,6 +175,14 @@ pub(super) fn serve(socket: UnixStream) -> Result<UnixStream, Errno> {
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     }
     sys::exit(0)
+}
+
+/// Makes mounts of its own, which the copies can come back to from those of their steps; the ones around this can not be entered
+/// from below. What is unmounted outside goes here too.
+fn home() -> Option<OwnedFd> {
+    sys::unshare(libc::CLONE_NEWNS).ok()?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).ok()?;
+    pidfd_open(getpid(), PidfdFlags::empty()).ok()
 }
 
 /// What the copy does first.

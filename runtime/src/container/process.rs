@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::Keep;
 use super::ahead::Ahead;
 use super::root;
+use super::supervise::Handles;
 use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, role, sys, wire};
@@ -38,9 +39,9 @@ pub(super) enum Word {
     },
 }
 
-/// Makes all that does not depend on the command, hears of that from the supervisor, and becomes it. Tells `status` how far it
+/// Makes all that does not depend on the command, hears of that on `requests`, and becomes it. Tells `status` how far it
 /// comes, and hands the supervisor what it needs.
-pub(super) fn begin(status: &UnixStream, supervisor: &UnixStream) -> ! {
+pub(super) fn begin(status: &UnixStream, requests: &UnixStream, supervisor: &UnixStream) -> ! {
     // They are all blocked till the end.
     sys::default_signals();
     // What is made in /dev has the modes that are asked for.
@@ -54,7 +55,7 @@ pub(super) fn begin(status: &UnixStream, supervisor: &UnixStream) -> ! {
     };
     let mut receiver = wire::Receiver::new();
     // Without a word from there nobody wants this any more.
-    let Ok(Some(role::Start { request, .. })) = receiver.wait::<role::Start<Request<ContainerSpec>>>(supervisor) else {
+    let Ok(Some(role::Start { request, .. })) = receiver.wait::<role::Start<Request<ContainerSpec>>>(requests) else {
         sys::exit(1)
     };
     let stdin = receiver.fd();
@@ -100,6 +101,8 @@ fn prepare(
         sys::unshare(libc::CLONE_NEWNET).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNET)", errno))?;
         sys::net::loopback_up().map_err(|errno| RuntimeError::call("ioctl(SIOCSIFFLAGS, lo up)", errno))?;
     }
+    // While the old root is in sight.
+    let handles = Handles::of(spec)?;
     let mut report = root::build(spec, ahead)?;
     // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
     report.steps_exposed = fence::raise().is_err() && report.proc_bound;
@@ -116,7 +119,7 @@ fn prepare(
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     keep.raise()?;
-    report.no_listener = drop_privileges(spec, supervisor)?;
+    report.no_listener = drop_privileges(spec, supervisor, Some(&handles))?;
     report.limits = keep.finish();
     Ok(report)
 }
@@ -133,8 +136,13 @@ pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     }
 }
 
-/// Takes away what a command must not have, and becomes its user. Returns why nobody listens to its calls, where it can do without.
-pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> Result<Option<Errno>, RuntimeError> {
+/// Takes away what a command must not have, and becomes its user. The supervisor gets the `handles`. Returns why nobody listens to its
+/// calls, where it can do without.
+pub(super) fn drop_privileges(
+    spec: &ContainerSpec,
+    supervisor: &UnixStream,
+    handles: Option<&Handles>,
+) -> Result<Option<Errno>, RuntimeError> {
     let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
     let allowed = spec.capabilities.set();
     for bit in 0..64 {
@@ -158,13 +166,13 @@ pub(super) fn drop_privileges(spec: &ContainerSpec, supervisor: &UnixStream) -> 
         set_capabilities(supervise::real(allowed) & own)?;
         rustix::thread::set_no_new_privs(true)
             .map_err(|errno| RuntimeError::call("prctl(PR_SET_NO_NEW_PRIVS)", errno))?;
-        return supervise::watch(families, supervisor);
+        return supervise::watch(families, supervisor, handles);
     }
     // Without no_new_privs, which would break setuid programs, this needs CAP_SYS_ADMIN: before that goes. A container around
     // this one that does not give it has a filter of its own.
     let mut no_listener = None;
     if spec.place == Place::Namespaces || own.contains(CapabilitySet::SYS_ADMIN) {
-        no_listener = supervise::watch(families, supervisor)?;
+        no_listener = supervise::watch(families, supervisor, handles)?;
     }
     let change = CapabilitySet::SETUID | CapabilitySet::SETGID;
     set_capabilities((allowed | change) & own)?;

@@ -54,15 +54,14 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
         true => Means::new(group.as_ref(), reason, if is_followed { PROCESSES_OF_ALL } else { PROCESSES }),
         false => Means::default(),
     };
-    let Waiting { mut child, socket: ours, outputs, .. } = match io {
+    let Waiting { mut child, socket: ours, command, outputs, .. } = match io {
         Io::Capture { .. } if is_followed => Waiting::take_or_ask(spec.place)?,
         Io::Capture { .. } => Waiting::take(spec.place)?,
         Io::Inherit => Waiting::start(Stdio::inherit, spec.place)?,
     };
     let step = control.register(child.handle()?);
-    // A layer must not be mounted while the step that made it still has it mounted.
-    await_ending();
-    let sent = ask((&ours, child.parent()), spec, means);
+    let sent = ask(&ours, command.as_ref(), child.parent(), spec, means);
+    drop(command);
 
     let mut outputs = Outputs::new(outputs);
     let mut heard = Heard { next: is_followed.then_some((spec.place, following)), ..Heard::default() };
@@ -74,21 +73,24 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     if sent.is_err() || listened.is_err() {
         child.kill();
     }
-    let status = if is_followed && listened.is_ok() && heard.is_whole(spec) {
-        // All others end before process 1 does, and this one only takes the mounts away: meanwhile the caller can go on.
+    let status = if is_followed && child.is_copy() && listened.is_ok() && heard.is_whole(spec) {
+        // Of the step nothing is left, neither processes nor mounts: these two only end.
+        drop(step);
         end_later(child);
         None
     } else {
-        Some(child.wait())
+        let status = child.wait();
+        wait_for_init(step);
+        Some(status)
     };
-    wait_for_init(step);
     if !is_followed {
         READY.with_borrow_mut(Ready::close);
+        await_ending();
     }
     outputs.drain(&mut io);
     match heard.result {
         // A supervisor that ends without a word did not see the end of the step.
-        Some(Ok(_)) if spec.ids.are_emulated() && heard.special.is_none() => {}
+        Some(Ok(_)) if heard.waits_for_owners(spec) => {}
         Some(Ok((exit, usage))) => {
             let (special, mounted) = heard.special.unwrap_or_default();
             let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
@@ -104,7 +106,14 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     Err(RuntimeError::Died { role: Role::Step.name().into(), status })
 }
 
-fn ask((socket, parent): (&UnixStream, u32), spec: &ContainerSpec, means: Means) -> Result<(), RuntimeError> {
+/// Tells the step what to do: the command, where that is not told by S0, and S0.
+fn ask(
+    socket: &UnixStream,
+    command: Option<&UnixStream>,
+    parent: u32,
+    spec: &ContainerSpec,
+    means: Means,
+) -> Result<(), RuntimeError> {
     let request = Request { spec, open_files: limits::original_open_files(), means };
     let start = role::Start { parent, request };
     let stdin = io::stdin();
@@ -112,13 +121,24 @@ fn ask((socket, parent): (&UnixStream, u32), spec: &ContainerSpec, means: Means)
         Stdin::Null => vec![],
         Stdin::Inherit => vec![stdin.as_fd()],
     };
-    wire::send(socket.as_fd(), &start, &fds).map_err(|errno| RuntimeError::call("send(socket of coracle-step)", errno))
+    let body = wire::body(&start);
+    let sent = body.and_then(|body| match command {
+        None => wire::send_body(socket.as_fd(), &body, &fds),
+        Some(command) => {
+            // Where it has ended already, process 1 of the step tells why.
+            let _ = wire::send_body(command.as_fd(), &body, &fds);
+            wire::send_body(socket.as_fd(), &body, &[])
+        }
+    });
+    sent.map_err(|errno| RuntimeError::call("send(socket of coracle-step)", errno))
 }
 
 /// A process for a step that does not know yet which.
 struct Waiting {
     child: Outermost,
     socket: UnixStream,
+    /// The one on which the command is told what to do, where S0 does not.
+    command: Option<UnixStream>,
     /// The reading ends of its outputs.
     outputs: Vec<(Stream, OwnedFd)>,
     in_namespaces: bool,
@@ -172,7 +192,7 @@ impl Waiting {
         let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
         let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
         let outputs = stdout.into_iter().chain(stderr).collect();
-        Ok(Waiting { child: Outermost::Child(child), socket: ours, outputs, in_namespaces })
+        Ok(Waiting { child: Outermost::Child(child), socket: ours, command: None, outputs, in_namespaces })
     }
 
     /// Returns the one that was asked for on this thread; where there is none, a new one.
@@ -206,7 +226,7 @@ impl Waiting {
         }
         let [stdout, stderr] = asked.outputs;
         let outputs = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
-        Some(Waiting { child, socket: asked.socket, outputs, in_namespaces: true })
+        Some(Waiting { child, socket: asked.socket, command: Some(asked.command), outputs, in_namespaces: true })
     }
 
     /// Asks ahead of time for as many as `following` steps need soon. If that fails now, they are started when they are needed.
@@ -229,14 +249,16 @@ impl Waiting {
     }
 }
 
-/// Outermost processes that have told all, and still take the mounts of their steps away.
+/// Outermost processes that have told all, and have nothing left to do but to end.
 static ENDING: Mutex<Vec<Outermost>> = Mutex::new(Vec::new());
 
 fn end_later(child: Outermost) {
-    ENDING.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+    ending.retain(|child| !child.has_ended());
+    ending.push(child);
 }
 
-/// Waits until no step has anything mounted that has ended.
+/// Waits for the end of those.
 fn await_ending() {
     let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
     for mut child in ending.drain(..) {
@@ -272,6 +294,10 @@ impl Outermost {
             Outermost::Child(_) => std::process::id(),
             Outermost::Copy { parent, .. } => *parent,
         }
+    }
+
+    fn is_copy(&self) -> bool {
+        matches!(self, Outermost::Copy { .. })
     }
 
     fn has_ended(&self) -> bool {
@@ -329,6 +355,8 @@ struct Heard {
     report: Report,
     result: Option<Result<(Exit, Usage), RuntimeError>>,
     special: Option<(Special, Vec<InodeOwner>)>,
+    /// Whether S0 answers calls although owners are not emulated.
+    watched: bool,
     /// Where the next steps will be, and how many there are, if one follows.
     next: Option<(Place, usize)>,
 }
@@ -336,7 +364,12 @@ struct Heard {
 impl Heard {
     /// Returns whether the step told all there is: how it ended, and whom files belong to.
     fn is_whole(&self, spec: &ContainerSpec) -> bool {
-        matches!(self.result, Some(Ok(_))) && (self.special.is_some() || !spec.ids.are_emulated())
+        matches!(self.result, Some(Ok(_))) && !self.waits_for_owners(spec)
+    }
+
+    /// Returns whether S0 has something to tell yet.
+    fn waits_for_owners(&self, spec: &ContainerSpec) -> bool {
+        self.special.is_none() && (self.watched || spec.ids.are_emulated())
     }
 
     /// Reads socket and outputs until the socket ends, or it `is_enough`: then the step has ended, or is ending.
@@ -379,6 +412,7 @@ impl Heard {
                         }
                     }
                     Message::Failed(error) => self.result = Some(Err(error)),
+                    Message::Watched => self.watched = true,
                     Message::Owners(special, mounted) => self.special = Some((special, mounted)),
                     Message::Ended { exit, usage } => self.result = Some(Ok((exit, usage))),
                 }

@@ -33,14 +33,15 @@ pub(crate) fn step_role() -> ! {
     let Ok(mut socket) = role::arrive() else { sys::exit(1) };
     let word = std::env::args_os().nth(1);
     let is = |role: &str| word.as_ref().is_some_and(|word| word == role);
+    let (mut command, mut home) = (None, None);
     if is(NURSERY) {
         // From here on this is one of its copies.
-        let Ok(of_copy) = nursery::serve(socket) else { sys::exit(1) };
-        socket = of_copy;
+        let Ok(copy) = nursery::serve(socket) else { sys::exit(1) };
+        (socket, command, home) = (copy.socket, Some(copy.command), copy.home);
     }
     // What the next step needs in any case is made before it is known which one that is.
     let team = match is(NURSERY) || is(IN_NAMESPACES) {
-        true => match Team::start(&socket) {
+        true => match Team::start(&socket, command, home) {
             Ok(team) => Some(team),
             Err(error) => sys::exit(i32::from(tell(&socket, &Message::Failed(error), &[]).is_err())),
         },
@@ -88,29 +89,48 @@ fn alone(request: &Request<ContainerSpec>, socket: &UnixStream, stdin: Option<Ow
 struct Team {
     /// S1.
     init: Pid,
-    /// C listens at the other end.
+    /// C is at the other end.
     command: UnixStream,
-    /// The old one, which S0 sees processes by.
+    /// Whether C hears by that what it is to do. Else the caller tells it.
+    is_told: bool,
+    /// Those who answer calls see processes by it.
     proc: OwnedFd,
+    /// Where they go when C is over.
+    home: Option<OwnedFd>,
+}
+
+/// What C talks by.
+struct Lines {
+    /// Where it hears what it is to do.
+    requests: UnixStream,
+    /// To S0.
+    supervisor: UnixStream,
 }
 
 impl Team {
-    /// S0: makes the namespaces, and starts S1 and C.
-    fn start(socket: &UnixStream) -> Result<Self, RuntimeError> {
+    /// S0: starts S1 and C. C hears on `requests` what it is to do; where there are none, from here.
+    fn start(
+        socket: &UnixStream,
+        requests: Option<UnixStream>,
+        home: Option<OwnedFd>,
+    ) -> Result<Self, RuntimeError> {
         to_root()?;
-        sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
-            .map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)", errno))?;
         let this = own_pidfd()?;
         let proc = emulate::open_proc()?;
-        let (ours, theirs) = role::pair()?;
-        match sys::fork_into_pid_namespace().map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))? {
+        let (ours, supervisor) = role::pair()?;
+        let is_told = requests.is_none();
+        let requests = match requests {
+            Some(requests) => requests,
+            None => supervisor.try_clone().map_err(|error| RuntimeError::call("dup(socket of the step)", error))?,
+        };
+        match sys::fork_into(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))? {
             Forked::Child => {
-                drop((ours, proc));
-                sys::exit(i32::from(inner(socket, &this, theirs).is_err()))
+                drop((ours, proc, home));
+                sys::exit(i32::from(inner(socket, &this, Lines { requests, supervisor }).is_err()))
             }
             Forked::Parent(init) => {
                 hide();
-                Ok(Team { init, command: ours, proc })
+                Ok(Team { init, command: ours, is_told, proc, home })
             }
         }
     }
@@ -124,48 +144,45 @@ fn outer(
     socket: &UnixStream,
     stdin: Option<OwnedFd>,
 ) -> Result<(), RuntimeError> {
-    let Team { init, command, proc } = team;
+    let Team { init, command, is_told, proc, home } = team;
     let give_up = |error| {
         // Its calls would never be answered.
         let _ = kill_process(init, Signal::KILL);
         wait(init).and(Err(error))
     };
-    // While the old root is in sight: what C hears next makes it leave that, and this process with it.
-    let setup = match supervise::prepare(&request.spec, proc) {
-        Ok(setup) => Setup { ends: (request.spec.devices == Devices::End).then_some(init), ..setup },
-        Err(error) => return give_up(error),
-    };
-    let fds: Vec<_> = stdin.iter().map(AsFd::as_fd).collect();
-    // Where C has ended already, S1 tells why.
-    let _ = wire::send_body(command.as_fd(), body, &fds);
+    if is_told {
+        let fds: Vec<_> = stdin.iter().map(AsFd::as_fd).collect();
+        // Where C has ended already, S1 tells why.
+        let _ = wire::send_body(command.as_fd(), body, &fds);
+    }
     drop(stdin);
-    let emulator = match supervise::start(setup, &command) {
-        Ok(emulator) => emulator,
-        Err(error) => return give_up(error),
-    };
-    last_words(socket, emulator, wait(init)?)
+    let ends = (request.spec.devices == Devices::End).then_some(init);
+    let watched = supervise::prepare(&request.spec, proc, home)
+        .and_then(|setup| supervise::watch_to_the_end(Setup { ends, ..setup }, &command, socket));
+    if let Err(error) = watched.and_then(|emulator| tell_owners(socket, emulator)) {
+        return give_up(error);
+    }
+    last_words(wait(init)?)
 }
 
-/// S0: tells what it knows when S1 has ended with `status`.
-pub(super) fn last_words(
-    socket: &UnixStream,
-    emulator: Option<Arc<Emulator>>,
-    status: WaitStatus,
-) -> Result<(), RuntimeError> {
-    if let Some(emulator) = emulator {
-        if emulator.has_ended_it() {
-            return Err(RuntimeError::Lacking(Lacking::Devices));
-        }
-        let (of_root, mounted) = emulator.special();
-        tell(socket, &Message::Owners(of_root, mounted), &[])
-            .map_err(|errno| RuntimeError::call("send(owners)", errno))?;
+/// S0: tells the owners in the end.
+pub(super) fn tell_owners(socket: &UnixStream, emulator: Option<Arc<Emulator>>) -> Result<(), RuntimeError> {
+    let Some(emulator) = emulator else { return Ok(()) };
+    if emulator.has_ended_it() {
+        return Err(RuntimeError::Lacking(Lacking::Devices));
     }
+    let (of_root, mounted) = emulator.special();
+    tell(socket, &Message::Owners(of_root, mounted), &[]).map_err(|errno| RuntimeError::call("send(owners)", errno))
+}
+
+/// S0: what there is to say when S1 has ended with `status`.
+pub(super) fn last_words(status: WaitStatus) -> Result<(), RuntimeError> {
     // One that ends by itself has told why.
     if status.signaled() { Err(died("process 1 of the step", status)) } else { Ok(()) }
 }
 
 /// S1: process 1 of the outer pid namespace. Starts C in the inner one, and tells the caller how it goes.
-fn inner(socket: &UnixStream, parent: &OwnedFd, supervisor: UnixStream) -> Result<(), Errno> {
+fn inner(socket: &UnixStream, parent: &OwnedFd, lines: Lines) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent is in another pid namespace, so its number says nothing. If it has ended, it was before the line above.
     let mut ended = [PollFd::new(parent, PollFlags::IN)];
@@ -176,24 +193,27 @@ fn inner(socket: &UnixStream, parent: &OwnedFd, supervisor: UnixStream) -> Resul
         Ok(this) => tell(socket, &Message::Init, &[this.as_fd()])?,
         Err(error) => return tell(socket, &Message::Failed(error), &[]),
     }
-    match command(socket, supervisor) {
+    match command(socket, lines) {
         Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
         Err(error) => tell(socket, &Message::Failed(error), &[]),
     }
 }
 
-/// Starts C, waits for it, and returns how it ended.
-fn command(socket: &UnixStream, supervisor: UnixStream) -> Result<Exit, RuntimeError> {
-    sys::unshare(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWPID)", errno))?;
+/// Starts C, waits for it, and returns how it ended. C alone is in its mount namespace: when C is over, nothing is mounted any more.
+fn command(socket: &UnixStream, lines: Lines) -> Result<Exit, RuntimeError> {
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
     let (ours, theirs) = role::pair()?;
-    let child = match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
+    let child = sys::fork_into(namespaces).map_err(|errno| {
+        RuntimeError::call("clone(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID)", errno)
+    })?;
+    let child = match child {
         Forked::Child => {
             drop(ours);
-            process::begin(&theirs, &supervisor)
+            process::begin(&theirs, &lines.requests, &lines.supervisor)
         }
         Forked::Parent(child) => child,
     };
-    drop((theirs, supervisor));
+    drop((theirs, lines));
     hide();
     let start = started(&ours, socket, child)?;
     let status = wait(child)?;

@@ -1,15 +1,20 @@
 //! S0 as the supervisor of the step: what it needs to answer system calls, and how it gets it.
+//!
+//! Where owners are emulated, it answers from the start, in the mounts of the step. Else it waits outside until a device is made, which
+//! few steps do.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::thread::CapabilitySet;
 
-use super::{ContainerSpec, Ids, Place, RootfsSource};
+use super::step::{self, own_pidfd};
+use super::{ContainerSpec, Ids, Message, Place, RootfsSource};
 use crate::emulate::{self, Emulator, Families, Outside, Setup};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::DEVICES;
@@ -24,19 +29,13 @@ pub(super) fn families(spec: &ContainerSpec) -> Families {
     Families { owners, places: owners && spec.place != Place::Namespaces }
 }
 
-/// Takes what the emulator needs from outside, before the step has a root of its own. `proc` is [`emulate::open_proc`]'s.
-pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd) -> Result<Setup, RuntimeError> {
+/// Takes what the emulator needs from outside. `proc` is [`emulate::open_proc`]'s; `home` is a process in whose mounts the threads
+/// can end, so that they do not keep those of the step.
+pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>) -> Result<Setup, RuntimeError> {
     let families = families(spec);
     if families.owners {
         emulate::check_limits()?;
     }
-    let upper = match &spec.rootfs {
-        RootfsSource::Overlay { upper, .. } => Some(
-            rustix::fs::open(upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| RuntimeError::call(format!("open({upper:?}, O_PATH)"), errno))?,
-        ),
-        RootfsSource::Dir(_) => None,
-    };
     let special = match &spec.ids {
         Ids::Emulated { special } => special.clone(),
         Ids::Real => vec![],
@@ -50,7 +49,8 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd) -> Result<Setup, Runt
         capabilities: spec.capabilities.set().bits(),
         special,
         proc,
-        upper,
+        upper: None,
+        home,
         in_place: matches!(spec.rootfs, RootfsSource::Dir(_)).then(|| {
             let always = MOUNT_POINTS.map(PathBuf::from);
             spec.brought.iter().map(|path| path.0.clone()).chain(always).collect()
@@ -75,19 +75,84 @@ fn devices() -> Vec<((u32, u32), OwnedFd)> {
     DEVICES.into_iter().filter(|(name, ..)| *name != "tty").filter_map(open).collect()
 }
 
-/// Waits for the listener of the command and answers its calls. `None`: there is none, because the container could not be
-/// made, or can do without.
+/// What C takes hold of for the emulator, in the old root.
+pub(super) struct Handles {
+    command: OwnedFd,
+    /// The directory that takes the changes, where that is not the root itself.
+    upper: Option<OwnedFd>,
+}
+
+impl Handles {
+    pub(super) fn of(spec: &ContainerSpec) -> Result<Self, RuntimeError> {
+        let upper = match &spec.rootfs {
+            RootfsSource::Overlay { upper, .. } => Some(
+                rustix::fs::open(upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|errno| RuntimeError::call(format!("open({upper:?}, O_PATH)"), errno))?,
+            ),
+            RootfsSource::Dir(_) => None,
+        };
+        Ok(Handles { command: own_pidfd()?, upper })
+    }
+}
+
+/// Answers the calls of a step with a mount namespace of its own until there is nobody left to make any, and leaves its mounts.
+/// `None`: there were none to answer.
+pub(super) fn watch_to_the_end(
+    setup: Setup,
+    socket: &UnixStream,
+    caller: &UnixStream,
+) -> Result<Option<Arc<Emulator>>, RuntimeError> {
+    let mut receiver = wire::Receiver::new();
+    receiver.fill(socket).map_err(lost)?;
+    let (Some(listener), Some(root), Some(command)) = (receiver.fd(), receiver.fd(), receiver.fd()) else {
+        return Ok(None);
+    };
+    let_go_of_output();
+    if !setup.families.owners {
+        if !is_called(&listener)? {
+            return Ok(None);
+        }
+        step::tell(caller, &Message::Watched, &[]).map_err(lost)?;
+    }
+    sys::enter_mounts_of(command.as_fd()).map_err(|errno| RuntimeError::call("setns(mounts of the step)", errno))?;
+    let emulator = Emulator::start(Setup { upper: receiver.fd(), ..setup }, listener, &root)?;
+    drop(root);
+    emulator.wait();
+    Ok(Some(emulator))
+}
+
+fn lost(errno: Errno) -> RuntimeError {
+    RuntimeError::call("recv(listener of the step)", errno)
+}
+
+/// Waits for the first call. Returns false where none comes any more.
+fn is_called(listener: &OwnedFd) -> Result<bool, RuntimeError> {
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(E::INTR) => {}
+            Err(errno) => return Err(RuntimeError::call("poll(listener of the step)", errno)),
+            Ok(_) => return Ok(fds[0].revents().contains(PollFlags::IN)),
+        }
+    }
+}
+
+/// Waits for the listener of a command in a directory, and answers its calls. `None`: there is none, because the container could not
+/// be made, or can do without.
 pub(super) fn start(setup: Setup, socket: &UnixStream) -> Result<Option<Arc<Emulator>>, RuntimeError> {
     let mut receiver = wire::Receiver::new();
-    let lost = |errno: Errno| RuntimeError::call("recv(listener of the step)", errno);
     receiver.fill(socket).map_err(lost)?;
     let (Some(listener), Some(root)) = (receiver.fd(), receiver.fd()) else { return Ok(None) };
-    // The output of the command is none of its business.
+    let_go_of_output();
+    Emulator::start(setup, listener, &root).map(Some)
+}
+
+/// The output of the command is none of the supervisor's business.
+fn let_go_of_output() {
     if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         let _ = rustix::stdio::dup2_stdout(&null);
         let _ = rustix::stdio::dup2_stderr(&null);
     }
-    Emulator::start(setup, listener, &root).map(Some)
 }
 
 /// Returns what the command really may do while its users are emulated, of what it is `allowed`. All files are its own, and who
@@ -98,9 +163,13 @@ pub(super) fn real(allowed: CapabilitySet) -> CapabilitySet {
     allowed.difference(ids | CapabilitySet::FSETID)
 }
 
-/// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`. Returns why
-/// there is none, where the step can do without.
-pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<Option<Errno>, RuntimeError> {
+/// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`, with what that
+/// needs besides. Returns why there is none, where the step can do without.
+pub(super) fn watch(
+    families: Families,
+    socket: &UnixStream,
+    handles: Option<&Handles>,
+) -> Result<Option<Errno>, RuntimeError> {
     let root: OwnedFd = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| RuntimeError::call("open(\"/\", O_PATH)", errno))?;
     let filter = emulate::filter(families);
@@ -113,9 +182,20 @@ pub(super) fn watch(families: Families, socket: &UnixStream) -> Result<Option<Er
     };
     match listener {
         // From here on calls wait for the supervisor.
-        Ok(listener) => sys::peer::send_unseen(socket.as_fd(), &[listener.as_fd(), root.as_fd()])
+        Ok(listener) => {
+            let (socket, listener, root) = (socket.as_fd(), listener.as_fd(), root.as_fd());
+            match handles {
+                None => sys::peer::send_unseen(socket, [listener, root]),
+                Some(Handles { command, upper: None }) => {
+                    sys::peer::send_unseen(socket, [listener, root, command.as_fd()])
+                }
+                Some(Handles { command, upper: Some(upper) }) => {
+                    sys::peer::send_unseen(socket, [listener, root, command.as_fd(), upper.as_fd()])
+                }
+            }
             .map(|()| None)
-            .map_err(|errno| RuntimeError::call("sendmmsg(listener of the step)", errno)),
+            .map_err(|errno| RuntimeError::call("sendmmsg(listener of the step)", errno))
+        }
         Err(source) if families.owners => Err(RuntimeError::Listener { source }),
         // Only devices can not be made then; the kernel says so to who tries.
         Err(errno) => {

@@ -40,7 +40,7 @@ mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -96,6 +96,8 @@ pub(crate) struct Setup {
     pub(crate) proc: OwnedFd,
     /// The directory that takes the changes, where that is not the root itself.
     pub(crate) upper: Option<OwnedFd>,
+    /// A process in whose mount namespace the threads end that answer calls; `None` where they have no other.
+    pub(crate) home: Option<OwnedFd>,
     /// What is shown of the outside where nothing can be mounted.
     pub(crate) outside: Option<Outside>,
     /// Where the root is no overlay: what in it would be mounted elsewhere.
@@ -130,6 +132,11 @@ pub(crate) struct Emulator {
     threads: AtomicUsize,
     /// Whether a process may have another root.
     chrooted: AtomicBool,
+    home: Option<OwnedFd>,
+    /// How many threads are there.
+    running: Mutex<usize>,
+    /// Rings when one has ended.
+    one_ended: Condvar,
 }
 
 /// Threads that answer the calls of one step at the most.
@@ -162,12 +169,12 @@ pub(crate) fn become_first() -> Result<(), RuntimeError> {
 
 impl Emulator {
     /// Moves this process to the root of the step, and answers the calls that come to `listener` by threads of their own,
-    /// until the process ends.
+    /// until nobody is left to make any.
     pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
         let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
         let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
         let Setup { families, ends, uid, gid, groups, capabilities, special, .. } = setup;
-        let Setup { proc: outer_proc, upper, outside, in_place, .. } = setup;
+        let Setup { proc: outer_proc, upper, home, outside, in_place, .. } = setup;
         rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
         rustix::process::fchdir(&outer_proc).map_err(call("fchdir(/proc)"))?;
@@ -199,6 +206,9 @@ impl Emulator {
             umask_varies: AtomicBool::new(false),
             threads: AtomicUsize::new(1),
             chrooted: AtomicBool::new(false),
+            home,
+            running: Mutex::new(0),
+            one_ended: Condvar::new(),
         });
         emulator.start_thread().map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
         Ok(emulator)
@@ -206,7 +216,39 @@ impl Emulator {
 
     fn start_thread(self: &Arc<Self>) -> std::io::Result<()> {
         let emulator = self.clone();
-        std::thread::Builder::new().name("emulator".into()).spawn(move || emulator.serve()).map(drop)
+        *self.running() += 1;
+        let started = std::thread::Builder::new().name("emulator".into()).spawn(move || {
+            emulator.serve();
+            emulator.go_home();
+            *emulator.running() -= 1;
+            emulator.one_ended.notify_all();
+        });
+        if started.is_err() {
+            *self.running() -= 1;
+        }
+        started.map(drop)
+    }
+
+    fn running(&self) -> MutexGuard<'_, usize> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody is left to make calls, and leaves the mounts of the step.
+    pub(crate) fn wait(&self) {
+        let mut running = self.running();
+        while *running > 0 {
+            running = self.one_ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(running);
+        self.go_home();
+    }
+
+    /// Takes this thread out of the mounts of the step, which would be there as long as it is.
+    fn go_home(&self) {
+        if let Some(home) = &self.home {
+            // Where that fails, they go with the process.
+            let _ = sys::enter_mounts_of(home.as_fd());
+        }
     }
 
     /// Starts another thread, where there may be one more: calls wait that those at work can not answer at once.
@@ -247,7 +289,7 @@ impl Emulator {
 
     /// Answers calls, until nobody is left to make any. A step whose calls are not answered would wait for ever: so if
     /// this ends otherwise, the process ends, and with it the step.
-    fn serve(self: Arc<Self>) {
+    fn serve(self: &Arc<Self>) {
         struct EndWithMe;
         impl Drop for EndWithMe {
             fn drop(&mut self) {
@@ -280,7 +322,7 @@ impl Emulator {
                             self.start_another();
                         }
                     }
-                    self.answer(Call::new(&self, notification));
+                    self.answer(Call::new(self, notification));
                 }
                 Err(errno) if errno.is(E::INTR) => self.watch.in_vain(),
                 // Another thread has taken the call; or it was taken back, by a signal; or the step is over.

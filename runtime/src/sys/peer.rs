@@ -74,10 +74,12 @@ pub(crate) fn peer_of(socket: BorrowedFd<'_>) -> Option<Pid> {
 
 /// Sends the descriptors by sendmmsg(2). It is the one way to send that an emulator does not look at, so that
 /// a process can give away the listener which it just made.
-pub(crate) fn send_unseen(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>; 2]) -> Result<(), Errno> {
+pub(crate) fn send_unseen<const N: usize>(socket: BorrowedFd<'_>, fds: [BorrowedFd<'_>; N]) -> Result<(), Errno> {
+    const MOST: usize = 8;
     #[repr(C, align(8))]
-    struct Control([u8; 64]);
-    let mut control = Control([0; 64]);
+    struct Control([u8; 16 + MOST * size_of::<libc::c_int>()]);
+    const { assert!(N <= MOST) };
+    let mut control = Control([0; 16 + MOST * size_of::<libc::c_int>()]);
     let mut byte = 0u8;
     let mut data = libc::iovec { iov_base: ptr::from_mut(&mut byte).cast(), iov_len: 1 };
     // SAFETY: numbers and pointers only, for all of which zero is a value.
@@ -86,7 +88,7 @@ pub(crate) fn send_unseen(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>; 2]) -> 
     message.msg_hdr.msg_iovlen = 1;
     message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
     let payload = u32::try_from(size_of_val(&fds.map(|fd| fd.as_raw_fd()))).unwrap_or(0);
-    // SAFETY: `control` is longer than the one header with two numbers that is written to it, and aligned for it; all of
+    // SAFETY: `control` has room for the one header and the numbers that are written to it, and is aligned for it; all of
     // the message outlives the call.
     check(unsafe {
         message.msg_hdr.msg_controllen = libc::CMSG_SPACE(payload) as _;
@@ -94,7 +96,7 @@ pub(crate) fn send_unseen(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>; 2]) -> 
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
         (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
-        libc::CMSG_DATA(header).cast::<[libc::c_int; 2]>().write_unaligned(fds.map(|fd| fd.as_raw_fd()));
+        libc::CMSG_DATA(header).cast::<[libc::c_int; N]>().write_unaligned(fds.map(|fd| fd.as_raw_fd()));
         libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, libc::MSG_NOSIGNAL).into()
     })
     .map(drop)
