@@ -105,9 +105,8 @@ fn make_file(dev: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
 /// Returns the null device.
 fn fill_dev(dev: &Dev) -> Result<OwnedFd, RuntimeError> {
     let dir = &dev.dir;
-    let moved = |tree: &OwnedFd, name: &str| {
-        put_in(tree, dir, name).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")))
-    };
+    let moved =
+        |tree: &OwnedFd, name: &str| put_in(tree, dir, name).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")));
     for (name, tree) in &dev.devices {
         if *name != "null" {
             make_file(dir, name)?;

@@ -12,8 +12,8 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
-use super::limits::Keep;
 use super::ahead::Ahead;
+use super::limits::Keep;
 use super::root;
 use super::supervise::Handles;
 use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};

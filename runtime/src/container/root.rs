@@ -170,4 +170,3 @@ fn attach_bind(root: &Rootfs, tree: &OwnedFd, target: &Path) -> Result<(), Runti
         .map_err(|error| RuntimeError::call(format!("openat2({}, RESOLVE_IN_ROOT)", shown(target)), error))?;
     put(tree, &place).map_err(failed(format!("move_mount(…, {})", shown(target))))
 }
-

@@ -109,11 +109,7 @@ struct Lines {
 
 impl Team {
     /// S0: starts S1 and C. C hears on `requests` what it is to do; where there are none, from here.
-    fn start(
-        socket: &UnixStream,
-        requests: Option<UnixStream>,
-        home: Option<OwnedFd>,
-    ) -> Result<Self, RuntimeError> {
+    fn start(socket: &UnixStream, requests: Option<UnixStream>, home: Option<OwnedFd>) -> Result<Self, RuntimeError> {
         to_root()?;
         let this = own_pidfd()?;
         let proc = emulate::open_proc()?;
