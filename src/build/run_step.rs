@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use coracle_runtime::container::{self, ContainerSpec, Devices, Io, Place};
 
+use crate::layer::Otherwise;
 use crate::plan::{self, Op, Step};
 use crate::progress::{Event, Stream};
 use crate::store::{Active, Index, View};
@@ -125,6 +126,7 @@ impl Work<'_> {
         let execute = |_: &ContainerSpec| self.execute(step, &spec, &mounts.mask, active);
         let (entries, ended) = prepared.during(tree, below, active, owners, execute)?;
         mounts.keep_owners(&ended.finished)?;
+        self.tell_otherwise(tree);
         match ended.problem {
             None => Ok(entries),
             Some(problem) => {
@@ -163,6 +165,23 @@ impl Work<'_> {
             cost.took.as_secs_f64()
         );
         self.sink.emit(Event::Warning { message, line: None });
+    }
+
+    /// Says what the step could do that it can not elsewhere: nobody knows what it would have done instead.
+    fn tell_otherwise(&self, tree: &WorkTree) {
+        for what in tree.otherwise() {
+            let message = match what {
+                Otherwise::Renamed(path) => format!(
+                    "the step renamed the folder /{path} of the layers below, which is refused (EXDEV) where layers can be \
+                     stacked: there it may make another layer"
+                ),
+                Otherwise::Shared(path) => format!(
+                    "the step wrote to /{path}, whose other names showed that until its end, and do not where layers can be \
+                     stacked: if it looked at them, it may make another layer there"
+                ),
+            };
+            self.sink.emit(Event::Warning { message, line: None });
+        }
     }
 
     /// Runs the command of a step and shows what it writes.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coracle_runtime::container::Control;
 
-use crate::layer::{self, Contents, DiskTree, InPlace, Ownership, Record, Touched};
+use crate::layer::{self, Contents, DiskTree, InPlace, Otherwise, Ownership, Record, Touched};
 use crate::store::{Active, LayerId, Store, View, ViewLayer, Workplace, open_in};
 use crate::tree::{Entry, Kind, Owners, Tree, TreePath};
 
@@ -24,6 +24,8 @@ pub(super) struct WorkTree {
     /// The layers that it holds, bottom first.
     layers: Vec<LayerId>,
     record: Record,
+    /// What the last step could do here alone.
+    otherwise: Vec<Otherwise>,
 }
 
 /// What it took to bring a tree up to date.
@@ -38,7 +40,13 @@ pub(super) struct Cost {
 impl WorkTree {
     /// Returns a tree without files.
     pub fn new(store: &Store, owners: Owners) -> Result<Self, BuildError> {
-        Ok(WorkTree { place: store.workplace()?, owners, layers: Vec::new(), record: Record::default() })
+        Ok(WorkTree {
+            place: store.workplace()?,
+            owners,
+            layers: Vec::new(),
+            record: Record::default(),
+            otherwise: Vec::new(),
+        })
     }
 
     /// Returns whether the layers in it are the lowest ones of `view`.
@@ -86,6 +94,11 @@ impl WorkTree {
         &self.record
     }
 
+    /// Returns what the last step could do or see here, and could not have on an overlay.
+    pub fn otherwise(&self) -> &[Otherwise] {
+        &self.otherwise
+    }
+
     /// Has the files at `paths` count as made by the step that follows.
     pub fn count_as_new(&mut self, paths: &[TreePath]) {
         for path in paths {
@@ -121,11 +134,12 @@ impl WorkTree {
         ownership: Ownership<'_>,
     ) -> Result<Vec<Entry>, BuildError> {
         let root = self.root();
-        let InPlace { entries, looked_at, stale, now } =
+        let InPlace { entries, looked_at, stale, now, otherwise } =
             layer::changes_in_place(&root, &self.record, touched, below, ownership)?;
         copy_out(&entries, &root, below, active, self.owners)?;
         self.settle(&entries, &looked_at, &stale, below, active)?;
         self.record = now;
+        self.otherwise = otherwise;
         let touched_dirs: BTreeSet<TreePath> = stale.iter().filter_map(TreePath::parent).collect();
         self.record.renew(&root, looked_at.iter().chain(&stale).chain(&touched_dirs).chain([&TreePath::root()]))?;
         Ok(entries)

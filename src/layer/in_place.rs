@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
 use super::change::{Ownership, changed, digest, entries, found};
 use super::record::{Record, Seen};
 use crate::tree::{Entry, Error, Tree, TreePath};
@@ -22,6 +24,15 @@ pub struct Touched {
     pub incomplete: bool,
 }
 
+/// What a step could do or see in a tree, and could not where layers are stacked: there it may have made another layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Otherwise {
+    /// This folder of the layers below got another name: on an overlay rename(2) of it is EXDEV.
+    Renamed(TreePath),
+    /// This file was written to, and other names of it showed the change as long as the step went on.
+    Shared(TreePath),
+}
+
 /// What a step did to a tree.
 #[derive(Debug)]
 pub struct InPlace {
@@ -33,6 +44,8 @@ pub struct InPlace {
     pub stale: Vec<TreePath>,
     /// What is in the tree now.
     pub now: Record,
+    /// What stacked layers would not have let it do, or see.
+    pub otherwise: Vec<Otherwise>,
 }
 
 /// Returns the entries of the layer that turns `below` into what is in the folder `tree`, which was as `before` says when the
@@ -85,8 +98,33 @@ pub fn changes_in_place(
     let files = all.into_iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect();
     let entries = entries(files, whiteouts);
     let mut stale: BTreeSet<TreePath> = stale.into_iter().cloned().collect();
+    let otherwise = renamed(tree, before, &now).map(Otherwise::Renamed);
+    let otherwise = otherwise.chain(names.shared().cloned().map(Otherwise::Shared)).collect();
     stale.extend(now.unfit().iter().cloned());
-    Ok(InPlace { entries, looked_at, stale: stale.into_iter().collect(), now })
+    Ok(InPlace { entries, looked_at, stale: stale.into_iter().collect(), now, otherwise })
+}
+
+/// Returns the folders that were there before, by another name; not what is in them.
+fn renamed<'a>(tree: &'a Path, before: &'a Record, now: &'a Record) -> impl Iterator<Item = TreePath> + 'a {
+    let dirs = |record: &'a Record| record.files().iter().filter(|(_, seen)| seen.is_dir());
+    let old: HashMap<_, _> = dirs(before).map(|(path, seen)| (seen.inode, path)).collect();
+    let moved = move |path: &TreePath, seen: &Seen| {
+        let was = old.get(&seen.inode).filter(|was| **was != path);
+        was.is_some_and(|was| now.get(was).is_none_or(|there| there.inode != seen.inode))
+    };
+    let candidates: Vec<&TreePath> = dirs(now).filter(|(path, seen)| moved(path, seen)).map(|(path, _)| path).collect();
+    let all: HashSet<&TreePath> = candidates.iter().copied().collect();
+    let outermost = candidates.into_iter().filter(move |path| !path.parent().is_some_and(|above| all.contains(&above)));
+    // A new folder may have the number of one that is gone; but it is younger.
+    outermost.filter(|path| birth(&tree.join(path.as_os_path())).is_some_and(|made| made <= before.latest())).cloned()
+}
+
+/// Returns when a file was made, where its file system knows.
+fn birth(path: &Path) -> Option<(i64, i64)> {
+    let (follow, wanted) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME);
+    let found = rustix::fs::statx(CWD, path, follow, wanted).ok()?;
+    let known = found.stx_mask & wanted.bits() != 0;
+    known.then_some((found.stx_btime.tv_sec, i64::from(found.stx_btime.tv_nsec)))
 }
 
 /// What becomes of a name whose file is not as it was recorded.
@@ -111,6 +149,8 @@ struct Linked<'a> {
     touched: Vec<&'a TreePath>,
     /// Whether all of its names are one file in the layer, because nobody knows better.
     together: bool,
+    /// Whether other bytes are in it, or another time.
+    rewritten: bool,
     /// Whether it was changed through none of its old names: all of them keep the old file.
     by_others: bool,
 }
@@ -134,7 +174,8 @@ impl<'a> Names<'a> {
             // Through a mapping of its memory, for example.
             let together = !was.is_same_file(is) && (by_none || touched.incomplete);
             let by_others = !was.is_same_file(is) && by_old.is_empty();
-            files.insert(inode, Linked { old, new, touched: by_old, together, by_others });
+            let rewritten = !was.has_same_bytes(is);
+            files.insert(inode, Linked { old, new, touched: by_old, together, rewritten, by_others });
         }
         Names { files }
     }
@@ -154,6 +195,13 @@ impl<'a> Names<'a> {
             Ok(at) => Fate::Copied(Some((u64::MAX - at as u64, seen.inode.1))),
             Err(_) => Fate::Below,
         }
+    }
+
+    /// Returns names through which a file was written to that had others, which keep the old file.
+    fn shared(&self) -> impl Iterator<Item = &'a TreePath> {
+        let apart = self.files.values().filter(|file| file.rewritten && !file.together);
+        let by_few = apart.filter(|file| file.touched.len() < file.old.len());
+        by_few.filter_map(|file| file.touched.first().or(file.new.first()).or(file.old.first()).copied())
     }
 
     /// Returns the names that must become files of their own, as they are in the layers, where `kept` are in the new one.

@@ -36,7 +36,7 @@ pub use change::{Ownership, changes};
 pub use compress::{Compression, CompressionError, Compressor, UnknownFormat, decompress};
 pub use disk::{Contents, DiskTree};
 pub use error::LayerError;
-pub use in_place::{InPlace, Touched, changes_in_place};
+pub use in_place::{InPlace, Otherwise, Touched, changes_in_place};
 pub use pack::{PackOptions, pack};
 pub use record::Record;
 pub use unpack::{Names, UnpackOptions, Unpacked, scan, unpack};

@@ -49,6 +49,11 @@ impl Seen {
         FileType::from_raw_mode(self.mode).is_dir()
     }
 
+    /// Whether, as far as can be told, nobody wrote to the file since it was `other`.
+    pub(super) fn has_same_bytes(&self, other: &Seen) -> bool {
+        (self.size, self.mtime) == (other.size, other.mtime)
+    }
+
     /// Whether this is `other`, but for its names: to give a file a name or to take one away changes its ctime too.
     pub(super) fn is_same_file(&self, other: &Seen) -> bool {
         Seen { ctime: (0, 0), ..*self } == Seen { ctime: (0, 0), ..*other }

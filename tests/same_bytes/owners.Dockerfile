@@ -10,11 +10,21 @@ RUN mkdir -p /t/a/b && echo x >/t/a/b/c && ln -s c /t/a/b/l && mkfifo /t/p \
 RUN cp -a /t/a /t/copy && mv /t/copy /t/moved && tar -cf - -C /t a | tar -xpf - -C /shared && mkdir /t/i && chown 7:8 /t/i && chmod 2711 /t/i
 # chown takes setuid and setgid away.
 RUN echo x >/prog && chmod 6755 /prog && chown app /prog && echo y >/prog2 && chown app /prog2 && chmod 6755 /prog2
+# So does writing, whoever writes.
+RUN echo x >/written && chmod 6755 /written && echo y >>/written && echo x >/emptied && chmod 4711 /emptied && : >/emptied \
+ && su app -c 'cd && echo x >mine && chmod 4755 mine && echo y >>mine'
+# A script without a first line that says what it is: the shell executes itself by /proc/self/exe.
+RUN echo 'echo ran >/ran' >/script && chmod 755 /script && /script
+# Links and fifos in a cache stay whose they are.
+RUN --mount=type=cache,target=/c mkdir -p /c/d && ln -sf x /c/d/l && chown -h 5:6 /c/d/l && rm -f /c/p && mkfifo /c/p && chown 7 /c/p
+RUN --mount=type=cache,target=/c cp -a /c /from-cache && chown -h 0:0 /c/d/l
+RUN --mount=type=cache,target=/c cp -a /c /from-cache-again
 # What lies below, changed in nothing but its owner.
 RUN chown 1000:2000 /etc/group /copied /tmp /bin/vi && chown -h 3:4 /bin/sh
 USER app
 WORKDIR /home/app/deep/er
 RUN id >id && touch touched
+RUN echo out >/dev/stdout && echo err | tee /dev/stderr >tee
 USER app:team
 RUN touch by-team && id >id
 USER 12:13

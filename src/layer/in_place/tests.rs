@@ -121,6 +121,37 @@ fn strings(list: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn what_stacked_layers_would_not_let_a_step_do_is_told() {
+    let after = |touched: &[&str], change: fn(&dyn Fn(&str) -> std::path::PathBuf)| {
+        let tried = Tried::new();
+        change(&|name| tried.dir.path().join(name));
+        let names = touched.iter().map(|name| TreePath::new(name).unwrap()).collect();
+        let touched = Touched { names, incomplete: false };
+        let special = HashMap::new();
+        changes_in_place(tried.dir.path(), &tried.before, &touched, &tried.below, ownership(&special))
+            .unwrap()
+            .otherwise
+    };
+    let path = |name: &str| TreePath::new(name).unwrap();
+    assert_eq!(after(&["p"], |at| fs::write(at("p"), "new").unwrap()), [Otherwise::Shared(path("p"))]);
+    assert_eq!(after(&["p", "q", "r"], |at| fs::write(at("p"), "new").unwrap()), []);
+    let quiet = after(&["p"], |at| {
+        fs::set_permissions(at("p"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::remove_dir_all(at("d")).unwrap();
+        for number in 0..20 {
+            fs::create_dir_all(at(&format!("new{number}/in"))).unwrap();
+        }
+        fs::rename(at("new1"), at("again")).unwrap();
+        fs::rename(at("alone"), at("file")).unwrap();
+    });
+    assert_eq!(quiet, []);
+    let renamed = after(&[], |at| fs::rename(at("d"), at("moved")).unwrap());
+    // Not every file system knows when a folder was made.
+    let knows = birth(tempfile::tempdir().unwrap().path()).is_some();
+    assert_eq!(renamed, if knows { vec![Otherwise::Renamed(path("moved"))] } else { vec![] });
+}
+
+#[test]
 fn what_no_layer_can_have_is_gone() {
     let tried = Tried::new();
     let found = tried.after(&[], |at| {
