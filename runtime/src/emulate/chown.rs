@@ -43,6 +43,7 @@ fn change(call: &Call<'_>, at: &At, last: Last, uid: u32, gid: u32) -> Reply {
     if !permits(&user, old, uid, gid) {
         return Err(E::PERM.into());
     }
+    let file = call.apart(file)?;
     call.still_waits()?;
     // The copy-up, the time of change, and what happens to setuid bits and capabilities: all that is the kernel's.
     let root = (uid != KEEP).then_some(Uid::ROOT);

@@ -10,6 +10,7 @@
 //! boundary is the namespaces, and all users of a step are one to it.
 
 mod access;
+mod apart;
 mod bound;
 mod call;
 mod caps;

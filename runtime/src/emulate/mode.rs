@@ -61,6 +61,7 @@ fn change(call: &Call<'_>, at: &At, last: Last, mode: u32) -> Reply {
         return Ok(Answer::Continue);
     }
     let mode = if keeps_setgid { mode } else { mode & !libc::S_ISGID };
+    let file = call.apart(file)?;
     call.still_waits()?;
     rustix::fs::chmod(file.name(), Mode::from_raw_mode(mode & 0o7777))?;
     if let Some(owner) = in_table {

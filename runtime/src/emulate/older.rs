@@ -1,4 +1,4 @@
-//! Directories that were there when the step began, in a root that is no overlay. There they could be renamed; on an overlay,
+//! Files that were there when the step began, in a root that is no overlay. There, directories could be renamed; on an overlay,
 //! rename(2) of a directory of a lower layer is EXDEV, and programs copy it. So it is here, that a step does the same
 //! everywhere.
 
@@ -39,6 +39,13 @@ impl Older {
             && file.stat().st_dev == root.stat().st_dev
             && self.was_made_before(root, file)
             && !way_up(file).any(|above| self.is_mounted(&above))
+    }
+
+    /// Returns whether `file`, which is in the directory `dir`, is a file of a lower layer, so to speak.
+    pub(super) fn has_in(&self, root: &Root, file: &Handle, dir: &Handle) -> bool {
+        file.stat().st_dev == root.stat().st_dev
+            && self.was_made_before(root, file)
+            && !way_up(dir).any(|above| self.is_mounted(&above))
     }
 
     fn was_made_before(&self, root: &Root, file: &Handle) -> bool {

@@ -46,7 +46,7 @@ impl Handle {
         Ok(Handle { fd, stat, by_magic: false, by_outside: false })
     }
 
-    fn open(name: impl rustix::path::Arg, dir: BorrowedFd<'_>, flags: OFlags) -> Result<Self, Errno> {
+    pub(super) fn open(name: impl rustix::path::Arg, dir: BorrowedFd<'_>, flags: OFlags) -> Result<Self, Errno> {
         let fd = rustix::fs::openat(dir, name, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())?;
         Handle::of(fd)
     }

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     ("a command without namespaces works in a directory", works),
     ("it is who it should be, and finds /proc where users are emulated", who),
     ("folders of the layers below stay where they are, as on an overlay", renames),
+    ("names of one link, or one fifo, are told apart when one is changed", names),
     ("what it leaves behind ends with it", left_behind),
     ("what outlived everybody is found by its mark", marked),
 ];
@@ -95,6 +96,25 @@ fn renames(here: &Place) {
         (exit, text.as_str()),
         (Exit::Code(0), "kept\ncopied\ntext\ncache\nfile\nnew2\nold2\nkept\nbusy\ninside\nkept\n")
     );
+}
+
+fn names(here: &Place) {
+    let emulated = Ids::Emulated { special: vec![] };
+    let script = "cd /tmp; touch -d @5 . 2>/dev/null; chown -h 5:6 l2; chown 7 p2; ln -s y n; ln n n2; chown -h 8 n2; \
+                  stat -c %n:%u:%g:%Y:%F l1 l2 p1 p2 n n2 | sed 's/:[0-9]*:symb/:symb/;s/:[0-9]*:fifo/:fifo/'; readlink l2; ls -A; \
+                  [ $(stat -c %Y l1) = $(stat -c %Y l2) ] && echo times";
+    let step = step(here, script, emulated);
+    let tmp = step.upper().join("tmp");
+    std::os::unix::fs::symlink("x", tmp.join("l1")).expect("symlink");
+    fs::hard_link(tmp.join("l1"), tmp.join("l2")).expect("link");
+    let mode = rustix::fs::Mode::from(0o644);
+    rustix::fs::mknodat(rustix::fs::CWD, tmp.join("p1"), rustix::fs::FileType::Fifo, mode, 0).expect("mkfifo");
+    fs::hard_link(tmp.join("p1"), tmp.join("p2")).expect("link");
+    std::thread::sleep(Duration::from_millis(20));
+    let (exit, text, _) = output(&step);
+    let expected = "l1:0:0:symbolic link\nl2:5:6:symbolic link\np1:0:0:fifo\np2:7:0:fifo\nn:8:0:symbolic link\n\
+                    n2:8:0:symbolic link\nx\nl1\nl2\nn\nn2\np1\np2\ntimes\n";
+    assert_eq!((exit, text.as_str()), (Exit::Code(0), expected));
 }
 
 fn left_behind(here: &Place) {

@@ -13,7 +13,7 @@ use coracle_runtime::{Capabilities, RuntimeError};
 const APPLETS: &[&str] = &[
     "sh", "true", "false", "cat", "ls", "id", "sleep", "kill", "echo", "grep", "hostname", "mkdir", "mount", "unshare",
     "touch", "stat", "mknod", "mkfifo", "ln", "mv", "cp", "cut", "chmod", "head", "tr", "pwd", "env", "chown", "rm",
-    "wc", "yes", "printf", "awk", "ps", "setsid", "nc",
+    "wc", "yes", "sed", "readlink", "printf", "awk", "ps", "setsid", "nc",
 ];
 
 /// Whether steps are in a chroot in this place, because nothing else is possible there.
