@@ -30,12 +30,16 @@ fn a_cache_stays_and_its_id_is_its_target_unless_it_has_one() {
             RUN --mount=type=cache,target=/c/ cat /c/f >/same && ! test -e /d
             RUN --mount=type=cache,target=/d,id=/c stat -c %u:%g /d/f >/owner
             RUN --mount=type=cache,target=/c,id=other ls /c >/other && touch /c/x
+            RUN --mount=type=cache,target=/l ln -s x /l/l && chown -h 5:6 /l/l && mkfifo /l/p && chown 7 /l/p && ln -s y /l/m
+            RUN --mount=type=cache,target=/l stat -c %u:%g /l/l /l/p /l/m >/links && mv /l/p /l/q && chown -h 0:0 /l/l
+            RUN --mount=type=cache,target=/l stat -c %u:%g /l/l /l/q /l/m >/links-then
             RUN --mount=type=cache,target=/c,readonly cat /c/f && ! touch /c/new 2>/dev/null
             ",
         );
         let image = first.build().succeeds();
         image.has_file("stat", "750 7:8\n").has_file("same", "kept\n").has_file("owner", "5:6\n").has_file("other", "");
         image.has_no("c").has_no("d");
+        image.has_file("links", "5:6\n7:0\n0:0\n").has_file("links-then", "0:0\n7:0\n0:0\n");
         let again =
             project(&user, "RUN --mount=type=cache,target=/c,mode=0700 stat -c '%a %u' /c >/stat && cat /c/f >/f");
         again.build().succeeds().has_file("stat", "750 7\n").has_file("f", "kept\n");
@@ -55,13 +59,13 @@ fn a_cache_begins_with_what_from_says() {
         let project = project(
             &user,
             "
-            RUN mkdir -p /seed/d && echo 1 >/seed/d/f && chown -R 3:4 /seed
+            RUN mkdir -p /seed/d && echo 1 >/seed/d/f && ln -s f /seed/d/l && chown -R 3:4 /seed && chown -h 8:9 /seed/d/l
             FROM busybox
-            RUN --mount=type=cache,target=/c,from=0,source=/seed stat -c %u:%g /c /c/d/f >/owner && echo 2 >/c/d/f
+            RUN --mount=type=cache,target=/c,from=0,source=/seed stat -c %u:%g /c /c/d/f /c/d/l >/owner && echo 2 >/c/d/f
             RUN --mount=type=cache,target=/c,from=0,source=/seed cat /c/d/f >/second
             ",
         );
-        project.build().succeeds().has_file("owner", "3:4\n3:4\n").has_file("second", "2\n");
+        project.build().succeeds().has_file("owner", "3:4\n3:4\n8:9\n").has_file("second", "2\n");
     }
 }
 
@@ -116,7 +120,7 @@ fn two_builds_wait_for_a_locked_cache_and_get_one_each_of_a_private_one() {
 #[test]
 fn a_cache_can_be_exported_wiped_imported_and_hit() {
     for (mode, user) in users() {
-        let fill = "RUN --mount=type=cache,target=/c,id=deps mkdir /c/d && echo dep >/c/d/f && chown 5:6 /c/d/f && chmod 640 /c/d/f && ln -s f /c/d/l";
+        let fill = "RUN --mount=type=cache,target=/c,id=deps mkdir /c/d && echo dep >/c/d/f && chown 5:6 /c/d/f && chmod 640 /c/d/f && ln -s f /c/d/l && chown -h 9:8 /c/d/l";
         project(&user, fill).build().succeeds();
         project(&user, "RUN --mount=type=cache,target=/c,id=other touch /c/x").build().succeeds();
         let list = user.coracle(["cache", "ls"]).run().succeeds().stdout;
@@ -130,10 +134,10 @@ fn a_cache_can_be_exported_wiped_imported_and_hit() {
             user.coracle(["cache", "import", &path]).run().succeeds();
             let hit = project(
                 &user,
-                "RUN --mount=type=cache,target=/c,id=deps stat -c '%a %u:%g' /c/d/f >/stat && cat /c/d/l >/f",
+                "RUN --mount=type=cache,target=/c,id=deps stat -c '%a %u:%g' /c/d/f /c/d/l >/stat && cat /c/d/l >/f",
             );
             let image = hit.build().succeeds();
-            assert_eq!(image.text("stat"), "640 5:6\n", "{mode}");
+            assert_eq!(image.text("stat"), "640 5:6\n777 9:8\n", "{mode}");
             image.has_file("f", "dep\n");
             project(&user, "RUN --mount=type=cache,target=/c,id=other ls /c >/list")
                 .build()
