@@ -10,6 +10,9 @@ use super::*;
 use crate::store::{Index, View, ViewLayer};
 use crate::tree::Kind;
 
+/// What is done to a tree, which is given the paths of names in it.
+type Change = fn(&dyn Fn(&str) -> std::path::PathBuf);
+
 /// A tree with a file of each kind, the layer that it is, and its record.
 struct Tried {
     dir: tempfile::TempDir,
@@ -87,7 +90,6 @@ impl Tried {
 
 #[test]
 fn names_of_one_file_change_as_they_do_in_an_overlay() {
-    type Change = fn(&dyn Fn(&str) -> std::path::PathBuf);
     type Line<'a> = (&'a [&'a str], Change, &'a [&'a str], &'a [&'a str]);
     // What was touched, what was done, the layer, and what is to be made again in the tree.
     let table: [Line<'_>; 10] = [
@@ -122,7 +124,7 @@ fn strings(list: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_stacked_layers_would_not_let_a_step_do_is_told() {
-    let after = |touched: &[&str], change: fn(&dyn Fn(&str) -> std::path::PathBuf)| {
+    let after = |touched: &[&str], change: Change| {
         let tried = Tried::new();
         change(&|name| tried.dir.path().join(name));
         let names = touched.iter().map(|name| TreePath::new(name).unwrap()).collect();
