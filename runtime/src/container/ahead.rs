@@ -8,8 +8,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
-use super::Report;
 use super::detached::{self, Dev, Outside, clone_of, failed, put, put_in, read_only};
+use super::{DEFAULT_SHM, Report};
 use crate::error::RuntimeError;
 use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
@@ -20,6 +20,10 @@ pub(super) struct Ahead {
     pub(super) sys: OwnedFd,
     /// With an empty directory shm.
     pub(super) dev: OwnedFd,
+    /// Memory of the usual size, for /dev/shm.
+    pub(super) shm: OwnedFd,
+    /// Memory for what is mounted but no part of anything, with an empty directory root.
+    pub(super) scratch: OwnedFd,
     pub(super) report: Report,
 }
 
@@ -46,8 +50,18 @@ impl Ahead {
         for tree in [&proc, &sys, &dev] {
             detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
         }
-        Ok(Ahead { proc, sys, dev, report })
+        let shm = detached::shm(DEFAULT_SHM)?;
+        Ok(Ahead { proc, sys, dev, shm, scratch: scratch()?, report })
     }
+}
+
+fn scratch() -> Result<OwnedFd, RuntimeError> {
+    let quiet =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let dir = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64m")], quiet)
+        .map_err(failed("fsmount(scratch tmpfs)"))?;
+    rustix::fs::mkdirat(&dir, "root", Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/root)"))?;
+    Ok(dir)
 }
 
 /// Puts the null device into the new /dev. Returns whether that went: kernels before 6.15 mount nothing on a mount that is nowhere.

@@ -10,7 +10,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use super::{Bind, ContainerSpec, Report};
+use super::{Bind, ContainerSpec, DEFAULT_SHM, Report};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::DEVICES;
 use crate::sys;
@@ -70,8 +70,14 @@ pub(super) fn take(report: &mut Report) -> Result<Outside, RuntimeError> {
     })
 }
 
-/// Takes and makes what `spec` alone needs.
-pub(super) fn take_own(spec: &ContainerSpec) -> Result<Own, RuntimeError> {
+/// Returns memory for /dev/shm.
+pub(super) fn shm(size: u64) -> Result<OwnedFd, RuntimeError> {
+    let size = size.to_string();
+    fresh("tmpfs", &[("mode", "1777"), ("size", &size)], NOSUID | NOEXEC | NODEV).map_err(failed("fsmount(tmpfs)"))
+}
+
+/// Takes and makes what `spec` alone needs. There is `usual` memory already.
+pub(super) fn take_own(spec: &ContainerSpec, usual: OwnedFd) -> Result<Own, RuntimeError> {
     let mut binds = Vec::with_capacity(spec.binds.len());
     for Bind { source, target, read_only: is_read_only } in &spec.binds {
         let name = shown(source);
@@ -82,9 +88,10 @@ pub(super) fn take_own(spec: &ContainerSpec) -> Result<Own, RuntimeError> {
         }
         binds.push((tree, target.clone()));
     }
-    let size = spec.limits.shm_size().to_string();
-    let shm = fresh("tmpfs", &[("mode", "1777"), ("size", &size)], NOSUID | NOEXEC | NODEV)
-        .map_err(failed("fsmount(tmpfs)"))?;
+    let shm = match spec.limits.shm_size() {
+        DEFAULT_SHM => usual,
+        size => shm(size)?,
+    };
     Ok(Own { binds, shm })
 }
 

@@ -9,9 +9,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, StatxFlags};
 use rustix::io::Errno as E;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, mount_move,
+    move_mount, unmount,
+};
 
 use super::ahead::Ahead;
 use super::detached::{self, Own, failed, put, put_in, shown};
@@ -21,12 +25,12 @@ use crate::rootfs::Rootfs;
 
 /// Makes `spec`'s file system the root of this process, which made `ahead`.
 pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<Report, RuntimeError> {
-    let Ahead { proc, sys, dev, report } = ahead;
+    let Ahead { proc, sys, dev, shm, scratch, report } = ahead;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(failed("mount(\"/\", MS_REC | MS_PRIVATE)"))?;
-    let root = Rootfs::of(mount_root(spec)?);
+    let root = Rootfs::of(mount_root(spec, &scratch)?);
     let old_root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
-    let Own { binds, shm } = detached::take_own(spec)?;
+    let Own { binds, shm } = detached::take_own(spec, shm)?;
     let more = mounts::take(spec)?;
     rustix::process::fchdir(root.dir()).map_err(failed("fchdir(root)"))?;
     enter(&old_root)?;
@@ -48,14 +52,11 @@ pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<Report, Runtim
     Ok(report)
 }
 
-/// Mounts the root file system and returns it.
-fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
-    let scratch = &spec.scratch;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("tmpfs", scratch, "tmpfs", flags, c"mode=700,size=64m")
-        .map_err(failed(format!("mount(tmpfs, {})", shown(scratch))))?;
-    rustix::process::chdir(scratch).map_err(failed(format!("chdir({})", shown(scratch))))?;
-    rustix::fs::mkdir("root", Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/root)"))?;
+/// Mounts the root file system in `scratch` and returns it. Leaves that as the working directory.
+fn mount_root(spec: &ContainerSpec, scratch: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+    put(scratch, &detached::open_path(&spec.scratch, OFlags::DIRECTORY)?)
+        .map_err(failed(format!("move_mount(scratch tmpfs, {})", shown(&spec.scratch))))?;
+    rustix::process::fchdir(scratch).map_err(failed("fchdir(scratch)"))?;
     match &spec.rootfs {
         RootfsSource::Overlay { lower, upper, work } => stack(lower, upper, work)?,
         RootfsSource::Dir(dir) => {
@@ -68,6 +69,10 @@ fn mount_root(spec: &ContainerSpec) -> Result<OwnedFd, RuntimeError> {
 
 /// Mounts layers on "root" in the working directory.
 pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), RuntimeError> {
+    // Where that fails, the older call does or says why not.
+    if stack_one_by_one(lower, upper, work).is_ok() {
+        return Ok(());
+    }
     let layers = match plain_layers(lower, upper, work) {
         Some(layers) => layers,
         None => linked_layers(lower, upper, work)?,
@@ -87,6 +92,22 @@ pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), 
         options: options[1].into(),
         source: errno.into(),
     })
+}
+
+/// As [`stack`], where each layer is named in a call of its own (Linux 6.8): as many as there are, with any character in their names.
+fn stack_one_by_one(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), E> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for dir in lower {
+        fsconfig_set_string(&context, "lowerdir+", dir)?;
+    }
+    fsconfig_set_string(&context, "upperdir", upper)?;
+    fsconfig_set_string(&context, "workdir", work)?;
+    fsconfig_set_flag(&context, "userxattr")?;
+    // A crash loses the whole step anyway, so nothing need be synced.
+    fsconfig_set_flag(&context, "volatile")?;
+    fsconfig_create(&context)?;
+    let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    move_mount(&mounted, c"", CWD, c"root", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// Returns the options that name the directories, where they fit the page that mount(2) reads and no character in them means
