@@ -182,7 +182,7 @@ fn one(
         // What lies where the cache is written to need not be here. It may have been removed there, though another still names it.
         let (store, shares) = (builder.store, |number: usize| places[number].shares_blobs(place));
         let counts = |number: usize, packed: &Packed| {
-            shares(number) && (store.blob_is_sound(&packed.digest, packed.size) || target.has(packed))
+            shares(number) && (store.blob_size(&packed.digest) == Some(packed.size) || target.has(packed))
         };
         let packed = match from.and_then(|from| from.packed(&layer, &counts)) {
             Some(there) => Some(there),

@@ -116,7 +116,7 @@ impl Scan {
             CacheUse::Use => Vec::new(),
             CacheUse::Ignore => vec![Scanner::STAGE.into()],
         };
-        let cache = CachePolicy { uses: CacheUse::Use, except, ttl: None, from: Vec::new() };
+        let cache = CachePolicy { uses: CacheUse::Use, except, ttl: None, from: options.cache.from.clone() };
         let options = BuildOptions { cache, ..options.clone() };
         let mut own = Builder {
             store: builder.store,

@@ -140,7 +140,7 @@ fn partial(
     if room(&file).is_some_and(|room| size - length > room) {
         // Nor does what is there bring anybody further: it is in the way of whatever makes room.
         let _ = fs::remove_file(&path);
-        return Err(StoreError::io("write", &path, io::ErrorKind::StorageFull.into()));
+        return Err(StoreError::io("write", &path, rustix::io::Errno::NOSPC.into()));
     }
     let reader =
         if own { None } else { Some(File::open(&path).map_err(|source| StoreError::io("open", &path, source))?) };
