@@ -26,7 +26,9 @@ const MOUNT_POINTS: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Returns what is emulated in a step.
 pub(super) fn families(spec: &ContainerSpec) -> Families {
     let owners = spec.ids.are_emulated();
-    Families { owners, places: owners && spec.place != Place::Namespaces }
+    let in_namespaces = spec.place == Place::Namespaces;
+    let tree = in_namespaces && matches!(spec.rootfs, RootfsSource::Dir(_)) || owners;
+    Families { owners, places: owners && !in_namespaces, tree }
 }
 
 /// Takes what the emulator needs from outside. `proc` is [`emulate::open_proc`]'s; `home` is a process in whose mounts the threads

@@ -77,6 +77,8 @@ pub(crate) struct Families {
     pub(crate) owners: bool,
     /// Paths that lead out of the root of the step: /proc. With `owners` only.
     pub(crate) places: bool,
+    /// What an overlay refuses, in a root that is none. Of the others, only devices can be with it besides `owners`.
+    pub(crate) tree: bool,
 }
 
 /// What an emulator starts from. It is put together before the root of the step is entered.
@@ -206,7 +208,8 @@ impl Emulator {
             older: in_place.map(|mounted| Older::begin(&mounted)),
             umask_varies: AtomicBool::new(false),
             threads: AtomicUsize::new(1),
-            chrooted: AtomicBool::new(false),
+            // Where chroot(2) is not looked at, each process is asked.
+            chrooted: AtomicBool::new(!families.owners),
             home,
             running: Mutex::new(0),
             one_ended: Condvar::new(),

@@ -54,6 +54,37 @@ pub(super) fn renameat2(call: &Call<'_>) -> Reply {
     move_name(call, || Ok((call.at(1)?, call.at(3)?)), call.word(4))
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(super) fn rename_in_tree(call: &Call<'_>) -> Reply {
+    move_in_tree(call, (call.at_cwd(0)?, call.at_cwd(1)?), 0)
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn renameat_in_tree(call: &Call<'_>) -> Reply {
+    move_in_tree(call, (call.at(1)?, call.at(3)?), 0)
+}
+
+pub(super) fn renameat2_in_tree(call: &Call<'_>) -> Reply {
+    move_in_tree(call, (call.at(1)?, call.at(3)?), call.word(4))
+}
+
+/// A name that moves, where owners are real: all but the one thing is the kernel's.
+fn move_in_tree(call: &Call<'_>, (from, to): (At, At), flags: u32) -> Reply {
+    // Whoever it is, the kernel will say whether he may.
+    let anybody = Credentials::new(0, 0, &[], u64::MAX);
+    let find = |at: &At| call.find_place(&anybody, at, Last::Keep);
+    let (Ok(from), Ok(to)) = (find(&from), find(&to)) else { return Ok(Answer::Continue) };
+    let (Some(file), Some(_), Some(_)) = (&from.file, &from.name, &to.name) else { return Ok(Answer::Continue) };
+    let stays = stays_where_it_is(call, file, &to, RenameFlags::from_bits_retain(flags));
+    if let Err(errno) = stays {
+        let user = call.user()?;
+        if call.check_removal(&user, &from).is_ok() && call.check_removal(&user, &to).is_ok() {
+            return Err(errno.into());
+        }
+    }
+    Ok(Answer::Continue)
+}
+
 fn move_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, flags: u32) -> Reply {
     let user = call.user()?;
     if passes(&user) && !call.emulator.owners.has_special() && call.emulator.older.is_none() {

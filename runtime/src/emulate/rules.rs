@@ -147,8 +147,20 @@ const PLACES: &[Row] = &[
     (libc::SYS_readlinkat, ALWAYS, places::readlinkat),
 ];
 
+/// Where the root is no overlay: what would be refused there.
+const TREE: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rename, ALWAYS, remove::rename_in_tree),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_renameat, ALWAYS, remove::renameat_in_tree),
+    (libc::SYS_renameat2, ALWAYS, remove::renameat2_in_tree),
+];
+
 fn rows(families: Families) -> impl Iterator<Item = &'static Row> {
-    let owners: [&[Row]; 2] = if families.owners { [OWNERS, OWNERS_ONLY_HERE] } else { [DEVICES, &[]] };
+    let owners: [&[Row]; 2] = match families {
+        Families { owners: true, .. } => [OWNERS, OWNERS_ONLY_HERE],
+        Families { tree, .. } => [DEVICES, if tree { TREE } else { &[] }],
+    };
     let places: &[Row] = if families.places { PLACES } else { &[] };
     owners.into_iter().chain([places]).flatten()
 }
@@ -206,8 +218,10 @@ mod tests {
 
     #[test]
     fn every_call_is_there_once_and_has_its_handler() {
-        for (owners, places) in [(true, false), (false, false), (true, true)] {
-            let families = Families { owners, places };
+        for (owners, places, tree) in
+            [(true, false, false), (false, false, false), (true, true, true), (false, false, true), (true, false, true)]
+        {
+            let families = Families { owners, places, tree };
             let mut numbers: Vec<_> = rows(families).map(|(nr, ..)| *nr).collect();
             let table = Table::new(families);
             assert!(numbers.iter().all(|nr| table.handler(*nr).is_some()));

@@ -76,14 +76,25 @@ fn who(here: &Place) {
 }
 
 fn renames(here: &Place) {
-    let emulated = Ids::Emulated { special: vec![] };
+    let emulated = || Ids::Emulated { special: vec![] };
+    let mut ways = vec![(emulated(), false)];
+    if !crate::place::is_chroot(&here.name) {
+        ways.push((if here.is_single() { emulated() } else { Ids::Real }, true));
+    }
+    ways.into_iter().for_each(|(ids, in_namespaces)| renames_with(here, ids, in_namespaces));
+}
+
+fn renames_with(here: &Place, ids: Ids, in_namespaces: bool) {
     // What mv does where rename(2) is EXDEV is told by the number of the folder.
     let script = "cd /tmp; mkdir new; i=$(stat -c %i new); mv new new2; [ $i = $(stat -c %i new2) ] && echo kept; \
                   i=$(stat -c %i old); mv old old2; [ $i = $(stat -c %i old2) ] || echo copied; cat old2/in/f; ls; \
                   i=$(stat -c %i cache/d); mv cache/d cache/e; [ $i = $(stat -c %i cache/e) ] && echo kept; \
                   mv cache cache2 2>/dev/null || echo busy; mv old2 old2/in 2>/dev/null || echo inside; \
                   i=$(stat -c %i file); mv file file2; [ $i = $(stat -c %i file2) ] && echo kept";
-    let mut step = step(here, script, emulated);
+    let mut step = step(here, script, ids);
+    if in_namespaces {
+        step.spec.place = Around::Namespaces;
+    }
     let tmp = step.upper().join("tmp");
     fs::create_dir_all(tmp.join("old/in")).expect("mkdir");
     fs::create_dir_all(tmp.join("cache/d")).expect("mkdir");
