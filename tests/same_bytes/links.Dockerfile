@@ -16,3 +16,5 @@ RUN ln -s x /l/n1 && ln /l/n1 /l/n2 && mkfifo /l/p1 && ln /l/p1 /l/p2
 RUN chown -h 9:9 /l/n2 && chown 8:8 /l/p2
 # A write through a name that is gone.
 RUN exec 3>>/l/b && rm /l/b && echo gone >&3
+# Folders that can not be renamed on an overlay.
+RUN mv /l /m && mkdir /l && mv /m /l/ && mv /l/m/z /l/
