@@ -119,7 +119,9 @@ impl Builder<'_> {
             Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
                 on_disk(&Mode::UserNamespace(IdMaps::discover().unwrap_or_else(|_| IdMaps::single())))
             }
-            Isolation::Undecided(Wanted::OneId(_)) => on_disk(&Mode::UserNamespace(IdMaps::single())),
+            Isolation::Undecided(Wanted::OneId | Wanted::OneIdFirst { .. }) => {
+                on_disk(&Mode::UserNamespace(IdMaps::single()))
+            }
             Isolation::Undecided(Wanted::Chroot | Wanted::ChrootFirst) => on_disk(&Mode::Chroot { emulated: true }),
             Isolation::Undecided(Wanted::Nothing) => on_disk(&Mode::None(RuntimeError::NotWanted)),
         }
@@ -184,11 +186,12 @@ impl Builder<'_> {
     fn emulate(&mut self, lacking: Lacking) -> bool {
         let is_full = |mode: &Mode| matches!(mode, Mode::UserNamespace(maps) if maps.kind() != MapKind::Single);
         match &self.isolation {
-            Isolation::Undecided(Wanted::Any | Wanted::UserNamespace) => {
-                self.isolation = Isolation::Undecided(Wanted::OneId(Some(lacking)));
+            Isolation::Undecided(wanted @ (Wanted::Any | Wanted::UserNamespace)) => {
+                let or_chroot = *wanted == Wanted::Any;
+                self.isolation = Isolation::Undecided(Wanted::OneIdFirst { lacking, or_chroot });
             }
             Isolation::Decided(choice) if is_full(&choice.mode) => {
-                self.isolation = Isolation::Undecided(Wanted::OneId(Some(lacking)));
+                self.isolation = Isolation::Undecided(Wanted::OneIdFirst { lacking, or_chroot: false });
             }
             // A namespace cannot be left. Emulated owners need none of its own: root of this one has all that root of one id has.
             Isolation::Entered(mode) if is_full(mode) => {

@@ -35,8 +35,15 @@ pub enum Wanted {
     Any,
     /// A user namespace.
     UserNamespace,
-    /// A user namespace with one id; where this is why, and there is none, one with a full map.
-    OneId(Option<Lacking>),
+    /// A user namespace with one id.
+    OneId,
+    /// The same first, because of what a full map has not got; else the best one that works.
+    OneIdFirst {
+        /// What that is.
+        lacking: Lacking,
+        /// Whether chroot(2) may be taken.
+        or_chroot: bool,
+    },
     /// chroot(2).
     Chroot,
     /// chroot(2) where it works, else the best one that does.
@@ -140,8 +147,9 @@ impl Wanted {
         match self {
             Wanted::Any => &Rung::ALL,
             Wanted::UserNamespace => &[Rung::FullMap, Rung::SingleId],
-            Wanted::OneId(None) => &[Rung::SingleId],
-            Wanted::OneId(Some(_)) => &[Rung::SingleId, Rung::FullMap],
+            Wanted::OneId => &[Rung::SingleId],
+            Wanted::OneIdFirst { or_chroot: true, .. } => &[Rung::SingleId, Rung::FullMap, Rung::Chroot],
+            Wanted::OneIdFirst { or_chroot: false, .. } => &[Rung::SingleId, Rung::FullMap],
             Wanted::Chroot => &[Rung::Chroot],
             Wanted::ChrootFirst => &[Rung::Chroot, Rung::FullMap, Rung::SingleId],
             Wanted::Nothing => &[],
@@ -183,7 +191,7 @@ impl Choice {
         match &self.mode {
             Mode::UserNamespace(_) if self.wanted == Wanted::ChrootFirst => of(Rung::Chroot),
             Mode::UserNamespace(_) => of(Rung::FullMap),
-            Mode::Chroot { .. } if self.wanted != Wanted::Any => None,
+            Mode::Chroot { .. } if matches!(self.wanted, Wanted::Chroot | Wanted::ChrootFirst) => None,
             // A namespace with one id takes the least.
             Mode::Chroot { .. } | Mode::None(_) => of(Rung::SingleId).or(of(Rung::FullMap)).or(of(Rung::Chroot)),
         }
@@ -201,7 +209,7 @@ impl Choice {
             Mode::UserNamespace(maps) if maps.kind() == MapKind::SubIds => namespace.map(TriedNamespace),
             _ => None,
         };
-        if let (Wanted::OneId(Some(lacking)), Some(Attempt { rung: Rung::SingleId, .. })) = (wanted, taken) {
+        if let (Wanted::OneIdFirst { lacking, .. }, Some(Attempt { rung: Rung::SingleId, .. })) = (wanted, taken) {
             let refused = Some(RuntimeError::Lacking(lacking));
             attempts.push(Attempt { rung: Rung::FullMap, maps: None, emulated: false, refused });
         }
@@ -364,11 +372,15 @@ mod tests {
     #[test]
     fn one_id_is_taken_for_what_a_full_map_lacks() {
         let lacking = Lacking::Id(1_000_680_000);
-        let choice = Choice::new(Wanted::OneId(Some(lacking)), vec![attempt(Rung::SingleId, false)], None);
+        let wanted = Wanted::OneIdFirst { lacking, or_chroot: true };
+        let choice = Choice::new(wanted, vec![attempt(Rung::SingleId, false)], None);
         assert_eq!(choice.mode.to_string(), "user namespace, one id, owners emulated");
         assert_eq!(choice.obstacle(), Some((Rung::FullMap, &RuntimeError::Lacking(lacking))));
-        let choice = Choice::new(Wanted::OneId(None), vec![attempt(Rung::SingleId, false)], None);
+        let choice = Choice::new(Wanted::OneId, vec![attempt(Rung::SingleId, false)], None);
         assert_eq!(choice.obstacle(), None);
+        assert_eq!(chosen(wanted, [true, true, false]), ("chroot, no namespaces".into(), Some(Rung::SingleId)));
+        let wanted = Wanted::OneIdFirst { lacking, or_chroot: false };
+        assert_eq!(chosen(wanted, [true, true, false]).0, "none, no step can be run");
     }
 
     #[test]
@@ -381,7 +393,7 @@ mod tests {
             (Wanted::Any, [true, true, false], (chroot.clone(), Some(Rung::SingleId))),
             (Wanted::Any, [true, true, true], (none.clone(), Some(Rung::SingleId))),
             (Wanted::UserNamespace, [true, true, false], (none.clone(), Some(Rung::SingleId))),
-            (Wanted::OneId(None), [false, true, false], (none.clone(), Some(Rung::SingleId))),
+            (Wanted::OneId, [false, true, false], (none.clone(), Some(Rung::SingleId))),
             (Wanted::Chroot, [true, true, false], (chroot.clone(), None)),
             (Wanted::ChrootFirst, [true, true, false], (chroot, None)),
             (Wanted::ChrootFirst, [true, false, true], (userns.clone(), Some(Rung::Chroot))),

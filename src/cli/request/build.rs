@@ -276,7 +276,7 @@ fn wanted(flag: Isolation, environment: &Environment) -> (Wanted, Option<String>
     let value = environment.var("BUILDAH_ISOLATION").filter(|_| flag == Isolation::Auto);
     let known = match (flag, value.and_then(|value| value.to_str())) {
         (Isolation::Userns, _) => Wanted::UserNamespace,
-        (Isolation::SingleId, _) => Wanted::OneId(None),
+        (Isolation::SingleId, _) => Wanted::OneId,
         (Isolation::Chroot, _) => Wanted::Chroot,
         (Isolation::None, _) => Wanted::Nothing,
         // User namespaces are what is tried first.

@@ -285,7 +285,7 @@ fn buildahs_isolation_is_a_wish_and_the_flag_counts_more() {
         ("chroot", &["build", "--isolation=userns", "."], Wanted::UserNamespace, false),
         ("vm", &["build", "--isolation=none", "."], Wanted::Nothing, false),
         ("oci", &["build", "--isolation=chroot", "."], Wanted::Chroot, false),
-        ("oci", &["build", "--isolation=single-id", "."], Wanted::OneId(None), false),
+        ("oci", &["build", "--isolation=single-id", "."], Wanted::OneId, false),
     ] {
         let build = build_in(&environment(&[("BUILDAH_ISOLATION", value)]), words).expect("makes sense");
         assert_eq!((build.isolation, build.warnings.len()), (wanted, usize::from(warned)), "{value} {words:?}");
