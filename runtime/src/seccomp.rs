@@ -43,6 +43,8 @@ pub(crate) enum When {
     Always,
     /// Where the low half of an argument is one of these numbers.
     Argument(u32, &'static [u32]),
+    /// Where the low half of an argument is not this number.
+    Unless(u32, u32),
     /// Where an argument is the mode of a device, as mknod(2) has it.
     Device(u32),
 }
@@ -214,6 +216,14 @@ fn search(bodies: &[(u32, Vec<sock_filter>)]) -> Vec<sock_filter> {
 fn watch(when: When) -> Vec<sock_filter> {
     let (load, values): (&[sock_filter], Vec<u32>) = match when {
         When::Always => return vec![op(RET, NOTIFY, 0, 0)],
+        When::Unless(n, value) => {
+            return vec![
+                op(LOAD, argument(n), 0, 0),
+                op(JEQ, value, 0, 1),
+                op(RET, ALLOW, 0, 0),
+                op(RET, NOTIFY, 0, 0),
+            ];
+        }
         When::Argument(n, values) => (&[op(LOAD, argument(n), 0, 0)], values.to_vec()),
         When::Device(n) => {
             (&[op(LOAD, argument(n), 0, 0), op(AND, libc::S_IFMT, 0, 0)], vec![libc::S_IFCHR, libc::S_IFBLK])
@@ -306,6 +316,7 @@ mod tests {
             (libc::SYS_stat, When::Always),
             (libc::SYS_prctl, When::Argument(1, &[7, 8, 47])),
             (libc::SYS_mknod, When::Device(1)),
+            (libc::SYS_sendto, When::Unless(1, 0)),
         ];
         let filter = filter(&watched, Foreign::Absent);
         let native =
@@ -317,6 +328,7 @@ mod tests {
         for (mode, expected) in [(0o020_666, NOTIFY), (0o060_000, NOTIFY), (0o010_666, ALLOW), (0o666, ALLOW)] {
             assert_eq!(native(libc::SYS_mknod, mode), expected, "{mode:o}");
         }
+        assert_eq!((native(libc::SYS_sendto, 0), native(libc::SYS_sendto, 1)), (ALLOW, NOTIFY));
         assert_eq!(native(libc::SYS_mount, 0), EPERM);
         assert_eq!(native(libc::SYS_read, 0), ALLOW);
         for nr in [1, 5, 106, 165] {

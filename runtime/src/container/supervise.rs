@@ -50,6 +50,7 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>
         groups: spec.groups.clone(),
         capabilities: spec.capabilities.set().bits(),
         special,
+        outputs: outputs(),
         proc,
         upper: None,
         home,
@@ -62,6 +63,14 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>
             _ => None,
         },
     })
+}
+
+/// Returns the pipes that are the output of this process, which is that of the command.
+fn outputs() -> Vec<(u64, u64)> {
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let stats = [stdout.as_fd(), stderr.as_fd()].map(|fd| rustix::fs::fstat(fd).ok());
+    let pipes = stats.into_iter().flatten().filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    pipes.map(|stat| (stat.st_dev, stat.st_ino)).collect()
 }
 
 /// Takes hold of the devices, but for the terminal, which is none of a step's business.

@@ -55,24 +55,34 @@ pub(super) fn permits(user: &Credentials, owner: FileOwner, mode: u32, want: Wan
 impl Call<'_> {
     /// Checks that `user` may do `want` to a file.
     pub(super) fn check(&self, user: &Credentials, file: &Handle, want: Want) -> Result<(), Errno> {
+        if self.emulator.proc.has(file) {
+            return self.check_in_proc(user, file, want);
+        }
         let stat = file.stat();
         // What everybody may needs no owner.
         if stat.st_mode & (want.0 * 0o111) == want.0 * 0o111 || self.is_exempt(file) {
             return Ok(());
         }
-        let owner = self.emulator.owners.seen_by(user, file);
+        let owner = match self.is_output(file) {
+            true => self.emulator.owner_of_output(file.stat()),
+            false => self.emulator.owners.seen_by(user, file),
+        };
         let mode = owner.device.map_or(stat.st_mode, |device| device.mode);
         if permits(user, owner, mode, want) { Ok(()) } else { Err(E::ACCESS.into()) }
     }
 
-    /// What the kernel shows of processes, and what has no place in the file system, is not guarded between the users of
-    /// one step: its owner is always the real one.
+    /// What has no place in the file system is not guarded between the users of one step: its owner is always the real one. But
+    /// the output of the command is.
     fn is_exempt(&self, file: &Handle) -> bool {
         match file.kind() {
-            FileType::Fifo | FileType::Socket => file.by_magic(),
+            FileType::Fifo | FileType::Socket => file.by_magic() && !self.is_output(file),
             FileType::CharacterDevice => TERMINALS.contains(&rustix::fs::major(file.stat().st_rdev)),
-            _ => self.emulator.proc.has(file),
+            _ => false,
         }
+    }
+
+    fn is_output(&self, file: &Handle) -> bool {
+        file.kind() == FileType::Fifo && self.emulator.outputs.contains(&(file.stat().st_dev, file.stat().st_ino))
     }
 
     /// Checks that `user` owns a file, or may act as if.

@@ -18,6 +18,7 @@ impl Cap {
     pub(super) const SETUID: Cap = Cap(7);
     pub(super) const SETPCAP: Cap = Cap(8);
     pub(super) const SYS_CHROOT: Cap = Cap(18);
+    pub(super) const SYS_PTRACE: Cap = Cap(19);
     pub(super) const SYS_ADMIN: Cap = Cap(21);
     pub(super) const MKNOD: Cap = Cap(27);
     pub(super) const SETFCAP: Cap = Cap(31);

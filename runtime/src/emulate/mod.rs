@@ -21,6 +21,7 @@ mod device;
 mod dirs;
 mod exec;
 mod ids;
+mod insight;
 mod mode;
 mod older;
 mod open;
@@ -95,6 +96,8 @@ pub(crate) struct Setup {
     pub(crate) capabilities: u64,
     /// Owners of files that can not say it themselves.
     pub(crate) special: Vec<SpecialOwner>,
+    /// The pipes that are the command's output, by device and inode: they are the user's that the command is.
+    pub(crate) outputs: Vec<(u64, u64)>,
     /// The /proc in which this process and those of the step have the numbers that this process knows them by.
     pub(crate) proc: OwnedFd,
     /// The directory that takes the changes, where that is not the root itself.
@@ -123,6 +126,7 @@ pub(crate) struct Emulator {
     bound: Bound,
     /// Links for programs that are executed by a path of /proc.
     ways: Ways,
+    outputs: Vec<(u64, u64)>,
     root: Root,
     outer_proc: OwnedFd,
     proc: Proc,
@@ -176,7 +180,7 @@ impl Emulator {
     pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
         let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
         let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
-        let Setup { families, ends, uid, gid, groups, capabilities, special, .. } = setup;
+        let Setup { families, ends, uid, gid, groups, capabilities, special, outputs, .. } = setup;
         let Setup { proc: outer_proc, upper, home, outside, in_place, .. } = setup;
         rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
@@ -201,6 +205,7 @@ impl Emulator {
             owners,
             bound: Bound::default(),
             ways: Ways::default(),
+            outputs,
             root,
             outer_proc,
             proc: Proc::new(outside.is_some()).map_err(look("stat(/proc)"))?,
@@ -285,6 +290,12 @@ impl Emulator {
         let Some(init) = self.ends else { return false };
         self.ended.store(true, Ordering::Release);
         rustix::process::kill_process(init, Signal::KILL).is_ok()
+    }
+
+    /// Whom the output of the command belongs to: its first user, until that is changed.
+    fn owner_of_output(&self, stat: &rustix::fs::Stat) -> FileOwner {
+        let first = self.users.first();
+        self.owners.in_table(stat).unwrap_or(FileOwner::new(first.uid.effective, first.gid.effective))
     }
 
     fn listener(&self) -> BorrowedFd<'_> {

@@ -91,7 +91,10 @@ impl Owners {
     /// Returns the owner of a file, and the device that it stands for.
     pub(super) fn of(&self, handle: &Handle) -> FileOwner {
         let stat = handle.stat();
-        let real = FileOwner::new(stat.st_uid, stat.st_gid);
+        let real = match self.real {
+            true => FileOwner::new(stat.st_uid, stat.st_gid),
+            false => FileOwner::new(or_root(stat.st_uid), or_root(stat.st_gid)),
+        };
         let said = match carries(stat) {
             true => self.said_by(&handle.name(), true).ok().flatten(),
             false => None,
@@ -206,6 +209,14 @@ impl Owners {
     fn table(&self) -> MutexGuard<'_, HashMap<Inode, (u32, u32)>> {
         self.special.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands for all ids that are not in the map.
+const UNMAPPED: u32 = 65_534;
+
+/// Returns an id as the kernel says it, where others are emulated: what belongs to nobody here, as devices do, is root's.
+fn or_root(id: u32) -> u32 {
+    if id == UNMAPPED { 0 } else { id }
 }
 
 /// Returns whether a file can carry the attribute.

@@ -14,7 +14,6 @@ use super::places::memory;
 use super::resolve::{Handle, Last};
 use crate::error::Errno;
 use crate::idmap::status_field;
-use crate::owner::FileOwner;
 use crate::sys::notify;
 
 /// The inode number of the root of every procfs.
@@ -87,6 +86,14 @@ impl Proc {
             return Pid::from_raw(number).filter(|pid| is_of_step(call, *pid));
         }
         self.process(call, number)
+    }
+
+    /// Returns the process, or thread, that is `number` in the procfs in which `file` is.
+    pub(super) fn numbered(&self, call: &Call<'_>, file: &Handle, number: i32) -> Option<Pid> {
+        match file.stat().st_dev == self.outer {
+            true => Pid::from_raw(number).filter(|pid| is_of_step(call, *pid)),
+            false => self.process(call, number),
+        }
     }
 
     /// Returns the process, or thread, that is `number` to the process that asks.
@@ -181,17 +188,6 @@ fn with_user(status: &str, user: &Credentials) -> String {
         let _ = writeln!(text, "{name}:\t{value}");
     }
     text
-}
-
-/// Returns whom a directory of a process belongs to: `/proc/PID` and all below it.
-pub(super) fn owner_of_process(call: &Call<'_>, path: &[u8]) -> Option<FileOwner> {
-    let name = path.strip_prefix(b"/proc/")?.split(|byte| *byte == b'/').next()?;
-    let pid = match name {
-        b"self" | b"thread-self" => call.pid(),
-        name => call.emulator.proc.shown_as(call, std::str::from_utf8(name).ok()?.parse().ok()?)?,
-    };
-    let user = call.emulator.users.of(pid).ok()?;
-    Some(FileOwner::new(user.uid.effective, user.gid.effective))
 }
 
 impl Call<'_> {

@@ -205,7 +205,13 @@ impl Call<'_> {
         }
         if let Some(name) = self.name_here(user, at) {
             let flags = if last == Last::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
-            return Handle::open(name, CWD, flags).map(Rc::new).map_err(|errno| self.or_bad_start(at, errno));
+            match Handle::open(name, CWD, flags) {
+                // What else is found may have been found by a link into /proc, where it is a file of this process.
+                Ok(file) if file.stat.st_dev == self.emulator.root.stat().st_dev => return Ok(Rc::new(file)),
+                Err(errno) if !errno.is(E::NOENT) => return Err(errno),
+                _ => {}
+            }
+            return self.walk(user, at, last)?.file().map_err(|errno| self.or_bad_start(at, errno));
         }
         self.walk(user, at, last)?.file()
     }
@@ -367,6 +373,7 @@ impl Walk<'_, '_> {
         }
         if self.call.emulator.proc.is_magic(&self.dir) {
             // Not a path but a file: of this very process, or another one.
+            self.call.check_link(self.user, link)?;
             let mut file = Handle::open(name, self.dir.fd(), OFlags::empty())?;
             file.by_magic = true;
             self.dir = Rc::new(file);

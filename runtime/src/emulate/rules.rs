@@ -5,6 +5,7 @@ use libc::sock_filter;
 use super::call::{Call, Reply};
 use super::{Families, caps, chown, create, dirs, exec, ids, mode, open, places, remove, signal, socket, stat, xattr};
 use crate::seccomp::{self, When};
+use crate::sys::peer::UNSEEN;
 
 type Handler = fn(&Call<'_>) -> Reply;
 
@@ -120,7 +121,9 @@ const OWNERS: &[Row] = &[
     (libc::SYS_bind, ALWAYS, socket::bind),
     (libc::SYS_connect, ALWAYS, socket::connect),
     (libc::SYS_getsockopt, When::Argument(2, socket::OPTIONS), socket::getsockopt),
+    (libc::SYS_sendto, When::Unless(4, 0), socket::sendto),
     (libc::SYS_sendmsg, ALWAYS, socket::sendmsg),
+    (libc::SYS_sendmmsg, When::Unless(3, UNSEEN), socket::sendmmsg),
     (libc::SYS_kill, ALWAYS, signal::kill),
     (libc::SYS_tkill, ALWAYS, signal::of_first),
     (libc::SYS_tgkill, ALWAYS, signal::of_second),

@@ -30,12 +30,15 @@ const THREAD: u32 = libc::O_EXCL.cast_unsigned();
 
 /// Returns the address in argument 1; `None` where it is not the path of a socket.
 fn address(call: &Call<'_>) -> Result<Option<(Vec<u8>, At)>, Errno> {
-    let length = call.word(2) as usize;
+    address_at(call, call.long(1), call.word(2) as usize)
+}
+
+fn address_at(call: &Call<'_>, place: u64, length: usize) -> Result<Option<(Vec<u8>, At)>, Errno> {
     if !(FAMILY + 1..=LONGEST).contains(&length) {
         return Ok(None);
     }
     let mut bytes = vec![0; length];
-    call.read(call.long(1), &mut bytes)?;
+    call.read(place, &mut bytes)?;
     if u16::from_ne_bytes([bytes[0], bytes[1]]) != libc::AF_UNIX as u16 || bytes[FAMILY] == 0 {
         return Ok(None);
     }
@@ -90,17 +93,24 @@ fn bind_at(call: &Call<'_>, socket: &OwnedFd, place: &Place, address: &[u8]) -> 
 }
 
 pub(super) fn connect(call: &Call<'_>) -> Reply {
-    let user = call.user()?;
-    if user.may(Cap::DAC_OVERRIDE) {
-        return Ok(Answer::Continue);
-    }
-    if let Some((_, at)) = address(call)? {
-        let file = call.find(&user, &at, Last::Follow)?;
-        if file.kind() == FileType::Socket {
-            call.check(&user, &file, Want::WRITE)?;
-        }
-    }
+    check_address(call, call.long(1), call.word(2) as usize)?;
     Ok(Answer::Continue)
+}
+
+pub(super) fn sendto(call: &Call<'_>) -> Reply {
+    check_address(call, call.long(4), call.word(5) as usize)?;
+    Ok(Answer::Continue)
+}
+
+/// Checks that the process may write to the socket at this address.
+fn check_address(call: &Call<'_>, place: u64, length: usize) -> Result<(), Errno> {
+    let user = call.user()?;
+    if place == 0 || user.may(Cap::DAC_OVERRIDE) {
+        return Ok(());
+    }
+    let Some((_, at)) = address_at(call, place, length)? else { return Ok(()) };
+    let file = call.find(&user, &at, Last::Follow)?;
+    if file.kind() == FileType::Socket { call.check(&user, &file, Want::WRITE) } else { Ok(()) }
 }
 
 pub(super) fn getsockopt(call: &Call<'_>) -> Reply {
@@ -151,33 +161,56 @@ fn credentials(pid: u32, user: &Credentials) -> [u8; 12] {
 const MOST_CONTROL: u64 = 4096;
 const HEADER: usize = 16;
 
+/// Bytes of a `struct msghdr`, and of a `struct mmsghdr`, of which the kernel takes so many at the most.
+const MESSAGE: usize = 56;
+const MESSAGES: u64 = 64;
+const MOST_MESSAGES: u32 = 1024;
+
 /// sendmsg(2) with credentials: a process that says who it is, as it may, says what the kernel does not know. What it sends
 /// becomes what the kernel takes: root.
 pub(super) fn sendmsg(call: &Call<'_>) -> Reply {
-    let mut header = [0; 56];
-    call.read(call.long(1), &mut header)?;
+    check_message(call, call.long(1))?;
+    Ok(Answer::Continue)
+}
+
+pub(super) fn sendmmsg(call: &Call<'_>) -> Reply {
+    for at in 0..u64::from(call.word(2).min(MOST_MESSAGES)) {
+        match (check_message(call, call.long(1).wrapping_add(MESSAGES * at)), at) {
+            (Err(errno), 0) => return Err(errno),
+            // Those before it are sent, and the kernel finds what is wrong with this one.
+            (Err(_), _) => break,
+            (Ok(()), _) => {}
+        }
+    }
+    Ok(Answer::Continue)
+}
+
+fn check_message(call: &Call<'_>, place: u64) -> Result<(), Errno> {
+    let mut header = [0; MESSAGE];
+    call.read(place, &mut header)?;
     let (words, _) = header.as_chunks::<8>();
-    let (control, length) = (u64::from_ne_bytes(words[4]), u64::from_ne_bytes(words[5]));
+    let word = |n: usize| u64::from_ne_bytes(words[n]);
+    check_address(call, word(0), (word(1) & 0xffff_ffff) as usize)?;
+    let (control, length) = (word(4), word(5));
     if control == 0 || !(HEADER as u64..=MOST_CONTROL).contains(&length) {
-        return Ok(Answer::Continue);
+        return Ok(());
     }
     let mut bytes = vec![0; length as usize];
     call.read(control, &mut bytes)?;
     for at in credentials_in(&bytes) {
         let word = |n: usize| u32::from_ne_bytes(std::array::from_fn(|byte| bytes[at + 4 * n + byte]));
         let (uid, gid) = (word(1), word(2));
-        if (uid, gid) == (0, 0) {
-            continue;
-        }
         let user = call.user()?;
         let is_uid = [user.uid.real, user.uid.effective, user.uid.saved].contains(&uid) || user.may(Cap::SETUID);
         let is_gid = [user.gid.real, user.gid.effective, user.gid.saved].contains(&gid) || user.may(Cap::SETGID);
         if !is_uid || !is_gid {
             return Err(E::PERM.into());
         }
-        call.write(control + at as u64 + 4, &[0; 8])?;
+        if (uid, gid) != (0, 0) {
+            call.write(control + at as u64 + 4, &[0; 8])?;
+        }
     }
-    Ok(Answer::Continue)
+    Ok(())
 }
 
 /// Returns where in ancillary data the credentials start.

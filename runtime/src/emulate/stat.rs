@@ -8,7 +8,6 @@ use rustix::fs::CWD;
 use super::access::Want;
 use super::call::{Answer, At, Call, Reply};
 use super::credentials::{Cap, Credentials};
-use super::proc;
 use super::resolve::Last;
 use crate::error::Errno;
 use crate::owner::{Device, FileOwner};
@@ -65,7 +64,9 @@ fn last(flags: i32) -> Last {
 fn tell(call: &Call<'_>, at: &At, last: Last, form: Form, buffer: u64) -> Reply {
     let owners = &call.emulator.owners;
     let user = call.user()?;
-    let Some(name) = call.name_here(&user, at) else { return tell_other(call, &user, at, last, form, buffer) };
+    let is_known = !may_be_another(&at.path);
+    let name = is_known.then(|| call.name_here(&user, at)).flatten();
+    let Some(name) = name else { return tell_other(call, &user, at, last, form, buffer) };
     // A descriptor is a link of /proc, and itself followed, whatever it is.
     let follow = last == Last::Follow || at.path.is_empty();
     let said = match owners.said_by(&name, follow) {
@@ -82,6 +83,11 @@ fn tell(call: &Call<'_>, at: &At, last: Last, form: Form, buffer: u64) -> Reply 
     write(call, &name, follow, form, said, buffer)
 }
 
+/// Returns whether a path may be that of a device, or from /proc on that of a process: their owners the kernel knows otherwise.
+fn may_be_another(path: &[u8]) -> bool {
+    path.starts_with(b"/dev/") || path.first().is_some_and(u8::is_ascii_digit)
+}
+
 /// As [`tell`], for a process that may not go everywhere, and for /proc.
 fn tell_other(call: &Call<'_>, user: &Credentials, at: &At, last: Last, form: Form, buffer: u64) -> Reply {
     let file = match call.find(user, at, last) {
@@ -91,7 +97,7 @@ fn tell_other(call: &Call<'_>, user: &Credentials, at: &At, last: Last, form: Fo
         Err(errno) => return Err(errno),
     };
     let owner = match call.emulator.proc.has(&file) {
-        true => proc::owner_of_process(call, &at.path),
+        true => call.owner_of_process(&file),
         false => Some(call.emulator.owners.seen_by(user, &file)),
     };
     if call.is_elsewhere(&file) {

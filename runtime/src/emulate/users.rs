@@ -38,6 +38,11 @@ impl Users {
         Users { first, known: RwLock::new(known), all_are_first: AtomicBool::new(true) }
     }
 
+    /// Returns who the command was at the start.
+    pub(super) fn first(&self) -> &Credentials {
+        &self.first
+    }
+
     /// Returns who the process of a thread is.
     pub(super) fn of(&self, pid: Pid) -> Result<Arc<Credentials>, Errno> {
         if self.all_are_first.load(Ordering::Acquire) {

@@ -66,15 +66,56 @@ fn get(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errn
 }
 
 pub(super) fn setxattr(call: &Call<'_>) -> Reply {
-    change(call, 1, E::PERM, || Ok((call.at_cwd(0)?, Last::Follow)))
+    set(call, || Ok((call.at_cwd(0)?, Last::Follow)))
 }
 
 pub(super) fn lsetxattr(call: &Call<'_>) -> Reply {
-    change(call, 1, E::PERM, || Ok((call.at_cwd(0)?, Last::Keep)))
+    set(call, || Ok((call.at_cwd(0)?, Last::Keep)))
 }
 
 pub(super) fn fsetxattr(call: &Call<'_>) -> Reply {
-    change(call, 1, E::PERM, || Ok((fd(call), Last::Follow)))
+    set(call, || Ok((fd(call), Last::Follow)))
+}
+
+fn set(call: &Call<'_>, file: impl Fn() -> Result<(At, Last), Errno>) -> Reply {
+    let answer = change(call, 1, E::PERM, &file)?;
+    let name = name(call, 1)?;
+    let size = call.long(3);
+    if !call.emulator.families.owners || !ACLS.contains(&&name[..]) || size > LONGEST_ACL {
+        return Ok(answer);
+    }
+    let mut value = vec![0; size as usize];
+    call.read(call.long(2), &mut value)?;
+    let Some(value) = without_names(&value) else { return Ok(answer) };
+    let (at, last) = file()?;
+    let file = call.find(&*call.user()?, &at, last)?;
+    call.still_waits()?;
+    let flags = rustix::fs::XattrFlags::from_bits_retain(call.word(4));
+    rustix::fs::setxattr(file.name(), &name[..], &value, flags)?;
+    Ok(Answer::Value(0))
+}
+
+/// The attributes that are access control lists: acl(5).
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+const LONGEST_ACL: u64 = 64 << 10;
+
+/// Returns an access control list without those that it names, whom the kernel does not have; `None` where it names nobody but
+/// root. What remains makes the same mode: the bits of the group are those of the mask.
+fn without_names(list: &[u8]) -> Option<Vec<u8>> {
+    const USER: u16 = 0x02;
+    const GROUP: u16 = 0x08;
+    const MASK: u16 = 0x10;
+    let (version, entries) = list.split_first_chunk::<4>()?;
+    let (entries, rest) = entries.as_chunks::<8>();
+    let tag = |entry: &[u8; 8]| u16::from_le_bytes([entry[0], entry[1]]);
+    let names = |entry: &&[u8; 8]| matches!(tag(entry), USER | GROUP) && entry[4..] != [0; 4];
+    // One without a mask makes no sense, which is for the kernel to say.
+    if !rest.is_empty() || !entries.iter().any(|entry| names(&entry)) || !entries.iter().any(|entry| tag(entry) == MASK)
+    {
+        return None;
+    }
+    let kept = entries.iter().filter(|entry| !names(entry)).flatten();
+    Some(version.iter().chain(kept).copied().collect())
 }
 
 pub(super) fn setxattrat(call: &Call<'_>) -> Reply {
@@ -177,6 +218,25 @@ fn without_ours(names: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_an_access_control_list_stays_whom_the_kernel_knows() {
+        let list = |entries: &[(u16, u16, u32)]| {
+            let bytes = |&(tag, bits, id): &(u16, u16, u32)| {
+                [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
+            };
+            [vec![2, 0, 0, 0], entries.iter().flat_map(bytes).collect()].concat()
+        };
+        const NOBODY: u32 = u32::MAX;
+        let (user, group, mask, other) = ((1, 6, NOBODY), (4, 4, NOBODY), (0x10, 7, NOBODY), (0x20, 4, NOBODY));
+        let named = list(&[user, (2, 7, 1000), group, (8, 6, 50), mask, other]);
+        assert_eq!(without_names(&named), Some(list(&[user, group, mask, other])));
+        assert_eq!(without_names(&list(&[user, (2, 7, 0), group, mask, other])), None);
+        assert_eq!(without_names(&list(&[user, group, other])), None);
+        assert_eq!(without_names(&list(&[user, (2, 7, 1000), group, other])), None, "no mask");
+        assert_eq!(without_names(&named[..named.len() - 1]), None);
+        assert_eq!(without_names(b"abc"), None);
+    }
 
     #[test]
     fn a_list_of_names_is_shown_without_ours() {

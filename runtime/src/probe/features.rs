@@ -260,13 +260,14 @@ struct Trial {
 
 impl Trial {
     fn new(dir: &Path) -> Result<Self, RuntimeError> {
-        let dir = dir.join(format!(".coracle-probe-{}", std::process::id()));
+        // What there is of it goes with the value, also where the disk is full.
+        let trial = Trial { dir: dir.join(format!(".coracle-probe-{}", std::process::id())) };
         for name in ["lower", "upper", "work", "root"] {
-            let path = dir.join(name);
+            let path = trial.dir.join(name);
             fs::create_dir_all(&path).map_err(|error| RuntimeError::call(format!("mkdir({path:?})"), error))?;
         }
-        named("chdir", rustix::process::chdir(&dir))?;
-        Ok(Trial { dir })
+        named("chdir", rustix::process::chdir(&trial.dir))?;
+        Ok(trial)
     }
 }
 

@@ -72,7 +72,10 @@ pub(crate) fn peer_of(socket: BorrowedFd<'_>) -> Option<Pid> {
     (result == 0 && peer.pid > 0).then(|| Pid::from_raw(peer.pid)).flatten()
 }
 
-/// Sends the descriptors by sendmmsg(2). It is the one way to send that an emulator does not look at, so that
+/// Flags of sendmmsg(2) that mean nothing to a socket with a path, and that nobody uses together.
+pub(crate) const UNSEEN: u32 = (libc::MSG_NOSIGNAL | libc::MSG_CONFIRM | libc::MSG_MORE).cast_unsigned();
+
+/// Sends the descriptors by sendmmsg(2) with these flags. It is the one way to send that an emulator does not look at, so that
 /// a process can give away the listener which it just made.
 pub(crate) fn send_unseen<const N: usize>(socket: BorrowedFd<'_>, fds: [BorrowedFd<'_>; N]) -> Result<(), Errno> {
     const MOST: usize = 8;
@@ -97,7 +100,7 @@ pub(crate) fn send_unseen<const N: usize>(socket: BorrowedFd<'_>, fds: [Borrowed
         (*header).cmsg_type = libc::SCM_RIGHTS;
         (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
         libc::CMSG_DATA(header).cast::<[libc::c_int; N]>().write_unaligned(fds.map(|fd| fd.as_raw_fd()));
-        libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, libc::MSG_NOSIGNAL).into()
+        libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, UNSEEN.cast_signed()).into()
     })
     .map(drop)
 }

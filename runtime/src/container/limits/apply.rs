@@ -73,6 +73,9 @@ impl<'a> Keep<'a> {
         if limits.parent.is_some() && !is_in_group {
             kept.makeshifts.push(Makeshift::NotInParent);
         }
+        if limits.ulimits.iter().any(|limit| limit.kind == UlimitKind::Locks) {
+            kept.makeshifts.push(Makeshift::NoLocksLimit);
+        }
         if limits.memory.is_some() {
             if !joined.contains(&Controller::Memory) {
                 kept.makeshifts.push(Makeshift::MemoryOfEachProcess);
@@ -190,4 +193,18 @@ fn stay_on(count: u32) -> u32 {
 fn outside_number() -> usize {
     let inode = rustix::fs::stat(Path::new("/proc/self/ns/pid")).map_or(0, |stat| stat.st_ino);
     usize::try_from(inode).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_linux_does_not_count_is_told() {
+        let ulimits = vec![Ulimit { kind: UlimitKind::Locks, soft: Some(5), hard: Some(5) }];
+        let limits = Limits { ulimits, ..Limits::default() };
+        let kept = Keep::begin(&limits, &Means::default()).finish();
+        assert_eq!(kept, Kept { makeshifts: vec![Makeshift::NoLocksLimit], reason: None });
+        assert_eq!(Keep::begin(&Limits::default(), &Means::default()).finish(), Kept::default());
+    }
 }

@@ -171,6 +171,8 @@ pub enum Makeshift {
     NoProcessLimit,
     /// The step is not in the control group that was asked for.
     NotInParent,
+    /// Locks of files are not limited: Linux does not count them.
+    NoLocksLimit,
     /// /dev/shm is not of the size that was asked for: nothing can be mounted here.
     NoShmSize,
 }
@@ -189,6 +191,7 @@ impl fmt::Display for Makeshift {
                 "the limit of processes counts those of each user, together with other steps that run at the same time",
             ),
             Makeshift::NoProcessLimit => f.write_str("the number of processes is not limited"),
+            Makeshift::NoLocksLimit => f.write_str("locks of files are not limited: Linux does not count them"),
             Makeshift::NoShmSize => f.write_str("/dev/shm is not limited"),
         }
     }

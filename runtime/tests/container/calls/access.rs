@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::{Inside, as_user, c, dir, errno, file, give, opens};
 
-pub const INSIDE: &[Inside] = &[("access", access), ("directories", directories)];
+pub const INSIDE: &[Inside] = &[("access", access), ("directories", directories), ("processes", processes)];
 
 const R: i32 = libc::O_RDONLY;
 const W: i32 = libc::O_WRONLY;
@@ -197,4 +197,46 @@ fn directories() {
         assert_eq!(error(fs::remove_dir("ours/.")), libc::EINVAL);
     });
     assert_eq!(super::owner("readable"), (0, 0));
+}
+
+fn processes() {
+    use std::os::unix::fs::MetadataExt;
+    symlink("/dev/stdout", "output").expect("symlink");
+    std::os::unix::fs::chown("output", Some(0), Some(0)).expect("leads to a file of this process");
+    let root = std::process::id().to_string();
+    // Who becomes another user is root's in /proc until it says otherwise.
+    let be_seen =
+        || rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable).expect("prctl");
+    as_user(1000, 50, &[], || {
+        be_seen();
+        for name in ["environ", "maps", "fd", "cwd", "exe"] {
+            assert_eq!(super::opens(&format!("/proc/{root}/{name}"), libc::O_RDONLY), libc::EACCES, "{name}");
+        }
+        assert_eq!(super::opens(&format!("/proc/{root}/stat"), libc::O_RDONLY), 0);
+        for path in ["/proc/self/environ", "/proc/self/maps", "/proc/self/fd", "/proc/self/cwd"] {
+            assert_eq!(super::opens(path, libc::O_RDONLY), 0, "{path}");
+        }
+        for path in ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"] {
+            assert_eq!(super::opens(path, libc::O_WRONLY), libc::EACCES, "{path}");
+        }
+        let pid = std::process::id().to_string();
+        let owner = |path: &str| fs::metadata(path).map(|stat| (stat.uid(), stat.gid())).expect("a process");
+        assert_eq!(owner(&format!("/proc/{pid}")), (1000, 50));
+        std::env::set_current_dir("/proc").expect("chdir");
+        assert_eq!((owner(&pid), owner(&root)), ((1000, 50), (0, 0)));
+    });
+    let child = super::spawn(1000, 50, &[], || {
+        be_seen();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::env::set_current_dir("/proc").expect("chdir");
+    let stat = fs::metadata(child.to_string()).expect("a process");
+    assert_eq!((stat.uid(), stat.gid()), (1000, 50));
+    assert_eq!(
+        super::opens(&format!("/proc/{child}/environ"), libc::O_RDONLY),
+        libc::EACCES,
+        "root may not look into it"
+    );
+    assert_eq!(super::wait(child), 0);
 }

@@ -215,6 +215,15 @@ fn attributes() {
     assert_eq!(setxattr("f", ours, b"5:5", XattrFlags::empty()), Err(E::PERM));
     assert_eq!(removexattr("f", ours), Err(E::NODATA));
     assert_eq!(owner("f"), (1000, 50));
+    let entry =
+        |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
+    let nobody = u32::MAX;
+    let base =
+        [entry(1, 6, nobody), entry(2, 6, 1000), entry(4, 4, nobody), entry(16, 6, nobody), entry(32, 4, nobody)];
+    file("listed", 0, 0, 0o644);
+    let list = [vec![2, 0, 0, 0], base.concat()].concat();
+    assert_eq!(setxattr("listed", "system.posix_acl_access", &list, XattrFlags::empty()), Ok(()));
+    assert_eq!(mode("listed"), 0o664, "that of the mask");
     file("closed", 0, 0, 0o600);
     setxattr("closed", "user.test", b"x", XattrFlags::empty()).expect("setxattr");
     as_user(1000, 50, &[], || {

@@ -29,6 +29,7 @@ pub const CASES: &[Case] = &[
     ("calls: attributes", |place| inside(place, "attributes")),
     ("calls: writing to setuid programs", |place| inside(place, "writes")),
     ("calls: programs by paths of /proc", |place| inside(place, "programs by /proc")),
+    ("calls: who sees what of a process", |place| inside(place, "processes")),
     ("calls: signals between users", |place| inside(place, "signals")),
     ("calls: who is at the other end of a socket", |place| inside(place, "sockets")),
     ("calls: another root", |place| inside(place, "roots")),
@@ -158,9 +159,4 @@ fn opens(path: &str, flags: i32) -> i32 {
 /// Whether the step is in a chroot.
 fn is_in_chroot() -> bool {
     std::env::var_os("IN_CHROOT").is_some()
-}
-
-/// Whether there is one user, and the others are emulated.
-fn is_emulated() -> bool {
-    std::env::var_os("EMULATED").is_some()
 }

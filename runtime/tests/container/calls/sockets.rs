@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, UCred};
 
-use super::{Inside, as_user, is_emulated, owner, spawn, wait};
+use super::{Inside, as_user, owner, spawn, wait};
 
 pub const INSIDE: &[Inside] = &[("sockets", sockets)];
 
@@ -31,6 +31,14 @@ fn sockets() {
     receive(&stream);
     drop(stream);
     assert_eq!(wait(client), 0);
+    let mail = std::os::unix::net::UnixDatagram::bind("mail").expect("bind");
+    super::give("mail", 0, 0, 0o600);
+    as_user(1000, 1001, &[], || {
+        let sender = std::os::unix::net::UnixDatagram::unbound().expect("socket");
+        let refused = sender.send_to(b"x", "mail").expect_err("is closed");
+        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+    });
+    drop(mail);
     as_user(1000, 1001, &[], || {
         let own = UnixListener::bind("theirs").expect("bind");
         assert_eq!(owner("theirs"), (1000, 1001));
@@ -86,9 +94,32 @@ fn send_credentials(stream: &UnixStream) {
     };
     assert_eq!(send(own), Ok(1));
     let root = UCred { uid: rustix::process::Uid::ROOT, ..own };
-    if !is_emulated() {
-        assert_eq!(send(root), Err(rustix::io::Errno::PERM));
-    }
+    assert_eq!(send(root), Err(rustix::io::Errno::PERM));
+    assert_eq!(send_many(stream, own), 1);
+    assert_eq!(send_many(stream, root), -libc::EPERM);
+}
+
+/// Sends by sendmmsg(2); returns how many were sent, or minus the error.
+fn send_many(stream: &UnixStream, ucred: UCred) -> i32 {
+    let words = [ucred.pid.as_raw_nonzero().get().cast_unsigned(), ucred.uid.as_raw(), ucred.gid.as_raw()];
+    let mut control = [0u64; 4];
+    let mut data = *b"y";
+    let mut part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: zero is a value of each field; what is written to `control` fits, and all of it outlives the call.
+    let result = unsafe {
+        let mut message: libc::mmsghdr = std::mem::zeroed();
+        message.msg_hdr.msg_iov = &raw mut part;
+        message.msg_hdr.msg_iovlen = 1;
+        message.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        message.msg_hdr.msg_controllen = 32;
+        let header = libc::CMSG_FIRSTHDR(&raw const message.msg_hdr);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_CREDENTIALS;
+        (*header).cmsg_len = 28;
+        libc::CMSG_DATA(header).cast::<[u32; 3]>().write_unaligned(words);
+        libc::sendmmsg(std::os::fd::AsRawFd::as_raw_fd(stream), &raw mut message, 1, 0)
+    };
+    if result < 0 { -super::errno(result) } else { result }
 }
 
 fn receive(stream: &UnixStream) {
