@@ -28,6 +28,8 @@ fn sockets() {
     let (stream, _) = listener.accept().expect("accept");
     let peer = rustix::net::sockopt::socket_peercred(&stream).expect("SO_PEERCRED");
     assert_eq!((peer.uid.as_raw(), peer.gid.as_raw(), peer.pid.as_raw_nonzero().get()), (1000, 1001, client));
+    // One byte each, so that the other side may send both.
+    receive(&stream);
     receive(&stream);
     drop(stream);
     assert_eq!(wait(client), 0);
@@ -92,11 +94,11 @@ fn send_credentials(stream: &UnixStream) {
         assert!(control.push(SendAncillaryMessage::ScmCredentials(ucred)));
         rustix::net::sendmsg(stream.as_fd(), &[IoSlice::new(b"x")], &mut control, SendFlags::empty())
     };
-    assert_eq!(send(own), Ok(1));
     let root = UCred { uid: rustix::process::Uid::ROOT, ..own };
     assert_eq!(send(root), Err(rustix::io::Errno::PERM));
-    assert_eq!(send_many(stream, own), 1);
     assert_eq!(send_many(stream, root), -libc::EPERM);
+    assert_eq!(send(own), Ok(1));
+    assert_eq!(send_many(stream, own), 1);
 }
 
 /// Sends by sendmmsg(2); returns how many were sent, or minus the error.
