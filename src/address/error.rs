@@ -67,11 +67,12 @@ pub(super) fn check(text: &str) -> Result<(), AddressError> {
         return Err(bad(format!("it has the character {c:?}")));
     }
     let parsed = url::Url::parse(text).map_err(|error| bad(error.to_string()))?;
-    match parsed.host_str() {
-        Some(host) if !host.is_empty() && !super::host(text).is_empty() => {}
-        _ => return Err(bad("it names no host".into())),
+    if parsed.host_str().is_none_or(str::is_empty) {
+        return Err(bad("it names no host".into()));
     }
-    let parts = [("host", super::host(text)), ("user", parsed.username())];
+    let host =
+        super::host(text).ok_or_else(|| bad("its host is written in a way that is read as another one".into()))?;
+    let parts = [("host", host.as_str()), ("user", parsed.username())];
     match parts.iter().find(|(_, value)| value.starts_with('-')) {
         Some(&(part, value)) => {
             Err(AddressError::LooksLikeOption { url: super::shown(text), part, value: value.to_owned() })

@@ -101,7 +101,7 @@ impl GitAddress {
             return Err(bad("it names no repository"));
         }
         refuse_option(url, "path", path)?;
-        let host = super::host(url).to_owned();
+        let host = super::host(url).ok_or_else(|| bad("it names no host"))?;
         let is_http = matches!(scheme, Scheme::Https | Scheme::Http);
         let user = authority.rsplit_once('@').map(|(user, _)| user);
         let credentials = user.filter(|_| is_http).map(|user| {

@@ -70,11 +70,37 @@ pub fn shown(url: &str) -> String {
     format!("{scheme}://{user}{}", &rest[at..])
 }
 
-/// Returns the host of `url`, with its port where one is written; empty where there is none.
-pub fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+/// Returns the host of `url`, with its port where one is written: as it is written, but for letters beyond ASCII. `None` where there is
+/// none, or where who reads the text and who follows the rules of URLs find two different ones: a credential for the one would go to
+/// the other.
+///
+/// ```
+/// use coracle::address::host;
+/// assert_eq!(host("https://ann:x@Example.com:443/a").as_deref(), Some("Example.com:443"));
+/// assert_eq!(host(r"http://there.example\@example.com/a"), None);
+/// ```
+pub fn host(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+    let written = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (name, port) = match written.rsplit_once(':') {
+        // The colons in an address of IPv6 are none before a port.
+        Some((name, port)) if !port.contains(']') => (name, Some(port).filter(|port| !port.is_empty())),
+        _ => (written, None),
+    };
+    let parsed = url::Url::parse(url).ok()?;
+    let meant = parsed.host_str().filter(|host| !host.is_empty())?;
+    let same_port = match port {
+        Some(port) => port.parse().ok() == parsed.port_or_known_default(),
+        None => parsed.port().is_none(),
+    };
+    let v6 = |host: &str| host.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
+    let same_name = name.eq_ignore_ascii_case(meant) || (v6(name).is_some() && v6(name) == v6(meant));
+    let name = match name.is_ascii() {
+        true => Some(name).filter(|_| same_name)?,
+        false => meant,
+    };
+    same_port.then(|| port.map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")))
 }
 
 /// Returns the name that the file behind `url` gets in a directory: the last part of the path, decoded; `None` where there is

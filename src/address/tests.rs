@@ -116,3 +116,47 @@ fn a_file_is_named_by_the_last_part_of_the_path() {
         assert_eq!(name(url), None, "{url}");
     }
 }
+
+#[test]
+fn a_host_is_one_only_where_nobody_reads_another() {
+    for (url, is) in [
+        ("http://host/a", "host"),
+        ("HTTPS://Host.Example:8443/a", "Host.Example:8443"),
+        ("https://host:443", "host:443"),
+        ("http://host:/a", "host"),
+        ("https://a@b:c@host/x@y", "host"),
+        ("https://host?a@b/c", "host"),
+        (r"https://host?a\@b/c", "host"),
+        ("https://host#@b", "host"),
+        ("http://[::1]:80/a", "[::1]:80"),
+        ("http://[0:0::1]/a", "[0:0::1]"),
+        ("ssh://git@Host:22/a", "Host:22"),
+        ("git://host.:9418/a", "host.:9418"),
+        ("http://b\u{fc}cher.example/a", "xn--bcher-kva.example"),
+    ] {
+        assert_eq!(host(url).as_deref(), Some(is), "{url}");
+    }
+    for url in [
+        r"http://127.0.0.1:5061\@good.example/file",
+        r"http://bad.example\@good.example/file",
+        r"http://bad.example\.good.example/file",
+        "http:/bad.example/://good.example/",
+        "http:///bad.example/a",
+        "http://bad%2eexample/a",
+        "http://2130706433/a",
+        "http://0x7f.1/a",
+        "http://127.1/a",
+        "http://ho\tst/a",
+        "http://b\u{ff0f}good.example/a",
+        "http://b\u{ff20}good.example/a",
+        "http://host:99999/a",
+        "http://:80/a",
+        "good.example/a",
+        "",
+    ] {
+        assert_eq!(host(url), None, "{url}");
+        if url.starts_with("http://") {
+            assert!(matches!(refused(url), AddressError::NoUrl { .. }), "{url}");
+        }
+    }
+}

@@ -130,7 +130,10 @@ impl Attempt<'_> {
         let mut url = Request::get(self.url)?;
         let parsed = Url::parse(self.url)
             .map_err(|error| NetError::BadUrl { url: address::shown(self.url), reason: error.to_string() })?;
-        let host = address::host(self.url);
+        let host = address::host(self.url).ok_or_else(|| NetError::BadUrl {
+            url: address::shown(self.url),
+            reason: "its host is written in a way that is read as another one".into(),
+        })?;
         let own = (!parsed.username().is_empty())
             .then(|| basic(&decoded(parsed.username()), &decoded(parsed.password().unwrap_or_default())));
         if own.is_some() {
@@ -139,7 +142,7 @@ impl Attempt<'_> {
             let _ = bare.set_username("").and_then(|()| bare.set_password(None));
             url = Request::get(bare.as_str())?;
         }
-        if let Some(value) = own.or_else(|| self.fetcher.options.credentials.for_http(host)) {
+        if let Some(value) = own.or_else(|| self.fetcher.options.credentials.for_http(&host)) {
             url = url.header("Authorization", value);
         }
         match &self.record {

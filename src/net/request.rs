@@ -19,6 +19,8 @@ pub struct Request<'a> {
     pub(super) security: Arc<Security>,
     pub(super) follow: bool,
     pub(super) repeatable: bool,
+    /// Whether the body goes to wherever a redirect leads.
+    pub(super) body_travels: bool,
 }
 
 /// What is sent with a request.
@@ -66,6 +68,7 @@ impl<'a> Request<'a> {
             security: Arc::default(),
             follow: true,
             repeatable,
+            body_travels: false,
         }
     }
 
@@ -89,7 +92,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Sets the body.
+    /// Sets the body. It is for the host that is asked, unless [`body_may_travel`](Self::body_may_travel) says otherwise.
     #[must_use]
     pub fn body(mut self, body: Body<'a>) -> Self {
         self.body = body;
@@ -100,6 +103,14 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn security(mut self, security: Arc<Security>) -> Self {
         self.security = security;
+        self
+    }
+
+    /// Sends the body to another host too, where a redirect leads to one: there is nothing in it that is for the first alone. Without this
+    /// such a redirect is an error.
+    #[must_use]
+    pub fn body_may_travel(mut self) -> Self {
+        self.body_travels = true;
         self
     }
 

@@ -57,7 +57,12 @@ impl Agent {
         for _ in 0..=REDIRECTS {
             let response = self.exchange(&method, &url, &headers, &body, &security)?;
             let Some(next) = redirect(request, &method, &response)? else { return Ok(response) };
+            let drops_body = response.status == 303 && method != Method::HEAD;
             if next.origin() != url.origin() {
+                if body.len() > 0 && !drops_body && !request.body_travels {
+                    let reason = format!("what was sent is not for {}", host(&next));
+                    return Err(NetError::BadRedirect { place: place(&url), reason });
+                }
                 headers.retain(|(name, _)| {
                     ![header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION].contains(name)
                 });
@@ -65,7 +70,7 @@ impl Agent {
                     security = Arc::new(Security { client: None, ..Security::clone(&security) });
                 }
             }
-            if response.status == 303 && method != Method::HEAD {
+            if drops_body {
                 (method, body) = (Method::GET, Body::Empty);
             }
             url = next;

@@ -366,3 +366,25 @@ mod tls {
         assert!(error.is_not_tls(), "{error:?}");
     }
 }
+
+#[test]
+fn a_body_stays_with_its_host_unless_it_may_travel() {
+    let other = Server::new(|_, _, stream| say(stream, "200 OK", "taken"));
+    let target = other.url("/there");
+    for status in ["307 Temporary Redirect", "308 Permanent Redirect", "303 See Other"] {
+        let head = format!("{status}\r\nLocation: {target}");
+        let server = Server::new(move |_, _, stream| say(stream, &head, ""));
+        let request = || Request::new(Method::POST, server.url("/")).body(Body::Bytes(b"geheim")).security(plain());
+        let result = agent().send(request());
+        if status.starts_with("303") {
+            assert_eq!(text(result.expect("a GET without a body")), "taken");
+        } else {
+            assert!(matches!(result, Err(NetError::BadRedirect { .. })), "{result:?}");
+        }
+        assert!(other.seen().iter().all(|seen| !seen.contains("geheim")), "{:?}", other.seen());
+    }
+    let server = Server::new(move |_, _, stream| say(stream, &format!("307 Moved\r\nLocation: {target}"), ""));
+    let request = Request::new(Method::PUT, server.url("/")).body(Body::Bytes(b"a blob")).security(plain());
+    assert_eq!(text(agent().send(request.body_may_travel()).expect("an answer")), "taken");
+    assert!(other.seen().last().is_some_and(|seen| seen.ends_with("a blob")));
+}

@@ -175,7 +175,7 @@ impl Repository {
     pub fn put_manifest(&self, reference: &str, kind: &str, bytes: &[u8]) -> Result<Digest, RegistryError> {
         let digest = Digest::of(bytes);
         let request = self.session.request(Method::PUT, self.session.url(&format!("manifests/{reference}")));
-        let request = request.header("Content-Type", kind).body(Body::Bytes(bytes));
+        let request = request.header("Content-Type", kind).body(Body::Bytes(bytes)).body_may_travel();
         let response = self.session.send(&request, &Access::Push)?;
         let response = self.checked(response, &manifest_named(reference))?;
         let said = response.header("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());

@@ -104,6 +104,10 @@ impl Session {
             if response.status() != 401 {
                 return Ok(response);
             }
+            if response.url().origin() != self.base.origin() {
+                // Where a redirect led to. What is asked there is no question of the registry, and not answered.
+                return Err(response.into_error().into());
+            }
             // What did not work is not tried a second time; but the first try may have been with a token that is over.
             if !again {
                 return Err(self.unauthorized(Some(response), known));

@@ -196,7 +196,7 @@ impl Repository {
             let request = self.session.request(Method::PUT, ended(&upload.location, digest));
             let part = part(0, size);
             let open = || part.open();
-            let request = request.header("Content-Type", "application/octet-stream").once();
+            let request = request.header("Content-Type", "application/octet-stream").once().body_may_travel();
             let body = Body::Stream { length: size, open: &open };
             let result = self.session.send(&request.body(body), &Access::Push);
             let response = match result {
@@ -221,7 +221,8 @@ impl Repository {
             let request = request
                 .header("Content-Type", "application/octet-stream")
                 .header("Content-Range", format!("{}-{last}", upload.offset))
-                .once();
+                .once()
+                .body_may_travel();
             let part = part(upload.offset, length);
             let open = || part.open();
             let body = Body::Stream { length, open: &open };

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Trust;
 use crate::address::{GitAddress, Scheme};
 use crate::fetch::{FetchError, Fetcher};
-use crate::net::NetError;
+use crate::net::{NetError, Plain, Request, Security};
 
 /// How long git may be silent while it talks to somebody.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -106,7 +107,7 @@ pub(super) fn git(fetcher: &Fetcher, call: &Call<'_>, url: &str) -> Result<Vec<u
     let retry = fetcher.agent.options().retry.clone();
     let (mut failures, mut waited) = (0, Duration::ZERO);
     loop {
-        let error = match once(fetcher, call, url) {
+        let error = match once(fetcher, call, url).or_else(|error| elsewhere(fetcher, call, url, error)) {
             Ok(output) => return Ok(output),
             Err(error) => error,
         };
@@ -116,6 +117,40 @@ pub(super) fn git(fetcher: &Fetcher, call: &Call<'_>, url: &str) -> Result<Vec<u
         fetcher.agent.wait(wait)?;
         waited += wait;
     }
+}
+
+/// Makes a call again that failed with `error`, if that is because of a redirect: git would take a credential along to wherever it leads,
+/// so it follows none with one. The redirect is followed here instead, and git is called with the place and with what is for that.
+fn elsewhere(fetcher: &Fetcher, call: &Call<'_>, url: &str, error: FetchError) -> Result<Vec<u8>, FetchError> {
+    const REDIRECTS: [&str; 5] = ["error: 301", "error: 302", "error: 303", "error: 307", "error: 308"];
+    let message = match &error {
+        FetchError::Git { message, .. } => message,
+        _ => return Err(error),
+    };
+    let Some(remote) = call.remote.filter(|_| REDIRECTS.iter().any(|sign| message.ends_with(sign))) else {
+        return Err(error);
+    };
+    let Some(value) = fetcher.options.credentials.for_git(remote.address, remote.primary) else { return Err(error) };
+    let Some(address) = follow(fetcher, remote.address, value)? else { return Err(error) };
+    let renamed = |arg: &OsString| if *arg == *remote.address.url { address.url.clone().into() } else { arg.clone() };
+    let args = call.args.iter().map(renamed).collect();
+    let Call { what, repository, work_tree, from_disk, stdin, .. } = *call;
+    let remote = Some(Remote { address: &address, ..remote });
+    once(fetcher, &Call { what, repository, work_tree, args, remote, from_disk, stdin }, url)
+}
+
+/// Returns where redirects of the repository at `address` lead, with the password in its URL only if it is on the same host still.
+fn follow(fetcher: &Fetcher, address: &GitAddress, value: String) -> Result<Option<GitAddress>, FetchError> {
+    const ASKED: &str = "/info/refs?service=git-upload-pack";
+    let plain = if address.scheme == Scheme::Http { Plain::Allowed } else { Plain::Refused };
+    let request = Request::get(&format!("{}{ASKED}", address.url.trim_end_matches('/')))?;
+    let from = request.url().origin();
+    let request = request.header("Authorization", value);
+    let response = fetcher.agent.send(request.security(Arc::new(Security { plain, ..Security::default() })))?;
+    let Some(url) = response.url().as_str().strip_suffix(ASKED) else { return Ok(None) };
+    let Ok(to) = GitAddress::parse(url) else { return Ok(None) };
+    let credentials = address.credentials.clone().filter(|_| response.url().origin() == from);
+    Ok(Some(GitAddress { url: to.url, scheme: to.scheme, host: to.host, credentials, ..address.clone() }))
 }
 
 /// Returns whether what git said is about something that may be over a little later.
@@ -246,8 +281,9 @@ fn command(fetcher: &Fetcher, call: &Call<'_>) -> Command {
         ("GIT_HTTP_LOW_SPEED_TIME", "60"),
         ("HOME", "/dev/null"),
         ("LC_ALL", "C"),
-        // Whatever a repository says: of an `ext::` or `file://` URL in it nothing is run and nothing read.
-        ("GIT_ALLOW_PROTOCOL", if call.from_disk { "file" } else { "https:http:ssh:git" }),
+        // Whatever a repository says: of an `ext::` or `file://` URL in it nothing is run and nothing read, and what is asked for by https
+        // does not come by http.
+        ("GIT_ALLOW_PROTOCOL", protocols(call)),
     ] {
         command.env(name, value);
     }
@@ -262,9 +298,11 @@ fn command(fetcher: &Fetcher, call: &Call<'_>) -> Command {
         // Not an argument, which all users of the machine can read.
         if let Some(value) = fetcher.options.credentials.for_git(remote.address, remote.primary) {
             let scheme = if remote.address.scheme == Scheme::Http { "http" } else { "https" };
-            command.env("GIT_CONFIG_COUNT", "1");
+            command.env("GIT_CONFIG_COUNT", "2");
             command.env("GIT_CONFIG_KEY_0", format!("http.{scheme}://{}/.extraHeader", remote.address.host));
             command.env("GIT_CONFIG_VALUE_0", format!("Authorization: {value}"));
+            // git would go on with this header at the host that a redirect leads to.
+            command.env("GIT_CONFIG_KEY_1", "http.followRedirects").env("GIT_CONFIG_VALUE_1", "false");
         }
     }
     for setting in CONFIG {
@@ -279,6 +317,17 @@ fn command(fetcher: &Fetcher, call: &Call<'_>) -> Command {
     }
     command.args(&call.args);
     command
+}
+
+fn protocols(call: &Call<'_>) -> &'static str {
+    match call.remote.map(|remote| remote.address.scheme) {
+        None if call.from_disk => "file",
+        None => "",
+        Some(Scheme::Https) => "https",
+        Some(Scheme::Http) => "http:https",
+        Some(Scheme::Ssh) => "ssh",
+        Some(Scheme::Git) => "git",
+    }
 }
 
 fn option(name: &str, value: &OsStr) -> OsString {
