@@ -187,3 +187,14 @@ fn a_context_and_a_dockerfile_can_be_behind_a_url() {
     build(&web.url("/image"), &[]).fails(3).stderr_has("no Dockerfile either");
     build(&web.url("/nothing"), &[]).fails(4).stderr_has("404");
 }
+
+#[test]
+fn one_budget_of_retries_is_for_asking_and_for_reading() {
+    let web = Web::new(|asked| match asked.before % 3 {
+        2 => Answer::ok("hello").cut(2),
+        _ => Answer::status(503),
+    });
+    let project = adding("", &web.url("/a"), "/x").arg("--retry=3").arg("--retry-delay=10ms");
+    project.build().fails(4);
+    assert_eq!(web.log().len(), 4);
+}

@@ -88,6 +88,27 @@ fn a_list_of_many_pages_is_read_and_no_other_host_is_asked_for_one() {
     assert!(elsewhere.state().log.is_empty());
 }
 
+#[test]
+fn a_list_without_an_end_is_not_read_for_ever() {
+    let registry = Registry::new();
+    let image = registry.image("app", "1", &format!("linux/{}", architecture()), b"text");
+    let digest = image["digest"].as_str().unwrap();
+    let many = |count: usize| {
+        let one = json!({"mediaType": MANIFEST, "digest": digest, "size": 1});
+        json!({"schemaVersion": 2, "manifests": vec![one; count]})
+    };
+    let link: &str = format!("Link: </v2/app/referrers/{digest}?page=2>; rel=\"next\"").leak();
+    for (count, asked, says) in [(0, 100, "has no end"), (2000, 6, "too much that refers to")] {
+        registry.state().faults.clear();
+        registry.forget();
+        registry.fault("GET", "referrers/", 1000, support::registry::Act::Status(200, link, leak(&many(count))));
+        let name = format!("docker://{}", registry.name("app:1"));
+        let outcome = User::new().coracle(["inspect", "--type=referrers", &name]).run();
+        outcome.fails(4).stderr_has(says);
+        assert_eq!(registry.seen("GET", "referrers/").len(), asked);
+    }
+}
+
 fn leak(value: &Value) -> &'static str {
     Box::leak(value.to_string().into_boxed_str())
 }

@@ -294,3 +294,51 @@ fn nothing_secret_is_told() {
     let creds = Credentials::parse("ann:geheim").expect("a pair");
     assert!(!format!("{creds:?}").contains("geheim"));
 }
+
+#[test]
+fn an_upload_that_goes_nowhere_ends() {
+    for range in ["Range: 0-0", "Range: 0-99", "Range: 0-4000"] {
+        let registry = Registry::new();
+        registry.state().no_monolithic = true;
+        let answer = format!("Location: /v2/base/blobs/uploads/upload-1\n{range}").leak();
+        registry.fault("PATCH", "uploads", 100_000, Act::Status(202, answer, ""));
+        let error = words(push(&registry, Cancel::default()).expect_err("it has nothing"));
+        assert!(error.contains("next to nothing"), "{error}");
+        assert!(registry.seen("PATCH", "uploads").len() <= 6, "{}", registry.seen("PATCH", "uploads").len());
+    }
+}
+
+#[test]
+fn one_budget_of_retries_is_for_asking_and_for_reading() {
+    let registry = registry();
+    for _ in 0..5 {
+        registry.fault("GET", "manifests", 2, Act::Status(503, "", ""));
+        registry.fault("GET", "manifests", 1, Act::Cut(10));
+    }
+    pull(&registry, Cancel::default()).expect_err("too many failures");
+    // The client has two retries.
+    assert_eq!(registry.seen("GET", "manifests").len(), 3);
+    // A token is part of it.
+    let registry = self::registry();
+    registry.state().auth = Auth::Bearer { login: None, identity: None, uses: 1 };
+    for _ in 0..5 {
+        registry.fault("GET", "/token", 1, Act::Status(503, "", ""));
+        registry.fault("GET", "/token", 1, Act::Drip(Duration::ZERO));
+    }
+    registry.fault("GET", "manifests/1", 1, Act::Status(503, "", ""));
+    registry.fault("GET", "manifests/1", 100, Act::Reset);
+    pull(&registry, Cancel::default()).expect_err("too many failures");
+    assert!(registry.seen("GET", "/token").len() + registry.seen("GET", "manifests").len() <= 6);
+}
+
+#[test]
+fn a_length_that_no_number_holds_is_wrong_and_nothing_else() {
+    let registry = registry();
+    let size = i64::try_from(tar_with("file", CONTENT).len()).expect("small");
+    let path = format!("blobs/{}", layer());
+    registry.fault("GET", &path, 1, Act::Cut(200_000));
+    registry.fault("GET", &path, 1, Act::WrongLength(-size));
+    let error = words(pull(&registry, Cancel::default()).expect_err("a wrong length"));
+    assert!(error.contains("has 18446744073709551615 bytes"), "{error}");
+    assert_eq!(registry.seen("GET", &path).len(), 2);
+}

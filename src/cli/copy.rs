@@ -21,7 +21,7 @@ use crate::output::content::{
 };
 use crate::output::{ArchiveFormat, Location, OutputError, Place, write_archives};
 use crate::progress::{Event, Sink};
-use crate::registry::{Client, Remote};
+use crate::registry::{Client, RegistryError, Remote};
 use crate::store::Store;
 
 /// Copies an image or an index.
@@ -78,6 +78,9 @@ fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure>
     Ok(content.digest().to_string())
 }
 
+/// What is copied at the most because it refers to one image or to what refers to it.
+const MAX_REFERRERS: usize = 10_000;
+
 /// Levels of what refers to what refers to an image.
 const MAX_DEPTH: usize = 8;
 
@@ -102,6 +105,11 @@ impl Referrers<'_> {
                 let digest = digest_of(&referrer).map_err(OutputError::from)?;
                 if !self.seen.insert(digest) {
                     continue;
+                }
+                if self.seen.len() > MAX_REFERRERS {
+                    let reason = format!("more than {MAX_REFERRERS} manifests refer to this image, directly or not");
+                    let registry = self.remote.repository.name();
+                    return Err(OutputError::from(RegistryError::Protocol { registry, reason }).into());
                 }
                 let top = Top { starts: vec![referrer], names: Vec::new() };
                 let content = Content::gather(self.origin, &top, &Selection::All)?;

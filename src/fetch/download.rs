@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::credentials::{basic, decoded};
 use super::{FetchError, Fetcher};
 use crate::address;
-use crate::net::{NetError, Plain, Request, Response, Security, Url};
+use crate::net::{Budget, NetError, Plain, Request, Response, Security, Url};
 use crate::oci::{Digest, DigestWriter};
 use crate::progress::{Event, Sink};
 
@@ -69,11 +69,8 @@ pub(super) fn download(
         let digest = format!("sha256:{}", record.sha256).parse::<Digest>();
         digest.is_ok_and(|digest| sound(&files.join(digest.hex()), &digest) == Some(record.size))
     });
-    let mut attempt = Attempt { fetcher, url, record, files: &files, sink };
-    let (retry, mut waited) = (fetcher.agent.options().retry.clone(), Duration::ZERO);
-    let mut attempts = 0;
+    let mut attempt = Attempt { fetcher, url, record, files: &files, sink, budget: Budget::default() };
     let (record, is_new) = loop {
-        attempts += 1;
         match attempt.make() {
             Ok(done) => break done,
             // That no answer came the agent has tried for itself.
@@ -84,9 +81,9 @@ pub(super) fn download(
                     FetchError::WrongLength { .. } => true,
                     _ => false,
                 };
-                let Some(wait) = retry.wait(attempts, None, waited).filter(|_| again) else { return Err(error) };
+                let wait = attempt.budget.spend(&fetcher.agent.options().retry, None);
+                let Some(wait) = wait.filter(|_| again) else { return Err(error) };
                 fetcher.agent.wait(wait)?;
-                waited += wait;
             }
         }
     };
@@ -111,6 +108,8 @@ struct Attempt<'a> {
     record: Option<Record>,
     files: &'a Path,
     sink: &'a dyn Sink,
+    /// What asking and reading have in common.
+    budget: Budget,
 }
 
 impl Attempt<'_> {
@@ -152,7 +151,7 @@ impl Attempt<'_> {
         }
         // A file that is asked for over TLS shall not come without it after a redirect.
         let plain = if parsed.scheme() == "http" { Plain::Allowed } else { Plain::Refused };
-        self.fetcher.agent.send(url.security(Arc::new(Security { plain, ..Security::default() })))
+        self.fetcher.agent.send(url.budget(&self.budget).security(Arc::new(Security { plain, ..Security::default() })))
     }
 
     fn read(&self, mut response: Response) -> Result<Record, FetchError> {

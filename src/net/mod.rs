@@ -22,7 +22,7 @@ pub use error::{NetError, Wait};
 pub use proxy::Proxies;
 pub use request::{Body, Request};
 pub use response::Response;
-pub use retry::RetryPolicy;
+pub use retry::{Budget, RetryPolicy};
 pub use tls::{ClientCertificate, Plain, Roots, Security, Verify};
 
 pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};

@@ -6,6 +6,7 @@ use ureq::http::{HeaderName, HeaderValue, Method};
 use url::Url;
 
 use super::error::NetError;
+use super::retry::Budget;
 use super::tls::Security;
 
 /// What is asked for. Without a [`security`](Request::security) only https is spoken, and certificates are checked.
@@ -21,6 +22,7 @@ pub struct Request<'a> {
     pub(super) repeatable: bool,
     /// Whether the body goes to wherever a redirect leads.
     pub(super) body_travels: bool,
+    pub(super) budget: Budget,
 }
 
 /// What is sent with a request.
@@ -69,6 +71,7 @@ impl<'a> Request<'a> {
             follow: true,
             repeatable,
             body_travels: false,
+            budget: Budget::default(),
         }
     }
 
@@ -112,6 +115,18 @@ impl<'a> Request<'a> {
     pub fn body_may_travel(mut self) -> Self {
         self.body_travels = true;
         self
+    }
+
+    /// Has its retries in common with all that has this budget. Without one, a request and its clones have one of their own.
+    #[must_use]
+    pub fn budget(mut self, budget: &Budget) -> Self {
+        self.budget = budget.clone();
+        self
+    }
+
+    /// Returns what it has its retries in common with.
+    pub fn shared_budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Returns redirects as they are.

@@ -1,3 +1,4 @@
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -48,6 +49,33 @@ impl RetryPolicy {
         };
         let wait = wait.min(self.max_delay);
         (waited.saturating_add(wait) <= self.total).then_some(wait)
+    }
+}
+
+/// What has been spent of a [`RetryPolicy`]: attempts and waits. All that has a clone of it has it in common, so that what is tried again
+/// within something that is tried again does not get the whole each time.
+#[derive(Debug, Clone, Default)]
+pub struct Budget(Arc<Mutex<Spent>>);
+
+#[derive(Debug, Default)]
+struct Spent {
+    failed: u32,
+    waited: Duration,
+}
+
+impl Budget {
+    /// Counts a failure. Returns how long to wait before the next attempt, and counts that too; `None` where there is to be no other.
+    pub fn spend(&self, policy: &RetryPolicy, asked: Option<Duration>) -> Option<Duration> {
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.failed += 1;
+        let wait = policy.wait(spent.failed, asked, spent.waited)?;
+        spent.waited += wait;
+        Some(wait)
+    }
+
+    /// Begins anew, for who has got on.
+    pub fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Spent::default();
     }
 }
 

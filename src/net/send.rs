@@ -27,7 +27,6 @@ impl Agent {
     /// [`NetError`], where there was none.
     pub fn send(&self, request: Request<'_>) -> Result<Response, NetError> {
         let policy = &self.options().retry;
-        let (mut failed, mut waited) = (0, Duration::ZERO);
         loop {
             let result = self.attempt(&request);
             let asked = match &result {
@@ -39,11 +38,9 @@ impl Agent {
             if !request.repeatable {
                 return result;
             }
-            failed += 1;
-            let Some(wait) = policy.wait(failed, asked, waited) else { return result };
+            let Some(wait) = request.budget.spend(policy, asked) else { return result };
             drop(result);
             self.wait(wait)?;
-            waited += wait;
         }
     }
 

@@ -11,7 +11,7 @@ use super::patience::Patience;
 use super::repository::Repository;
 use super::session::Access;
 use super::{Destination, Incoming, RegistryError};
-use crate::net::{Method, NetError, Request, Response, Security};
+use crate::net::{Budget, Method, NetError, Request, Response, Security};
 use crate::oci::Digest;
 
 /// How many bytes are copied at once.
@@ -58,7 +58,7 @@ impl Repository {
         meter.advance(incoming.kept());
         let mut patience = Patience::new(&self.session.agent, incoming.kept());
         loop {
-            match self.fetch(blob, incoming.as_mut(), meter, stop, &mut resumed) {
+            match self.fetch(blob, incoming.as_mut(), (meter, stop), &mut resumed, patience.budget()) {
                 Ok(()) => match incoming.finish().map_err(RegistryError::Destination)? {
                     None => return Ok(()),
                     // What an earlier attempt left may be at fault.
@@ -85,9 +85,9 @@ impl Repository {
         &self,
         blob: &Wanted,
         incoming: &mut dyn Incoming,
-        meter: &Meter<'_>,
-        stop: &AtomicBool,
+        (meter, stop): (&Meter<'_>, &AtomicBool),
         resumed: &mut bool,
+        budget: &Budget,
     ) -> Result<(), Failure> {
         if incoming.kept() > blob.size {
             self.restart(incoming, meter)?;
@@ -96,7 +96,7 @@ impl Repository {
         if offset == blob.size && offset > 0 {
             return Ok(());
         }
-        let mut response = self.ask(blob, offset)?;
+        let mut response = self.ask(blob, offset, budget)?;
         match response.status() {
             206 if offset > 0 => {
                 if !self.begins_at(&response, offset) {
@@ -121,7 +121,7 @@ impl Repository {
         if let Some(length) = response.length()
             && length != missing
         {
-            return Err(wrong(blob.size - missing + length));
+            return Err(wrong((blob.size - missing).saturating_add(length)));
         }
         let mut buffer = vec![0; CHUNK];
         let mut left = missing;
@@ -144,7 +144,7 @@ impl Repository {
                 }
             };
             if length as u64 > left {
-                return Err(wrong(blob.size + (length as u64 - left)));
+                return Err(wrong(blob.size.saturating_add(length as u64 - left)));
             }
             let written = incoming.write_all(&buffer[..length]);
             written.map_err(|error| Failure::Stop(RegistryError::Destination(error.into())))?;
@@ -154,13 +154,14 @@ impl Repository {
     }
 
     /// Asks the registry for a blob from `offset` on, else those who are said to have it.
-    pub(super) fn ask(&self, blob: &Wanted, offset: u64) -> Result<Response, Failure> {
+    pub(super) fn ask(&self, blob: &Wanted, offset: u64, budget: &Budget) -> Result<Response, Failure> {
         let ranged = |request: Request<'static>| match offset {
             0 => request,
             offset => request.header("Range", format!("bytes={offset}-")),
         };
         let url = self.session.url(&format!("blobs/{}", blob.digest));
-        let response = self.session.send(&ranged(self.session.request(Method::GET, url)).once(), &Access::Pull)?;
+        let request = ranged(self.session.request(Method::GET, url)).once().budget(budget);
+        let response = self.session.send(&request, &Access::Pull)?;
         let mut response = passing(response)?;
         for url in blob.urls.iter().filter(|url| url.starts_with("https://")) {
             if response.status() != 404 {

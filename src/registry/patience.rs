@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::RegistryError;
-use crate::net::Agent;
+use crate::net::{Agent, Budget};
 use crate::progress::{Event, Sink};
 
 /// Whoever came this far since the last failure may fail as often as at the beginning.
@@ -10,8 +10,8 @@ const PROGRESS: u64 = 1 << 20;
 /// Waits between the attempts at one transfer, until there have been enough of them.
 pub(super) struct Patience<'a> {
     agent: &'a Agent,
-    failed: u32,
-    waited: Duration,
+    /// What the requests of the transfer have in common with it.
+    budget: Budget,
     /// How far the transfer was at the last failure.
     mark: u64,
 }
@@ -19,7 +19,12 @@ pub(super) struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Returns that of a transfer that begins `mark` bytes from its start.
     pub fn new(agent: &'a Agent, mark: u64) -> Self {
-        Patience { agent, failed: 0, waited: Duration::ZERO, mark }
+        Patience { agent, budget: Budget::default(), mark }
+    }
+
+    /// Returns what each request of the transfer is to have for its own retries.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Waits after a failure, at `at` bytes from the start; the peer asked to be left alone for the time `asked`. Tells `sink` why.
@@ -34,17 +39,15 @@ impl<'a> Patience<'a> {
         sink: Option<&dyn Sink>,
     ) -> Result<(), RegistryError> {
         if at >= self.mark.saturating_add(PROGRESS) {
-            (self.failed, self.waited) = (0, Duration::ZERO);
+            self.budget.renew();
         }
         self.mark = self.mark.max(at);
-        self.failed += 1;
-        let Some(wait) = self.agent.options().retry.wait(self.failed, asked, self.waited) else { return Err(error) };
+        let Some(wait) = self.budget.spend(&self.agent.options().retry, asked) else { return Err(error) };
         if let Some(sink) = sink {
             let message = format!("{error}; trying again in {} s", wait.as_secs().max(1));
             sink.emit(Event::Warning { message, line: None });
         }
         self.agent.wait(wait)?;
-        self.waited += wait;
         Ok(())
     }
 }

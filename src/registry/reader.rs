@@ -43,7 +43,7 @@ impl Repository {
 impl BlobReader<'_> {
     /// Asks for what is missing.
     fn open(&mut self) -> Result<(), Failure> {
-        let mut response = self.repository.ask(&self.blob, self.offset)?;
+        let mut response = self.repository.ask(&self.blob, self.offset, self.patience.budget())?;
         match response.status() {
             206 if self.offset > 0 => {
                 if !self.repository.begins_at(&response, self.offset) {

@@ -12,6 +12,10 @@ use crate::oci::{Digest, MAX_DOCUMENT, digest_of, media_type};
 
 /// The most pages of a list that are read.
 const MAX_PAGES: usize = 100;
+/// The most that may refer to one image.
+const MAX_REFERRERS: usize = 10_000;
+/// The most bytes of a list, all pages together.
+const MAX_BYTES: u64 = 32 << 20;
 /// How often a list is written that others write too.
 const MAX_TURNS: u32 = 8;
 /// The longest pause before the second time; before each more, so much longer.
@@ -28,7 +32,7 @@ impl Repository {
     /// only, if that is given. A registry that does not know the question is asked for the tag under which clients keep a list.
     ///
     /// # Errors
-    /// [`RegistryError`]; that there is nothing is none.
+    /// [`RegistryError`]; that there is nothing is none. [`RegistryError::Protocol`] for a list without an end.
     pub fn referrers(&self, subject: &Digest, kind: Option<&str>) -> Result<Vec<Descriptor>, RegistryError> {
         let mut url = self.session.url(&format!("referrers/{subject}"));
         if let Some(kind) = kind {
@@ -36,7 +40,7 @@ impl Repository {
         }
         let mut found = Vec::new();
         let mut next = Some(url);
-        let mut pages = 0;
+        let (mut pages, mut bytes) = (0, 0);
         while let Some(url) = next.take() {
             let request = self.session.request(Method::GET, url).header("Accept", media_type::INDEX);
             let response = self.session.send(&request, &Access::Pull)?;
@@ -48,8 +52,16 @@ impl Repository {
             let response = self.checked(response, &format!("the list of what refers to {subject}"))?;
             pages += 1;
             let link = response.header("link").and_then(|link| next_page(link, response.url()));
-            next = link.filter(|url| pages < MAX_PAGES && url.origin() == self.session.base.origin());
-            found.extend(self.list(&response.bytes(MAX_DOCUMENT)?)?);
+            next = link.filter(|url| url.origin() == self.session.base.origin());
+            let page = response.bytes(MAX_DOCUMENT)?;
+            bytes += page.len() as u64;
+            if bytes > MAX_BYTES || (next.is_some() && pages >= MAX_PAGES) {
+                return Err(self.odd(&format!("its list of what refers to {subject} has no end")));
+            }
+            found.extend(self.list(&page)?);
+            if found.len() > MAX_REFERRERS {
+                return Err(self.odd(&format!("it has too much that refers to {subject} to take it all")));
+            }
         }
         if let Some(kind) = kind {
             found.retain(|descriptor| descriptor.artifact_type().as_ref().is_some_and(|own| own.as_ref() == kind));

@@ -194,8 +194,9 @@ impl Repository {
     /// Returns headers and body of an answer, both in whole; asked for again where the connection breaks on the way.
     pub(super) fn read(&self, request: &Request<'_>, what: &str) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
         let mut patience = Patience::new(&self.session.agent, 0);
+        let request = request.clone().budget(patience.budget());
         loop {
-            let response = self.checked(self.session.send(request, &Access::Pull)?, what)?;
+            let response = self.checked(self.session.send(&request, &Access::Pull)?, what)?;
             let headers = response.headers().clone();
             let error = match response.bytes(MAX_DOCUMENT) {
                 Ok(bytes) => return Ok((headers, bytes)),

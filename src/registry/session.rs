@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::RegistryError;
 use super::challenge::{Challenge, challenges};
 use crate::config::{Credentials, Secret};
-use crate::net::{Agent, Body, Method, Plain, Request, Response, Security, Url};
+use crate::net::{Agent, Body, Budget, Method, Plain, Request, Response, Security, Url};
 
 /// The largest answer of a token server.
 const MAX_TOKEN: u64 = 1 << 20;
@@ -96,11 +96,11 @@ impl Session {
         let mut again = true;
         loop {
             let known = authorization.is_some();
-            let request = match authorization {
+            let attempt = match authorization {
                 Some(value) => request.clone().header("Authorization", value),
                 None => request.clone(),
             };
-            let response = self.agent.send(request)?;
+            let response = self.agent.send(attempt)?;
             if response.status() != 401 {
                 return Ok(response);
             }
@@ -112,7 +112,7 @@ impl Session {
             if !again {
                 return Err(self.unauthorized(Some(response), known));
             }
-            authorization = self.answer(response, &scopes)?;
+            authorization = self.answer(response, &scopes, request.shared_budget())?;
             again = false;
         }
     }
@@ -164,7 +164,7 @@ impl Session {
     }
 
     /// Returns the header that a 401 asks for.
-    fn answer(&self, response: Response, scopes: &[String]) -> Result<Option<String>, RegistryError> {
+    fn answer(&self, response: Response, scopes: &[String], budget: &Budget) -> Result<Option<String>, RegistryError> {
         let values = response.headers().get_all("www-authenticate");
         let asked: Vec<Challenge> =
             values.iter().filter_map(|value| value.to_str().ok()).flat_map(challenges).collect();
@@ -175,7 +175,7 @@ impl Session {
                     let key = scopes.join(" ");
                     let more = scope.iter().filter(|scope| !covered(&scopes, scope)).cloned();
                     scopes.extend(more.collect::<Vec<_>>());
-                    let token = self.token(realm, service.as_deref(), &scopes)?;
+                    let token = self.token(realm, service.as_deref(), &scopes, budget)?;
                     let header = format!("Bearer {}", token.text.reveal());
                     self.known.lock().unwrap_or_else(PoisonError::into_inner).tokens.insert(key, token);
                     return Ok(Some(header));
@@ -196,7 +196,13 @@ impl Session {
     }
 
     /// Gets a token for these scopes.
-    fn token(&self, realm: &str, service: Option<&str>, scopes: &[String]) -> Result<Token, RegistryError> {
+    fn token(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        scopes: &[String],
+        budget: &Budget,
+    ) -> Result<Token, RegistryError> {
         let bad = |reason: &str| RegistryError::Challenge { host: self.host(), reason: reason.into() };
         let mut url = self.base.join(realm).map_err(|_| bad("its realm is no URL"))?;
         if url.scheme() != "https" && self.security.plain == Plain::Refused {
@@ -234,7 +240,7 @@ impl Session {
             }
         };
         let asked = Instant::now();
-        let response = self.agent.send(request.security(security))?;
+        let response = self.agent.send(request.security(security).budget(budget))?;
         if matches!(response.status(), 400 | 401 | 403) {
             return Err(self.unauthorized(Some(response), true));
         }

@@ -10,7 +10,7 @@ use super::patience::Patience;
 use super::repository::Repository;
 use super::session::Access;
 use super::{Origin, RegistryError, Unfinished};
-use crate::net::{Body, Method, NetError, Response, Url};
+use crate::net::{Body, Budget, Method, NetError, Response, Url};
 use crate::oci::Digest;
 
 /// Pieces in which a blob goes to a registry that does not take it at once.
@@ -110,13 +110,13 @@ impl Repository {
             let mut current = match upload.take() {
                 Some(upload) => upload,
                 None => {
-                    let begun = self.begin()?;
+                    let begun = self.begin(patience.budget())?;
                     record.iter_mut().for_each(|record| record.begin(begun.location.as_str()));
                     begun
                 }
             };
             let moved = &mut |location: &Url| record.iter_mut().for_each(|record| record.go_on(location.as_str()));
-            let (error, asked, lost) = match self.go_on(&mut current, (digest, size), way, moved) {
+            let (error, asked, lost) = match self.go_on(&mut current, (digest, size), way, moved, patience.budget()) {
                 Ok(()) => {
                     record.into_iter().for_each(|record| record.end());
                     return Ok(Sent::Uploaded);
@@ -131,7 +131,7 @@ impl Repository {
             };
             let before = current.offset;
             patience.wait(error, asked, if lost { 0 } else { before }, Some(meter.sink()))?;
-            upload = if lost { None } else { self.how_far(current, size)? };
+            upload = if lost { None } else { self.how_far(current, size, patience.budget())? };
             let now = upload.as_ref().map_or(0, |upload| upload.offset);
             if now >= before { meter.advance(now - before) } else { meter.take_back(before - now) }
         }
@@ -154,9 +154,9 @@ impl Repository {
         }
     }
 
-    fn begin(&self) -> Result<Upload, RegistryError> {
+    fn begin(&self, budget: &Budget) -> Result<Upload, RegistryError> {
         let request = self.session.request(Method::POST, self.session.url("blobs/uploads/"));
-        let response = self.session.send(&request.body(Body::Bytes(&[])).repeatable(), &Access::Push)?;
+        let response = self.session.send(&request.body(Body::Bytes(&[])).repeatable().budget(budget), &Access::Push)?;
         let response = self.checked(response, "the place for uploads")?;
         self.begun(&response)
     }
@@ -186,6 +186,7 @@ impl Repository {
         (digest, size): (&Digest, u64),
         way: &Way<'_>,
         moved: &mut dyn FnMut(&Url),
+        budget: &Budget,
     ) -> Result<(), Failure> {
         let Way { origin, meter, stop, .. } = *way;
         let part = |offset, length| {
@@ -196,7 +197,8 @@ impl Repository {
             let request = self.session.request(Method::PUT, ended(&upload.location, digest));
             let part = part(0, size);
             let open = || part.open();
-            let request = request.header("Content-Type", "application/octet-stream").once().body_may_travel();
+            let request =
+                request.header("Content-Type", "application/octet-stream").once().body_may_travel().budget(budget);
             let body = Body::Stream { length: size, open: &open };
             let result = self.session.send(&request.body(body), &Access::Push);
             let response = match result {
@@ -222,7 +224,8 @@ impl Repository {
                 .header("Content-Type", "application/octet-stream")
                 .header("Content-Range", format!("{}-{last}", upload.offset))
                 .once()
-                .body_may_travel();
+                .body_may_travel()
+                .budget(budget);
             let part = part(upload.offset, length);
             let open = || part.open();
             let body = Body::Stream { length, open: &open };
@@ -241,16 +244,29 @@ impl Repository {
             };
             upload.location = self.location(&response)?;
             moved(&upload.location);
-            upload.offset = received(&response).unwrap_or(last + 1);
+            let before = upload.offset;
+            upload.offset = match received(&response) {
+                // That is how it says that it has the first byte, too.
+                Some(0) if last == 0 => 1,
+                Some(offset) => offset,
+                None => last + 1,
+            };
             if upload.offset > size {
                 return Err(Failure::Stop(self.odd("it says that it got more than was sent")));
             }
             // It may have taken a part only.
             meter.take_back((last + 1).saturating_sub(upload.offset));
+            if upload.offset < (last + 1).min(before.saturating_add(SMALLEST)) {
+                // That could go on for ever.
+                return Err(Failure::Again(
+                    self.odd("it takes a blob, and says that it has next to nothing of it"),
+                    None,
+                ));
+            }
         }
         let request = self.session.request(Method::PUT, ended(&upload.location, digest));
         let request = request.header("Content-Type", "application/octet-stream").body(Body::Bytes(&[])).once();
-        let response = self.session.send(&request, &Access::Push)?;
+        let response = self.session.send(&request.budget(budget), &Access::Push)?;
         if response.status() < 300 { Ok(()) } else { Err(self.refused(response, digest)) }
     }
 
@@ -274,12 +290,12 @@ impl Repository {
     fn resume(&self, location: &str, size: u64) -> Option<Upload> {
         let location = Url::parse(location).ok()?;
         let begun = Upload { location, offset: 0, at_once: false, piece: u64::MAX };
-        self.how_far(begun, size).ok().flatten().filter(|upload| upload.offset > 0)
+        self.how_far(begun, size, &Budget::default()).ok().flatten().filter(|upload| upload.offset > 0)
     }
 
     /// Asks the registry how much of an upload it has got; `None` where it knows nothing of it, and it must begin anew.
-    fn how_far(&self, upload: Upload, size: u64) -> Result<Option<Upload>, RegistryError> {
-        let request = self.session.request(Method::GET, upload.location.clone());
+    fn how_far(&self, upload: Upload, size: u64, budget: &Budget) -> Result<Option<Upload>, RegistryError> {
+        let request = self.session.request(Method::GET, upload.location.clone()).budget(budget);
         let response = match self.session.send(&request, &Access::Push) {
             Ok(response) => response,
             Err(RegistryError::Net(error)) if error.is_transient() => return Ok(None),

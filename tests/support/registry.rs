@@ -116,7 +116,7 @@ pub enum Act {
     Swallow(usize),
     /// The body of the answer ends after so many bytes, and the connection with it.
     Cut(usize),
-    /// The answer says another length than it has.
+    /// The answer says another length than it has; one below zero is one near 2^64.
     WrongLength(i64),
     /// The body is another one of the same length.
     Garbled,
@@ -445,9 +445,9 @@ fn read_head(stream: &mut dyn Stream) -> Option<Request> {
 
 fn send(stream: &mut dyn Stream, request: &Request, answer: Answer, act: Option<&Act>, close: bool) -> Option<()> {
     let Answer { status, mut headers, mut body } = answer;
-    let mut length = body.len() as i64;
+    let mut length = body.len() as u64;
     match act {
-        Some(Act::WrongLength(more)) => length += more,
+        Some(Act::WrongLength(more)) => length = length.wrapping_add_signed(*more),
         Some(Act::Garbled) => body.iter_mut().for_each(|byte| *byte ^= 1),
         Some(Act::WrongDigestHeader) => {
             headers.retain(|(name, _)| name != "Docker-Content-Digest");
