@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::container::{
-    self, ContainerSpec, Control, Devices, Exit, Finished, Ids, Io, Limits, Mount, Obstacle, Place, Report,
-    RootfsSource, SpecialOwner, Stdin,
+    self, ContainerSpec, Control, DeviceFiles, Devices, Exit, Finished, Ids, Io, Limits, Mount, Obstacle, Place,
+    Report, RootfsSource, SpecialOwner, Stdin,
 };
 
 use crate::layer::{self, Contents, DiskTree, Ownership};
@@ -77,7 +77,7 @@ pub(super) fn mount(spec: &mut ContainerSpec, placed: &[Placed<'_>]) {
 
 /// Tells whom the files of what is `placed` belong to.
 pub(super) fn own(spec: &mut ContainerSpec, placed: &[Placed<'_>]) {
-    if let Ids::Emulated { special } = &mut spec.ids {
+    if let Ids::Emulated { special, .. } = &mut spec.ids {
         special.extend(placed.iter().flat_map(Placed::special));
     }
 }
@@ -154,7 +154,10 @@ pub(super) fn spec(
         stdin: Stdin::Null,
         limits: command.limits.clone(),
         ids: match owners {
-            Owners::Emulated => Ids::Emulated { special: special_owners(view) },
+            Owners::Emulated => {
+                let (special, devices) = special_files(view);
+                Ids::Emulated { special, devices }
+            }
             _ => Ids::Real,
         },
         devices: Devices::StandIn,
@@ -163,13 +166,21 @@ pub(super) fn spec(
 
 /// Returns the owners of the files in `view` that can not carry an attribute, where they are not root's.
 pub(super) fn special_owners(view: &View) -> Vec<SpecialOwner> {
-    let mut found = Vec::new();
+    special_files(view).0
+}
+
+/// Returns the same, and whether there are devices. All entries are looked at once: there are many.
+fn special_files(view: &View) -> (Vec<SpecialOwner>, DeviceFiles) {
+    let (mut found, mut devices) = (Vec::new(), DeviceFiles::Absent);
     for layer in view.layers() {
         for entry in layer.index.entries() {
             let kind = match &entry.kind {
                 Kind::Hardlink { target } => layer.index.get(target).map(|first| &first.kind),
                 kind => Some(kind),
             };
+            if matches!(kind, Some(Kind::Char { .. } | Kind::Block { .. })) {
+                devices = DeviceFiles::Possible;
+            }
             let is_special = matches!(kind, Some(Kind::Symlink { .. } | Kind::Fifo));
             let Meta { uid, gid, .. } = entry.meta;
             // Few are left here, so the look-up in the view costs nothing.
@@ -178,7 +189,7 @@ pub(super) fn special_owners(view: &View) -> Vec<SpecialOwner> {
             }
         }
     }
-    found
+    (found, devices)
 }
 
 /// Returns the entries of the layer that a step left in `upper` on the files in `below`; `special` is what it says of owners

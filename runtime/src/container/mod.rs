@@ -122,7 +122,20 @@ pub enum Ids {
         /// The owners, where they are not 0:0, of files in the layers that can not carry the attribute: symbolic links,
         /// fifos, sockets.
         special: Vec<SpecialOwner>,
+        /// Whether the layers may have files that stand for devices.
+        devices: DeviceFiles,
     },
+}
+
+/// Whether there may be files that stand for devices ([`FileOwner::device`](crate::owner::FileOwner::device)). Where there are
+/// none, the opening of files is quicker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceFiles {
+    /// There may be.
+    #[default]
+    Possible,
+    /// There are none.
+    Absent,
 }
 
 /// What a device is that a command makes where ids are real, and the kernel lets nobody make one.

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,10 +14,11 @@ use rustix::io::Errno as E;
 use rustix::thread::CapabilitySet;
 
 use super::step::{self, own_pidfd};
-use super::{ContainerSpec, Ids, Message, Place, RootfsSource};
+use super::{ContainerSpec, DeviceFiles, Ids, Message, MountSource, Place, RootfsSource};
 use crate::emulate::{self, Emulator, Families, Outside, Setup};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::DEVICES;
+use crate::owner::XATTR;
 use crate::{sys, wire};
 
 /// What is mounted in every step that can mount anything.
@@ -38,9 +39,9 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>
     if families.owners {
         emulate::check_limits()?;
     }
-    let special = match &spec.ids {
-        Ids::Emulated { special } => special.clone(),
-        Ids::Real => vec![],
+    let (special, in_layers) = match &spec.ids {
+        Ids::Emulated { special, devices } => (special.clone(), *devices),
+        Ids::Real => (vec![], DeviceFiles::Possible),
     };
     Ok(Setup {
         families,
@@ -51,6 +52,7 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>
         capabilities: spec.capabilities.set().bits(),
         special,
         outputs: outputs(),
+        devices: if shows_others(spec) { DeviceFiles::Possible } else { in_layers },
         proc,
         upper: None,
         home,
@@ -71,6 +73,24 @@ fn outputs() -> Vec<(u64, u64)> {
     let stats = [stdout.as_fd(), stderr.as_fd()].map(|fd| rustix::fs::fstat(fd).ok());
     let pipes = stats.into_iter().flatten().filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
     pipes.map(|stat| (stat.st_dev, stat.st_ino)).collect()
+}
+
+/// Returns whether files are shown that are not of the layers and of which somebody else may have made devices.
+fn shows_others(spec: &ContainerSpec) -> bool {
+    // A file becomes no device as long as it is shown; a new one in a directory may be one.
+    let may_have = |path: &Path| {
+        let says_nothing =
+            matches!(rustix::fs::getxattr(path, XATTR, &mut [0u8; 0][..]), Err(E::NODATA | E::OPNOTSUPP | E::PERM));
+        path.is_dir() || !says_nothing
+    };
+    // In a directory such files lie among those of the layers.
+    matches!(spec.rootfs, RootfsSource::Dir(_))
+        || spec.binds.iter().any(|bind| may_have(&bind.source))
+        || spec.mounts.iter().any(|mount| match &mount.source {
+            MountSource::Host(path) => may_have(path),
+            MountSource::Layers { .. } => true,
+            MountSource::Text { .. } | MountSource::Memory { .. } => false,
+        })
 }
 
 /// Takes hold of the devices, but for the terminal, which is none of a step's business.

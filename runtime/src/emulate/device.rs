@@ -1,6 +1,7 @@
 //! Devices. No user namespace may make them: in their place stands an empty file that says which device it is.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno as E;
@@ -32,6 +33,8 @@ pub(super) fn make(call: &Call<'_>, at: &At, mode: u32, number: u32) -> Reply {
     let mode = mode & (libc::S_IFMT | 0o7777) & !call.umask().bits();
     let owner = FileOwner { device: Some(Device { mode, major, minor }), ..new_owner(call, &user, &dir) };
     call.still_waits()?;
+    // Before anybody can open it.
+    call.emulator.may_have_devices.store(true, Ordering::Release);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir.fd(), &*name, flags, PRIVATE)?;
     if !call.emulator.families.owners {

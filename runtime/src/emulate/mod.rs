@@ -50,7 +50,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::process::{Pid, Signal};
 
-use crate::container::{InodeOwner, SpecialOwner};
+use crate::container::{DeviceFiles, InodeOwner, SpecialOwner};
 use crate::error::{Errno, RuntimeError};
 use crate::owner::FileOwner;
 use crate::sys::{self, notify};
@@ -58,7 +58,7 @@ use crate::sys::{self, notify};
 use bound::Bound;
 use call::{Answer, Call};
 use credentials::Credentials;
-use notify::Response;
+use notify::{Response, Turns};
 use older::Older;
 use owners::Owners;
 use proc::Proc;
@@ -98,6 +98,8 @@ pub(crate) struct Setup {
     pub(crate) special: Vec<SpecialOwner>,
     /// The pipes that are the command's output, by device and inode: they are the user's that the command is.
     pub(crate) outputs: Vec<(u64, u64)>,
+    /// Whether what the step sees may have files that stand for devices.
+    pub(crate) devices: DeviceFiles,
     /// The /proc in which this process and those of the step have the numbers that this process knows them by.
     pub(crate) proc: OwnedFd,
     /// The directory that takes the changes, where that is not the root itself.
@@ -133,6 +135,8 @@ pub(crate) struct Emulator {
     outside: Option<Outside>,
     /// Where the root is no overlay.
     older: Option<Older>,
+    /// Whether there may be files that stand for devices.
+    may_have_devices: AtomicBool,
     /// Whether a process may have another umask than that of the start.
     umask_varies: AtomicBool,
     /// How many threads answer calls; [`MOST_THREADS`] where no more are to be started.
@@ -180,7 +184,7 @@ impl Emulator {
     pub(crate) fn start(setup: Setup, listener: OwnedFd, root: &OwnedFd) -> Result<Arc<Self>, RuntimeError> {
         let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
         let look = |what: &'static str| move |errno: Errno| RuntimeError::call(what, errno);
-        let Setup { families, ends, uid, gid, groups, capabilities, special, outputs, .. } = setup;
+        let Setup { families, ends, uid, gid, groups, capabilities, special, outputs, devices, .. } = setup;
         let Setup { proc: outer_proc, upper, home, outside, in_place, .. } = setup;
         rustix::process::fchdir(root).map_err(call("fchdir(root of the step)"))?;
         rustix::process::chroot(".").map_err(call("chroot(root of the step)"))?;
@@ -193,7 +197,7 @@ impl Emulator {
                 owners.know(&stat, FileOwner::new(uid, gid)).map_err(look("owners of the layers"))?;
             }
         }
-        notify::take_turns(listener.as_fd(), notify::Turns::Taken);
+        notify::take_turns(listener.as_fd(), Turns::Taken);
         let emulator = Arc::new(Emulator {
             listener,
             watch: Watch::default(),
@@ -211,6 +215,7 @@ impl Emulator {
             proc: Proc::new(outside.is_some()).map_err(look("stat(/proc)"))?,
             outside,
             older: in_place.map(|mounted| Older::begin(&mounted)),
+            may_have_devices: AtomicBool::new(devices == DeviceFiles::Possible),
             umask_varies: AtomicBool::new(false),
             threads: AtomicUsize::new(1),
             // Where chroot(2) is not looked at, each process is asked.
@@ -322,22 +327,19 @@ impl Emulator {
             self.watch.begin();
             match notify::receive(self.listener()) {
                 Ok(notification) => {
-                    let mut takes_two = false;
-                    let at_work = self.watch.end(notification.pid, |are_several| {
-                        self.place(are_several);
-                        takes_two = are_several;
-                    });
-                    if takes_two && !is_alone {
+                    // It was woken where the call was made, or has been there since the last one.
+                    let at_work = self.watch.end(notification.pid, rustix::thread::sched_getcpu());
+                    if at_work.takes_two() && !is_alone {
                         self.start_another();
                     }
                     if !is_alone && at_work.looks(rules::is_quick(notification.nr)) {
                         let more = self.poll().contains(PollFlags::IN);
-                        at_work.saw(more, |are_several| self.place(are_several));
+                        at_work.saw(more);
                         if more {
                             self.start_another();
                         }
                     }
-                    self.answer(Call::new(self, notification));
+                    self.answer(&Call::new(self, notification), at_work.turns());
                 }
                 Err(errno) if errno.is(E::INTR) => self.watch.in_vain(),
                 // Another thread has taken the call; or it was taken back, by a signal; or the step is over.
@@ -351,12 +353,6 @@ impl Emulator {
         }
     }
 
-    /// Says where a process goes on whose call is answered: beside the thread that answers, or where there is room.
-    fn place(&self, are_several: bool) {
-        let turns = if are_several { notify::Turns::Free } else { notify::Turns::Taken };
-        notify::take_turns(self.listener(), turns);
-    }
-
     /// Returns whether calls wait, and whether there is nobody left to make one.
     fn poll(&self) -> PollFlags {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
@@ -366,16 +362,23 @@ impl Emulator {
         }
     }
 
-    fn answer(&self, call: Call<'_>) {
+    /// Answers a call, and wakes who made it as `turns` says.
+    fn answer(&self, call: &Call<'_>, turns: Turns) {
         self.bound.settle(call.pid(), &self.owners);
-        let response = match self.table.handler(call.nr()).map(|handle| handle(&call)) {
+        let response = match self.table.handler(call.nr()).map(|handle| handle(call)) {
             Some(Ok(Answer::Told)) => return,
             Some(Ok(Answer::Continue)) | None => Response::Continue,
             Some(Ok(Answer::Value(value))) => Response::Value(value),
             Some(Err(errno)) => Response::Error(errno),
         };
+        if turns == Turns::Free {
+            notify::take_turns(self.listener(), Turns::Free);
+        }
         // Nobody may wait any more.
         let _ = notify::respond(self.listener(), call.id(), response);
+        if turns == Turns::Free {
+            notify::take_turns(self.listener(), Turns::Taken);
+        }
     }
 
     /// Calls `act` while `dir` is the working directory of this thread.

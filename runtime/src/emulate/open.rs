@@ -100,6 +100,9 @@ fn open_file(call: &Call<'_>, at: &At, how: How) -> Reply {
 }
 
 fn open_existing(call: &Call<'_>, user: &Credentials, at: &At, how: How) -> Reply {
+    if call.is_plainly_opened(user, at) {
+        return Ok(Answer::Continue);
+    }
     let last = Last::unless(how.has(libc::O_NOFOLLOW));
     if let Some(name) = call.name_here(user, at) {
         let said = call.emulator.owners.said_by(&name, last == Last::Follow);

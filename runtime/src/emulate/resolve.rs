@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno as E;
 
+use super::Emulator;
 use super::access::Want;
 use super::call::{At, Call, PATH_MAX};
 use super::credentials::{Cap, Credentials};
@@ -152,8 +153,7 @@ impl Found {
 impl Call<'_> {
     /// Returns a path by which the kernel finds here what it finds there; `None` where the other way must be gone.
     pub(super) fn name_here(&self, user: &Credentials, at: &At) -> Option<CString> {
-        let passes = user.may(Cap::DAC_OVERRIDE);
-        if !passes || at.in_dir || proc::is_special(&at.path) || self.has_other_root() {
+        if !self.means_here_what_there(user, at) {
             return None;
         }
         let name = match (at.path.first(), at.dir) {
@@ -169,6 +169,18 @@ impl Call<'_> {
         };
         let name = (name.len() < PATH_MAX).then(|| CString::new(name).ok()).flatten()?;
         if self.may_lead_outside(&name) { None } else { Some(name) }
+    }
+
+    /// Returns whether nothing on the way is other for `user` than for this process. The way may lead outside nevertheless.
+    fn means_here_what_there(&self, user: &Credentials, at: &At) -> bool {
+        user.may(Cap::DAC_OVERRIDE) && !at.in_dir && !proc::is_special(&at.path) && !self.has_other_root()
+    }
+
+    /// Returns whether the file at `at`, if there is one, is for the kernel to open: `user` may open all of them, and none
+    /// is a device.
+    pub(super) fn is_plainly_opened(&self, user: &Credentials, at: &At) -> bool {
+        let Emulator { may_have_devices, outside, .. } = self.emulator;
+        outside.is_none() && !may_have_devices.load(Ordering::Acquire) && self.means_here_what_there(user, at)
     }
 
     /// The path of a descriptor of the process, or of its working directory.

@@ -4,13 +4,17 @@
 //! is answered by a thread on another processor, and to get that going takes longer than to answer. So as many wait or
 //! answer as were busy at the same time lately.
 //!
-//! And where one process makes calls, the two sides take turns on one processor, which is the quickest by far. Where several do,
-//! that would in the end have all of them on one processor, beside others that are idle: a process goes on where its answer
-//! came from, and the kernel moves nothing that ran a moment ago. Then it finds a place for each as it finds best.
+//! And the two sides of a call take turns on one processor, which is the quickest by far: the thread that waits is woken where the
+//! call is made. But a process goes on where its answer came from, and a thread that has just answered one takes the next call
+//! from wherever it is made: so in the end all would be on one processor, beside others that are idle, and the kernel moves
+//! nothing that ran a moment ago. Hence who makes a call after another one, and is heard on the same processor, goes on where
+//! the kernel finds it best.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Pid;
+
+use crate::sys::notify::Turns;
 
 /// To look whether more calls are there costs a system call. As long as nobody waits, and calls are quick, it is done once in
 /// so many.
@@ -48,6 +52,8 @@ struct State {
     since: u32,
     /// Who made calls, each after the one behind: the last one first.
     callers: [Option<Pid>; 3],
+    /// The processor on which the last call was heard.
+    processor: usize,
     /// How much says that several threads are at it.
     crossings: u32,
     /// Whether several threads make calls at the same time.
@@ -55,30 +61,32 @@ struct State {
 }
 
 impl State {
-    /// Takes note of the thread that makes a call. Returns whether several are at it, where that has changed.
-    fn hear(&mut self, caller: Pid) -> Option<bool> {
+    /// Takes note of the thread that makes a call, and of the processor on which that is heard. Returns how it is woken.
+    fn hear(&mut self, caller: Pid, processor: usize) -> Turns {
         self.crossings = self.crossings.saturating_sub(1);
+        let is_beside = self.processor == processor;
+        self.processor = processor;
         let [last, other, before] = self.callers;
         let caller = Some(caller);
-        if caller != last {
-            if caller == other && last == before {
-                self.crossings = (self.crossings + CROSSING).min(MOST);
-            }
-            self.callers = [caller, last, other];
+        if caller == last {
+            return Turns::Taken;
         }
-        self.judge()
+        if caller == other && last == before {
+            self.crossings = (self.crossings + CROSSING).min(MOST);
+        }
+        self.callers = [caller, last, other];
+        if self.are_several && is_beside { Turns::Free } else { Turns::Taken }
     }
 
-    fn judge(&mut self) -> Option<bool> {
-        let are_several = if self.are_several { self.crossings > 0 } else { self.crossings >= SEVERAL };
-        if are_several == self.are_several {
-            return None;
-        }
-        self.are_several = are_several;
-        if are_several {
+    /// Looks whether several threads are at it. Returns whether that has just begun.
+    fn judge(&mut self) -> bool {
+        let were_several = self.are_several;
+        self.are_several = if were_several { self.crossings > 0 } else { self.crossings >= SEVERAL };
+        let began = self.are_several && !were_several;
+        if began {
             self.enough = self.enough.max(2);
         }
-        Some(are_several)
+        began
     }
 }
 
@@ -103,16 +111,14 @@ impl Watch {
         self.door.notify_all();
     }
 
-    /// This thread waits no more: it has something to do for `caller`, until the value is dropped. Where that shows whether
-    /// several threads make calls, `tell` gets to know it.
-    pub(super) fn end(&self, caller: Pid, tell: impl FnOnce(bool)) -> AtWork<'_> {
+    /// This thread waits no more: it has something to do for `caller`, whom it heard on `processor`, until the value is
+    /// dropped.
+    pub(super) fn end(&self, caller: Pid, processor: usize) -> AtWork<'_> {
         let mut state = self.lock();
-        if let Some(are_several) = state.hear(caller) {
-            // Not without the lock: who says it later is right.
-            tell(are_several);
-            if are_several {
-                self.door.notify_one();
-            }
+        let turns = state.hear(caller, processor);
+        let began = state.judge();
+        if began {
+            self.door.notify_one();
         }
         state.waiting -= 1;
         state.busy += 1;
@@ -124,7 +130,7 @@ impl Watch {
                 (state.enough, state.lull) = (state.enough - 1, 0);
             }
         }
-        AtWork(self)
+        AtWork { watch: self, turns, began }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,26 +139,38 @@ impl Watch {
 }
 
 /// A thread that answers a call.
-pub(super) struct AtWork<'a>(&'a Watch);
+pub(super) struct AtWork<'a> {
+    watch: &'a Watch,
+    turns: Turns,
+    began: bool,
+}
 
 impl AtWork<'_> {
+    /// Returns how who made the call is woken.
+    pub(super) fn turns(&self) -> Turns {
+        self.turns
+    }
+
+    /// Returns whether this is the call that shows that several threads are at it.
+    pub(super) fn takes_two(&self) -> bool {
+        self.began
+    }
+
     /// Returns whether it is time to look for more calls; this one is answered at once if it `is_quick`.
     pub(super) fn looks(&self, is_quick: bool) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.watch.lock();
         state.since += 1;
         state.waiting == 0 && (state.since > SELDOM || !is_quick)
     }
 
     /// Takes note of whether there were more calls.
-    pub(super) fn saw(&self, more: bool, tell: impl FnOnce(bool)) {
-        let mut state = self.0.lock();
+    pub(super) fn saw(&self, more: bool) {
+        let mut state = self.watch.lock();
         if more {
             (state.enough, state.lull, state.since) = (state.busy + 1, 0, SELDOM);
             state.crossings = MOST;
-            if let Some(are_several) = state.judge() {
-                tell(are_several);
-            }
-            self.0.door.notify_one();
+            state.judge();
+            self.watch.door.notify_one();
         } else {
             state.since = 0;
         }
@@ -161,7 +179,7 @@ impl AtWork<'_> {
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        self.0.lock().busy -= 1;
+        self.watch.lock().busy -= 1;
     }
 }
 
@@ -170,7 +188,7 @@ mod tests {
     use super::*;
 
     fn end(watch: &Watch) -> AtWork<'_> {
-        watch.end(Pid::INIT, |_| {})
+        watch.end(Pid::INIT, 0)
     }
 
     /// A call that is answered alone.
@@ -179,24 +197,47 @@ mod tests {
         drop(end(watch));
     }
 
-    /// What is told of calls that come from the processes `callers`, one after the other.
-    fn told(watch: &Watch, callers: impl Iterator<Item = i32>) -> Vec<bool> {
-        let mut told = vec![];
+    fn pid(number: i32) -> Pid {
+        Pid::from_raw(number).expect("not 0")
+    }
+
+    /// Whether several are at it is said so often, and changes so, by calls that come from `callers`, one after the other.
+    fn changes(watch: &Watch, callers: impl Iterator<Item = i32>) -> Vec<bool> {
+        let mut changes = vec![];
         for caller in callers {
+            let before = watch.lock().are_several;
             watch.begin();
-            drop(watch.end(Pid::from_raw(caller).expect("not 0"), |are_several| told.push(are_several)));
+            drop(watch.end(pid(caller), 0));
+            let now = watch.lock().are_several;
+            changes.extend((before != now).then_some(now));
         }
-        told
+        changes
     }
 
     #[test]
     fn who_makes_calls_in_turn_is_not_alone() {
         let watch = Watch::default();
         let of_shell = |n| if n / 3 % 2 == 0 { 1 } else { 2 + n / 6 };
-        assert_eq!(told(&watch, (0..300).map(of_shell)), [false; 0], "a shell and one program after the other");
-        assert_eq!(told(&watch, (0..300).map(|n| 1 + n / 40 % 2)), [true], "each in its slice of one processor");
+        assert_eq!(changes(&watch, (0..300).map(of_shell)), [false; 0], "a shell and one program after the other");
+        assert_eq!(changes(&watch, (0..300).map(|n| 1 + n / 40 % 2)), [true], "each in its slice of one processor");
         assert_eq!(watch.lock().enough, 2);
-        assert_eq!(told(&watch, (0..400).map(|_| 7)), [false]);
+        assert_eq!(changes(&watch, (0..400).map(|_| 7)), [false]);
+    }
+
+    #[test]
+    fn only_who_is_heard_beside_another_one_is_sent_elsewhere() {
+        let watch = Watch::default();
+        let turns = |caller, processor| {
+            watch.begin();
+            watch.end(pid(caller), processor).turns()
+        };
+        assert!([1, 2, 3, 4].map(|caller| turns(caller, 0)).iter().all(|turns| *turns == Turns::Taken), "one by one");
+        changes(&watch, (0..300).map(|n| 1 + n % 2));
+        assert_eq!(
+            [(1, 0), (1, 0), (2, 0)].map(|(caller, at)| turns(caller, at)),
+            [Turns::Free, Turns::Taken, Turns::Free]
+        );
+        assert_eq!([(1, 1), (2, 0), (1, 1)].map(|(caller, at)| turns(caller, at)), [Turns::Taken; 3]);
     }
 
     #[test]
@@ -214,7 +255,8 @@ mod tests {
         watch.begin();
         let first = end(&watch);
         assert!(first.looks(false));
-        first.saw(true, |are_several| assert!(are_several));
+        first.saw(true);
+        assert!(watch.lock().are_several);
         watch.begin();
         let second = end(&watch);
         drop((first, second));

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use coracle_runtime::container::{Control, Exit, Ids, Io, Place as Around, RawPath, RootfsSource, end_marked, run};
+use coracle_runtime::container::{
+    Control, DeviceFiles, Exit, Ids, Io, Place as Around, RawPath, RootfsSource, end_marked, run,
+};
 
 use crate::Case;
 use crate::place::{Place, Step};
@@ -39,7 +41,7 @@ fn step(here: &Place, script: &str, ids: Ids) -> Step {
 
 /// Both ways, where there are other users to become.
 fn ways(here: &Place) -> Vec<Ids> {
-    let emulated = Ids::Emulated { special: vec![] };
+    let emulated = Ids::Emulated { special: vec![], devices: DeviceFiles::Absent };
     if here.is_single() { vec![emulated] } else { vec![Ids::Real, emulated] }
 }
 
@@ -76,7 +78,7 @@ fn who(here: &Place) {
 }
 
 fn renames(here: &Place) {
-    let emulated = || Ids::Emulated { special: vec![] };
+    let emulated = || Ids::Emulated { special: vec![], devices: DeviceFiles::Absent };
     let mut ways = vec![(emulated(), false)];
     if !crate::place::is_chroot(&here.name) {
         ways.push((if here.is_single() { emulated() } else { Ids::Real }, true));
@@ -110,7 +112,7 @@ fn renames_with(here: &Place, ids: Ids, in_namespaces: bool) {
 }
 
 fn names(here: &Place) {
-    let emulated = Ids::Emulated { special: vec![] };
+    let emulated = Ids::Emulated { special: vec![], devices: DeviceFiles::Absent };
     let script = "cd /tmp; touch -d @5 . 2>/dev/null; chown -h 5:6 l2; chown 7 p2; ln -s y n; ln n n2; chown -h 8 n2; \
                   stat -c %n:%u:%g:%Y:%F l1 l2 p1 p2 n n2 | sed 's/:[0-9]*:symb/:symb/;s/:[0-9]*:fifo/:fifo/'; readlink l2; ls -A; \
                   [ $(stat -c %Y l1) = $(stat -c %Y l2) ] && echo times";

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use coracle_runtime::container::{Control, Devices, Exit, Ids, RootfsSource, SpecialOwner};
+use coracle_runtime::container::{Control, DeviceFiles, Devices, Exit, Ids, RootfsSource, SpecialOwner};
 use coracle_runtime::owner::{Device, FileOwner, XATTR};
 use coracle_runtime::{Errno, Lacking, RuntimeError};
 
@@ -22,6 +22,7 @@ pub const CASES: &[Case] = &[
     ("a device is a file that says so, in every place", devices),
     ("a step that is to end where it makes a device ends there", ended_by_a_device),
     ("a device is opened where every container has it", open_devices),
+    ("a device of the layers, or of a directory that is shown, is opened, too", devices_from_elsewhere),
     ("a program of root can be run by others, and gives root's rights if it says so", setuid),
     ("the status of processes tells their emulated users", statuses),
     ("a step that makes calls all the time ends when it is told to", killed),
@@ -69,7 +70,7 @@ fn on_layer(place: &Place, script: &str) -> Step {
         .expect("mkfifo");
     let special = ["/l", "/sub/p", "/missing"].map(|path| SpecialOwner { path: path.into(), uid: 1000, gid: 50 });
     let mut step = place.shell(script).lower(layer);
-    step.spec.ids = Ids::Emulated { special: special.into() };
+    step.spec.ids = Ids::Emulated { special: special.into(), devices: DeviceFiles::Absent };
     step
 }
 
@@ -154,6 +155,31 @@ fn open_devices(place: &Place) {
         "0\n3\ncat: can't open 'sda': No such device or address\ncharacter special file 1:3 640 7:8\n\
          character special file 1:3 640 7:8\nblock special file 8:1 644 0:0\nb\nok"
     );
+}
+
+fn devices_from_elsewhere(place: &Place) {
+    if !place.is_single() {
+        return;
+    }
+    let with_zero = |name: &str| {
+        let dir = place.dir(name);
+        fs::write(dir.join("zero"), "").expect("writes");
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(dir.join("zero"), XATTR, b"0:0:20666:1:5", flags).expect("setxattr");
+        dir
+    };
+    let mut of_layers = place.shell("head -c 3 /zero | wc -c").lower(with_zero("layer"));
+    of_layers.spec.ids = Ids::Emulated { special: vec![], devices: DeviceFiles::Possible };
+    assert_eq!(of_layers.prints(), "3");
+    let shown = with_zero("shown");
+    fs::write(shown.join("plain"), "plain").expect("writes");
+    let read = |source: &str, path: &str| {
+        let script = format!("head -c 3 /mnt/{path} | wc -c; cat /mnt/plain 2>/dev/null || echo -");
+        let target = if source.is_empty() { "/mnt" } else { "/mnt/zero" };
+        place.shell(&script).lower(place.dir("stub")).bind(shown.join(source), target, true).prints()
+    };
+    assert_eq!(read("", "zero"), "3\nplain");
+    assert_eq!(read("zero", "zero"), "3\n-");
 }
 
 fn setuid(place: &Place) {

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_runtime::container::{
-    Bind, ContainerSpec, Control, Devices, Exit, Finished, Ids, Io, Limits, Network, Place as Around, RootfsSource,
-    Stdin, Stream, run,
+    Bind, ContainerSpec, Control, DeviceFiles, Devices, Exit, Finished, Ids, Io, Limits, Network, Place as Around,
+    RootfsSource, Stdin, Stream, run,
 };
 use coracle_runtime::{Capabilities, RuntimeError};
 
@@ -60,7 +60,8 @@ impl Place {
     }
 
     fn ids(&self) -> Ids {
-        if self.is_single() || is_chroot(&self.name) { Ids::Emulated { special: vec![] } } else { Ids::Real }
+        let emulated = Ids::Emulated { special: vec![], devices: DeviceFiles::Absent };
+        if self.is_single() || is_chroot(&self.name) { emulated } else { Ids::Real }
     }
 
     /// A fresh directory.
