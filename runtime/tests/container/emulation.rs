@@ -175,8 +175,11 @@ fn devices_from_elsewhere(place: &Place) {
     fs::write(shown.join("plain"), "plain").expect("writes");
     let read = |source: &str, path: &str| {
         let script = format!("head -c 3 /mnt/{path} | wc -c; cat /mnt/plain 2>/dev/null || echo -");
+        let stub = place.dir("stub");
+        fs::create_dir(stub.join("mnt")).expect("mkdir");
+        fs::write(stub.join("mnt/zero"), "").expect("writes");
         let target = if source.is_empty() { "/mnt" } else { "/mnt/zero" };
-        place.shell(&script).lower(place.dir("stub")).bind(shown.join(source), target, true).prints()
+        place.shell(&script).lower(stub).bind(shown.join(source), target, true).prints()
     };
     assert_eq!(read("", "zero"), "3\nplain");
     assert_eq!(read("zero", "zero"), "3\n-");
