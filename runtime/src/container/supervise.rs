@@ -140,7 +140,8 @@ pub(super) fn watch_to_the_end(
     };
     let_go_of_output();
     if !setup.families.owners {
-        if !is_called(&listener)? {
+        // What a directory had before its command began has to be known before that.
+        if setup.in_place.is_none() && !is_called(&listener)? {
             return Ok(None);
         }
         step::tell(caller, &Message::Watched, &[]).map_err(lost)?;
