@@ -102,7 +102,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 /// Waits until so many whole files of layers were unpacked where nobody sees them yet.
 fn unpacked(user: &User, count: usize) {
     let whole = |(path, size): &(PathBuf, u64)| {
-        path.components().any(|part| part.as_os_str() == "upper") && *size == FILE as u64
+        path.components().any(|part| part.as_os_str().to_string_lossy().ends_with("-upper")) && *size == FILE as u64
     };
     wait_until(|| files(&user.store().join("tmp")).iter().filter(|file| whole(file)).count() >= count);
 }

@@ -80,7 +80,7 @@ const DOCKERFILE: &str = r#"
     RUN ["/bin/busybox", "--install", "-s", "/bin"]
     FROM machine
     RUN uname -m >/machine && id -u >/user && mkdir -p /d/e && echo x >/d/e/f && ln /d/e/f /d/hard && ln -s f /d/e/link
-    RUN chown 1000:2000 /d/e/f && chmod 4751 /d/e/f && chown -h 7:8 /d/e/link && mknod /d/null c 1 3 && mkfifo /d/pipe
+    RUN chown 1000:2000 /d/e/f && chmod 4751 /d/e/f && chown -h 7:8 /d/e/link && mkfifo /d/pipe
     RUN stat -c '%u:%g %a' /d/e/f >/seen && cd /d && tar cf /archive.tar e && rm -r e && tar xpf /archive.tar && rm /archive.tar
     RUN su -s /bin/sh bob -c 'id -u >/tmp/bob; id -g >>/tmp/bob' && { (sleep 0.1; echo later) >/later & wait; }
     USER bob
@@ -137,6 +137,14 @@ fn commands_for_other_processors_make_the_same_image_in_every_way() {
     let emulated =
         is_right(&single, project(&single).arg(PLATFORMS).call().run().stderr_has("one id, owners emulated"));
     assert_eq!(with_ids, emulated);
+    // A device is what a full map has not got: then there, too, owners are emulated.
+    let device = format!("{DOCKERFILE}    USER root\n    RUN mknod /d/null c 1 3\n");
+    let with_device = |user: &User| {
+        let project =
+            project(user).dockerfile(&device.replace("    RUN [", "    COPY --chmod=1777 tmp /tmp/\n    RUN ["));
+        is_right(user, project.arg(PLATFORMS).call().run().stderr_has("one id, owners emulated"))
+    };
+    assert_eq!(with_device(&full), with_device(&single));
 }
 
 #[test]
