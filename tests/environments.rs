@@ -196,7 +196,9 @@ fn without_measures(text: &str) -> String {
     };
     let mut words = text.split("/work/store/tmp/");
     let first = words.next().unwrap_or_default().to_owned();
-    words.fold(first, |text, rest| text + "/work/store/tmp/…" + rest.find(['/', '"']).map_or("", |at| &rest[at..]))
+    words.fold(first, |text, rest| {
+        text + "/work/store/tmp/…" + rest.find(['-', '"']).map_or("", |at| &rest[rest.find("-upper").unwrap_or(at)..])
+    })
 }
 
 fn cell(text: &str) -> String {

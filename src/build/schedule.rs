@@ -448,7 +448,9 @@ impl Builder<'_> {
             Ok(finished.exit)
         };
         if self.place() == StepPlace::Namespaces {
-            let spec = run::container(command, &view, &active, on_disk.owners, &Stubs::new(self.store), &mounts)?;
+            // Its layer is there as long as the container.
+            let stubs = Stubs::new(self.store);
+            let spec = run::container(command, &view, &active, on_disk.owners, &stubs, &mounts)?;
             on_disk.check(&spec, &view)?;
             match attached(spec) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}

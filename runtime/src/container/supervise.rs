@@ -139,16 +139,26 @@ pub(super) fn watch_to_the_end(
         return Ok(None);
     };
     let_go_of_output();
+    // What a directory had before its command began has to be known before that.
+    if !setup.families.owners && setup.in_place.is_none() && !is_called(&listener)? {
+        return Ok(None);
+    }
+    match sys::enter_mounts_of(command.as_fd()) {
+        Ok(()) => {}
+        // The command is over.
+        Err(errno) if errno.is(E::SRCH) => return Ok(None),
+        Err(errno) => return Err(RuntimeError::call("setns(mounts of the step)", errno)),
+    }
     if !setup.families.owners {
-        // What a directory had before its command began has to be known before that.
-        if setup.in_place.is_none() && !is_called(&listener)? {
-            return Ok(None);
-        }
         step::tell(caller, &Message::Watched, &[]).map_err(lost)?;
     }
-    sys::enter_mounts_of(command.as_fd()).map_err(|errno| RuntimeError::call("setns(mounts of the step)", errno))?;
+    let is_awaited = setup.in_place.is_some();
     let emulator = Emulator::start(Setup { upper: receiver.fd(), ..setup }, listener, &root)?;
     drop(root);
+    if is_awaited {
+        // Whether it waits or is gone.
+        let _ = wire::send(socket.as_fd(), &(), &[]);
+    }
     emulator.wait();
     Ok(Some(emulator))
 }
@@ -219,7 +229,12 @@ pub(super) fn watch(
             match handles {
                 None => sys::peer::send_unseen(socket, [listener, root]),
                 Some(Handles { command, upper: None }) => {
-                    sys::peer::send_unseen(socket, [listener, root, command.as_fd()])
+                    sys::peer::send_unseen(socket, [listener, root, command.as_fd()]).inspect(|()| {
+                        if !families.owners {
+                            // What is changed in place is watched from the beginning; a call that waits for that need not come.
+                            let _ = wire::Receiver::new().fill(socket);
+                        }
+                    })
                 }
                 Some(Handles { command, upper: Some(upper) }) => {
                     sys::peer::send_unseen(socket, [listener, root, command.as_fd(), upper.as_fd()])
