@@ -60,7 +60,11 @@ fn each_image_of_an_index_has_the_cache_of_its_platform() {
         let again = project(&second).arg(&from).arg(&push).arg("--cache-to=type=inline").arg(flag);
         let again = again.call().run().succeeds().stderr_has_no("warning");
         assert_eq!(again.count("CACHED"), 4, "{again}");
-        assert_eq!(again.stdout, pushed.stdout, "the very same index");
+        // The same images, but for the cache in them: by the first of its two keys a copy is found, and the second is not computed.
+        let made = |user: &User, index: &str| {
+            both(&user.layout(), index.trim()).map(|image| (image.manifest()["layers"].clone(), image.config().clone()))
+        };
+        assert_eq!(made(&second, &again.stdout), made(&first, index));
         // One of the platforms alone finds its own.
         let third = user();
         let alone = Project::of(&third).file("f", "f").dockerfile(&dockerfile()).arg("--platform=linux/arm64");
