@@ -1,6 +1,7 @@
 //! A push that begins while later steps of the build still run: blobs only. Manifests and names come when all is done, and what did not
 //! work is tried again then.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -30,6 +31,8 @@ struct Target {
     /// Something went wrong: the push at the end will say what.
     failed: AtomicBool,
     opening: Mutex<()>,
+    /// What somebody has sent, or is sending: two images may have a layer in common that both have got just now.
+    taken: Mutex<HashSet<Digest>>,
 }
 
 impl<'a> EarlyPush<'a> {
@@ -44,6 +47,7 @@ impl<'a> EarlyPush<'a> {
                     elsewhere: OnceLock::new(),
                     failed: AtomicBool::new(false),
                     opening: Mutex::new(()),
+                    taken: Mutex::default(),
                 });
             }
         }
@@ -67,6 +71,9 @@ impl<'a> EarlyPush<'a> {
 impl Target {
     /// Sends a layer; `None` where that did not work.
     fn send(&self, packed: &Packed, client: &Client, store: &Store) -> Option<()> {
+        if !self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(packed.digest.clone()) {
+            return Some(());
+        }
         let repository = {
             let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
             let open = || client.target(&self.name).ok().map(|(repository, _)| repository.without_retries());
