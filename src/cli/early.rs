@@ -71,7 +71,7 @@ impl<'a> EarlyPush<'a> {
 impl Target {
     /// Sends a layer; `None` where that did not work.
     fn send(&self, packed: &Packed, client: &Client, store: &Store) -> Option<()> {
-        if !self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(packed.digest.clone()) {
+        if !self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(packed.digest) {
             return Some(());
         }
         let repository = {
