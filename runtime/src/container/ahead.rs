@@ -35,7 +35,15 @@ impl Ahead {
         mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
         let mut report = Report::default();
         let Outside { proc, mut sys, dev, empty } = detached::take(&mut report)?;
-        let stage = if takes_mounts(&dev)? { None } else { Some(Stage::make(&proc, &mut sys, &dev.dir)?) };
+        make_file(&dev.dir, "null")?;
+        let stage = match takes_mounts(&dev)? {
+            true => None,
+            false => {
+                let stage = Stage::make(&proc, &mut sys, &dev.dir)?;
+                takes_mounts(&dev)?;
+                Some(stage)
+            }
+        };
         let null = fill_dev(&dev)?;
         let (proc, sys) = (Rootfs::of(proc), sys.map(Rootfs::of));
         report.sys_empty = sys.is_none();
@@ -64,10 +72,10 @@ fn scratch() -> Result<OwnedFd, RuntimeError> {
     Ok(dir)
 }
 
-/// Puts the null device into the new /dev. Returns whether that went: kernels before 6.15 mount nothing on a mount that is nowhere.
+/// Puts the null device into the new /dev, on its file. Returns whether that went: kernels before 6.15 mount nothing on a mount that is
+/// nowhere.
 fn takes_mounts(dev: &Dev) -> Result<bool, RuntimeError> {
     let Some((name, null)) = dev.devices.iter().find(|(name, _)| *name == "null") else { return Ok(false) };
-    make_file(&dev.dir, name)?;
     match put_in(null, &dev.dir, name) {
         Ok(()) => Ok(true),
         Err(E::INVAL) => Ok(false),
