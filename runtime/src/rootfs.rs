@@ -90,7 +90,8 @@ impl Rootfs {
             match rustix::fs::openat2(&self.dir, whole, flags, Mode::empty(), how) {
                 // A rename or mount elsewhere made the kernel unsure about "..".
                 Err(E::AGAIN) => {}
-                Err(E::NOSYS) => return self.walk(path, flags, max_links),
+                // Some sandboxes say EPERM of all that they do not know; openat2 itself never does of such files.
+                Err(E::NOSYS | E::PERM) => return self.walk(path, flags, max_links),
                 other => return other,
             }
         }
