@@ -2,16 +2,20 @@
 //! itself, in a mount namespace of its own: the files of the machine stay as they are. A place that can not be had is
 //! named, and where CI is set it is a failure.
 //!
-//! `cargo test --test container -- NAME` runs the cases whose names contain NAME.
+//! `cargo test --test container -- NAME` runs the cases whose names contain NAME; `-- --place=PLACE NAME` in the places whose names
+//! contain PLACE.
 
 mod basics;
 mod calls;
 mod chroot;
 mod emulation;
 mod isolation;
+#[path = "../kernels/mod.rs"]
+mod kernels;
 mod lifetime;
 mod links;
 mod mounts;
+mod older;
 mod place;
 mod probes;
 
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("--victim") => lifetime::victim(Path::new(&args[1])),
         Some("--inside") => return inside(&args[1], args.get(2).map(String::as_str)),
+        Some("--older") => return cases(&args[1], &older::cases(&args[1]), args.get(2).map(String::as_str)),
         Some("--under-listener") => return emulation::under_listener(&args[1]),
         Some("--calls") => {
             calls::run(&args[1]);
@@ -46,28 +51,32 @@ fn main() -> ExitCode {
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
     }
+    let only = args.iter().find_map(|arg| arg.strip_prefix("--place=")).unwrap_or_default();
     let filter = args.iter().find(|arg| !arg.starts_with('-')).map(String::as_str);
     if !rustix::process::getuid().is_root() {
-        return match IdMaps::discover() {
-            Ok(_) if run(&mut limited(Path::new("/proc/self/exe"), "user", filter), "user") => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(error) => skip("user", &format!("{error}; {}", error.hint().unwrap_or_default())),
-        };
+        if let Err(error) = IdMaps::discover() {
+            return skip("user", &format!("{error}; {}", error.hint().unwrap_or_default()));
+        }
+        let older = older::places().into_iter().filter(|place| older::is_for_everybody(place));
+        let places = std::iter::once("user".into()).chain(older).filter(|place: &String| place.contains(only));
+        let results = places.map(|place| run(&mut limited(Path::new("/proc/self/exe"), &place, filter), &place));
+        return if results.fold(true, |all, one| all & one) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let dir = tempfile::Builder::new().prefix("coracle-test-").tempdir().expect("a temporary directory");
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
     // The way to the one that cargo made may be closed to others.
     let program = dir.path().join("test");
     std::fs::copy("/proc/self/exe", &program).expect("copies this program");
-    let results = [
-        as_user(dir.path(), &program, "user", filter),
-        as_user(dir.path(), &program, "user, masked proc", filter),
-        as_user(dir.path(), &program, "user, single id", filter),
-        as_user(dir.path(), &program, "user, single id, masked proc", filter),
-        run(&mut limited(&program, "root", filter), "root"),
-        in_docker(&program, filter),
-    ];
-    if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let places =
+        ["user", "user, masked proc", "user, single id", "user, single id, masked proc", "root", "docker-default"];
+    let places = places.map(String::from).into_iter().chain(older::places()).filter(|place| place.contains(only));
+    let results = places.map(|place| match place.as_str() {
+        "root" => run(&mut limited(&program, &place, filter), &place),
+        place if place::is_chroot(place) => in_docker(&program, place, filter),
+        _ => as_user(dir.path(), &program, &place, filter),
+    });
+    // Each is run, whatever became of the others.
+    if results.fold(true, |all, one| all & one) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Returns the command that runs the cases as the user that this is.
@@ -118,14 +127,13 @@ fn as_user(dir: &Path, program: &Path, place: &str, filter: Option<&str>) -> boo
 }
 
 /// The cases about calls, where root may make no namespace: in a container as Docker makes it, with its profile of calls.
-fn in_docker(program: &Path, filter: Option<&str>) -> bool {
-    let place = "docker-default";
+fn in_docker(program: &Path, place: &str, filter: Option<&str>) -> bool {
     if !["/usr/bin", "/usr/sbin"].iter().any(|bin| Path::new(bin).join("runc").exists()) {
         return skip(place, "runc is not installed") == ExitCode::SUCCESS;
     }
     let simulation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/environments/in-env");
     let mut command = Command::new(simulation);
-    command.args([place, "--env", "TMPDIR=/work", "--env", &format!("PATH={PATH}")]);
+    command.args(["docker-default", "--env", "TMPDIR=/work", "--env", &format!("PATH={PATH}")]);
     command.arg("--bind").arg(format!("{}:/test:ro", program.display()));
     run(command.args(["--", "/test", "--inside", place]).args(filter), place)
 }
@@ -140,10 +148,16 @@ fn run(command: &mut Command, place: &str) -> bool {
 
 /// All cases, one after the other, in a user namespace that is entered once.
 fn inside(place: &str, filter: Option<&str>) -> ExitCode {
+    let kernel = older::kernel_of(place);
+    if let Some(kernel) = kernel.filter(|_| place::is_chroot(place)) {
+        return older::run(kernel, place, filter);
+    }
     if place::is_chroot(place) {
         return cases(place, &[calls::CASES, chroot::CASES].concat(), filter);
     }
-    probes::before_entering();
+    if kernel.is_none() {
+        probes::before_entering();
+    }
     let maps = match place.contains("single") {
         true => IdMaps::single(),
         false => IdMaps::discover().unwrap_or_else(|error| panic!("{error}: {:?}", error.hint())),
@@ -152,6 +166,9 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
         panic!("{error}: {:?}; {:?}", std::error::Error::source(&error).map(ToString::to_string), error.hint());
     }
     println!("container, {place}: {maps}, realm {}", maps.realm());
+    if let Some(kernel) = kernel {
+        return older::run(kernel, place, filter);
+    }
     let all = [
         basics::CASES,
         isolation::CASES,
@@ -171,8 +188,10 @@ fn cases(place: &str, all: &[Case], filter: Option<&str>) -> ExitCode {
     let Some(here) = Place::new(place) else { return skip(place, "busybox-static is not installed") };
     let mut failed = Vec::new();
     for (name, case) in all.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
+        let begin = std::time::Instant::now();
         let result = std::panic::catch_unwind(|| case(&here));
-        println!("test {place}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        let took = begin.elapsed().as_millis();
+        println!("test {place}: {name} ... {} ({took} ms)", if result.is_ok() { "ok" } else { "FAILED" });
         if result.is_err() {
             failed.push(*name);
         }
