@@ -247,8 +247,8 @@ fn open_with(dir: &std::path::Path, path: &TreePath, flags: OFlags) -> io::Resul
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match openat2(&base, path.as_os_path(), flags, Mode::empty(), resolve) {
         Ok(fd) => Ok(fd),
-        Err(rustix::io::Errno::NOSYS) => {
-            // Before Linux 5.6: component by component.
+        // Sandboxes older than the call say so, or EPERM: component by component.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
             let mut at = openat(&base, ".", flags & !OFlags::NONBLOCK | OFlags::DIRECTORY, Mode::empty())?;
             let mut parts = path.components().peekable();
             while let Some(part) = parts.next() {
