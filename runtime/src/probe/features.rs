@@ -164,11 +164,11 @@ pub(super) const FEATURES: &[Feature] = &[
         place: Place::Inside(file_capabilities),
     },
     Feature {
-        name: "fsopen of overlayfs",
-        since: "5.11",
-        used_for: "nothing yet: layers by descriptor",
-        fallback: Some("layers are mounted by short names"),
-        place: Place::Inside(fsopen_overlay),
+        name: "overlayfs with lowerdir+",
+        since: "6.8",
+        used_for: "naming the layers one by one",
+        fallback: Some("all of them are named at once, by short names"),
+        place: Place::Inside(overlay_one_by_one),
     },
     Feature {
         name: "host name",
@@ -293,11 +293,12 @@ fn overlay(dir: &Path, options: &str) -> Result<(), RuntimeError> {
     })
 }
 
-fn fsopen_overlay(dir: &Path) -> Result<(), RuntimeError> {
+fn overlay_one_by_one(dir: &Path) -> Result<(), RuntimeError> {
     let _place = Trial::new(dir)?;
     let context = named("fsopen(overlay)", fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC))?;
-    for (key, value) in [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
-        named("fsconfig(FSCONFIG_SET_STRING)", fsconfig_set_string(&context, key, value))?;
+    for (key, value) in [("lowerdir+", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
+        fsconfig_set_string(&context, key, value)
+            .map_err(|errno| RuntimeError::call(format!("fsconfig({key})"), errno))?;
     }
     named("fsconfig(userxattr)", fsconfig_set_flag(&context, "userxattr"))?;
     named("fsconfig(FSCONFIG_CMD_CREATE)", fsconfig_create(&context))?;
