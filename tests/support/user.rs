@@ -189,6 +189,11 @@ impl Call {
         self
     }
 
+    /// Returns the command, to be started by somebody else.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Makes the call, and returns when it has ended.
     pub fn run(self) -> Outcome {
         self.start().wait()

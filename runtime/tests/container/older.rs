@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::kernels::{self, Kernel};
+use crate::kernels::{self, Kernel, Users};
 use crate::place::Place;
 use crate::{Case, basics, calls, chroot, emulation, isolation, lifetime, links, mounts, place};
 
@@ -102,7 +102,8 @@ pub fn run(kernel: &Kernel, place: &str, filter: Option<&str>) -> ExitCode {
     let (code, refused) = kernel.run(&mut command).unwrap_or_else(|error| panic!("{place}: {error}"));
     println!("{place}: refused: {refused:?}");
     // A chroot has no mounts.
-    let unmet = if place::is_chroot(place) { vec![] } else { kernel.unmet(&refused) };
+    let users = if place.contains("single") { Users::Emulated } else { Users::Real };
+    let unmet = if place::is_chroot(place) { vec![] } else { kernel.unmet(&refused, users) };
     if filter.is_none() && !unmet.is_empty() {
         println!("{place}: nobody tried what is not there: {unmet:?}\n");
         return ExitCode::FAILURE;

@@ -34,6 +34,15 @@ pub struct Kernel {
     unknown: Option<&'static str>,
     /// What must have been refused to somebody: else nothing of it was tried.
     met: &'static [&'static str],
+    /// The same where users are emulated.
+    met_by_emulator: &'static [&'static str],
+}
+
+/// Whether the kernel knows the users of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    Real,
+    Emulated,
 }
 
 const NEWEST: (u32, u32) = (u32::MAX, 0);
@@ -45,11 +54,18 @@ pub const LINUX_5_14: Kernel = Kernel {
     refused: &[],
     unknown: None,
     met: &[lack::ON_NOWHERE, lack::LOWERDIR_PLUS, lack::LANDLOCK, lack::WAIT_KILLABLE],
+    met_by_emulator: &[lack::IN_MEMORY, lack::SET_FLAGS],
 };
 
 /// That of Debian 13: nothing is mounted on what is mounted nowhere, and else all is there.
-pub const LINUX_6_12: Kernel =
-    Kernel { name: "Linux 6.12", version: (6, 12), refused: &[], unknown: None, met: &[lack::ON_NOWHERE] };
+pub const LINUX_6_12: Kernel = Kernel {
+    name: "Linux 6.12",
+    version: (6, 12),
+    refused: &[],
+    unknown: None,
+    met: &[lack::ON_NOWHERE],
+    met_by_emulator: &[],
+};
 
 /// A sandbox that says of calls which it does not know that there are none, and allows no other root; Landlock is not built in.
 pub const SANDBOX: Kernel = Kernel {
@@ -63,20 +79,23 @@ pub const SANDBOX: Kernel = Kernel {
     ],
     unknown: None,
     met: &["pivot_root", "openat2", "landlock_create_ruleset"],
+    met_by_emulator: &[],
 };
 
 /// A root file system that can not be moved (initramfs), a sandbox as they were before ENOSYS (EPERM for all that they did not know),
 /// Landlock turned off; overlayfs before its new interface and `volatile`.
 pub const INITRAMFS: Kernel = Kernel {
     name: "an initramfs",
-    version: (6, 7),
+    version: (6, 5),
     refused: &[
         (libc::SYS_pivot_root, libc::EINVAL),
         (libc::SYS_openat2, libc::EPERM),
+        (libc::SYS_copy_file_range, libc::EPERM),
         (libc::SYS_landlock_create_ruleset, libc::EOPNOTSUPP),
     ],
     unknown: Some("volatile"),
     met: &[lack::ON_NOWHERE, lack::LOWERDIR_PLUS, lack::UNKNOWN_OPTION, "pivot_root", "openat2"],
+    met_by_emulator: &[lack::IN_MEMORY],
 };
 
 /// Whether processes can be looked into here.
@@ -147,9 +166,10 @@ impl Kernel {
         }
     }
 
-    /// Returns what should have been refused and was not tried.
-    pub fn unmet(&self, refused: &BTreeMap<&'static str, u32>) -> Vec<&'static str> {
-        self.met.iter().copied().filter(|what| !refused.contains_key(what)).collect()
+    /// Returns what should have been refused and was not tried; with `users` that are emulated, more is.
+    pub fn unmet(&self, refused: &BTreeMap<&'static str, u32>, users: Users) -> Vec<&'static str> {
+        let of_emulator: &[&str] = if users == Users::Emulated { self.met_by_emulator } else { &[] };
+        self.met.iter().chain(of_emulator).copied().filter(|what| !refused.contains_key(what)).collect()
     }
 }
 

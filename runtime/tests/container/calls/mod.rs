@@ -32,6 +32,7 @@ pub const CASES: &[Case] = &[
     ("calls: who sees what of a process", |place| inside(place, "processes")),
     ("calls: signals between users", |place| inside(place, "signals")),
     ("calls: who is at the other end of a socket", |place| inside(place, "sockets")),
+    ("calls: sockets of threads", |place| inside(place, "sockets of threads")),
     ("calls: another root", |place| inside(place, "roots")),
     ("calls: arguments that make no sense", |place| inside(place, "nonsense")),
     ("calls: a thousand forks, each somebody else", |place| inside(place, "forks")),

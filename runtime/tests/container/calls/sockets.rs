@@ -8,7 +8,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncil
 
 use super::{Inside, as_user, owner, spawn, wait};
 
-pub const INSIDE: &[Inside] = &[("sockets", sockets)];
+pub const INSIDE: &[Inside] = &[("sockets", sockets), ("sockets of threads", of_threads)];
 
 fn sockets() {
     let server = rustix::process::getpid();
@@ -79,6 +79,33 @@ fn by_root() {
     });
     std::fs::write("second", "").expect("open");
     assert_eq!(owner("second"), (0, 0));
+}
+
+/// Threads that are not the first of their process: before Linux 6.9 there are no handles of them.
+fn of_threads() {
+    as_user(1000, 1001, &[], || {
+        let in_thread = |act: fn()| std::thread::scope(|scope| scope.spawn(act).join().expect("ends"));
+        in_thread(|| {
+            let listener = UnixListener::bind("socket").expect("bind");
+            assert_eq!(owner("socket"), (1000, 1001));
+            let address = listener.local_addr().expect("an address");
+            assert_eq!(address.as_pathname(), Some(std::path::Path::new("socket")));
+            assert_eq!(UnixListener::bind("socket").expect_err("taken").raw_os_error(), Some(libc::EADDRINUSE));
+            let stream = UnixStream::connect("socket").expect("connect");
+            let (other, _) = listener.accept().expect("accept");
+            for end in [&stream, &other] {
+                let peer = rustix::net::sockopt::socket_peercred(end).expect("SO_PEERCRED");
+                assert_eq!((peer.uid.as_raw(), peer.gid.as_raw()), (1000, 1001));
+                assert_eq!(peer.pid, rustix::process::getpid());
+            }
+        });
+        // What another one sees that is asked next.
+        in_thread(|| assert_eq!(owner("socket"), (1000, 1001)));
+        let mine = UnixListener::bind("mine").expect("bind");
+        assert_eq!(owner("mine"), (1000, 1001));
+        drop(mine);
+    });
+    assert_eq!(owner("socket"), (1000, 1001));
 }
 
 /// A process may say who it is, and nothing else.
