@@ -189,3 +189,39 @@ fn prune_takes_caches_only_when_it_is_told_to() {
     user.coracle(["cache", "prune", "--max-size", "0"]).run().succeeds();
     assert!(!list().contains("\"/c\""));
 }
+
+// As two builds of one project do, where owners are emulated.
+#[test]
+fn a_step_that_is_done_does_not_fail_for_what_another_one_does_to_their_cache() {
+    let user = User::without_subids();
+    user.pull(&base::busybox());
+    let own = "RUN --mount=type=cache,target=/c,id=k ln -sfn x /c/l && chown -h 5:5 /c/l";
+    let steps: String = (0..12).map(|number| format!("{own} && echo {number}\n")).collect();
+    let lines = format!(
+        "FROM busybox AS seed
+        RUN i=0; while [ $i -lt 200 ]; do mkdir -p /seed/$i/a/b /seed/$i/c/d; i=$((i+1)); done
+        FROM seed AS a
+        RUN --mount=type=cache,target=/c,id=k i=0; while [ $i -lt 12 ]; do cp -r /seed /c/t; rm -rf /c/t; i=$((i+1)); done; touch /a
+        FROM seed AS b
+        {steps}
+        RUN --mount=type=cache,target=/c,id=k stat -c %u:%g /c/l >/owner
+        FROM busybox
+        COPY --from=a /a /a
+        COPY --from=b /owner /owner"
+    );
+    let built = Project::of(&user).arg("--no-cache").dockerfile(&support::dedent(&lines)).build();
+    built.succeeds().has_file("owner", "5:5\n");
+    // And where the list can not be written at all.
+    project(&user, "RUN --mount=type=cache,target=/d touch /d/f").build().succeeds();
+    let mounts = user.store().join("cache/mounts");
+    user.tool("sh -c")
+        .arg(format!("for dir in {}/*/*/; do rm -f $dir/owners.lock; mkdir $dir/owners.lock; done", mounts.display()))
+        .run()
+        .succeeds();
+    let built =
+        project(&user, "RUN --mount=type=cache,target=/d ln -s x /d/l && chown -h 5:5 /d/l && touch /done").build();
+    built
+        .stderr_has("owners of links and fifos in the cache mount \"/d\" are not kept: ")
+        .succeeds()
+        .has_file("done", "");
+}

@@ -67,7 +67,7 @@ impl Work<'_> {
             let spec = self.checked(spec, below)?;
             match self.execute(step, &spec, &mounts.mask, active) {
                 Ok(Ended { finished, problem }) => {
-                    mounts.keep_owners(&finished)?;
+                    self.warn(mounts.keep_owners(&finished));
                     let owners = self.on_disk.owners;
                     let changes = || run::changes(&active.upper(), below, owners, &finished.special).map(Index::new);
                     return match problem {
@@ -125,7 +125,7 @@ impl Work<'_> {
         let spec = self.checked(prepared.spec.clone(), below)?;
         let execute = |_: &ContainerSpec| self.execute(step, &spec, &mounts.mask, active);
         let (entries, ended) = prepared.during(tree, below, active, owners, execute)?;
-        mounts.keep_owners(&ended.finished)?;
+        self.warn(mounts.keep_owners(&ended.finished));
         self.tell_otherwise(tree);
         match ended.problem {
             None => Ok(entries),
@@ -251,9 +251,13 @@ impl Work<'_> {
     fn warn_once(&self, report: &container::Report) {
         let messages = warnings::of_report(report);
         if !messages.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
-            for message in messages {
-                self.sink.emit(Event::Warning { message, line: None });
-            }
+            self.warn(messages);
+        }
+    }
+
+    fn warn(&self, messages: Vec<String>) {
+        for message in messages {
+            self.sink.emit(Event::Warning { message, line: None });
         }
     }
 }

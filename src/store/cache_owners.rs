@@ -1,16 +1,21 @@
 //! Whom links and fifos in a cache mount belong to, where users are emulated: files carry their owner in an attribute, these
 //! can not. It is written down beside the folder, by name and inode number; a name that has another file by now is root's.
+//!
+//! Other steps may work in the folder meanwhile. What they take away is passed over, and a link that they put in place of a
+//! folder leads nowhere: no path is followed from its beginning to its end, but from folder to folder.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::cache_mounts::CacheMount;
 use super::stamp::read_json;
-use super::{StoreError, active};
+use super::{StoreError, active, open_dir_in};
 use crate::tree::TreePath;
 
 /// A file in a cache mount that can not say whom it belongs to, and is not root's.
@@ -67,8 +72,8 @@ pub fn note_owners<'a>(dir: &Path, owners: impl Iterator<Item = (&'a TreePath, u
     let mut kept = Vec::new();
     for (path, uid, gid) in owners {
         let disk = dir.join(path.as_os_path());
-        let meta = fs::symlink_metadata(&disk).map_err(|source| StoreError::io("stat", &disk, source))?;
-        kept.push(CacheOwner { path: path.clone(), uid, gid, inode: meta.ino() });
+        let stat = stat(dir, path).map_err(|source| StoreError::io("stat", &disk, source))?;
+        kept.push(CacheOwner { path: path.clone(), uid, gid, inode: stat.st_ino });
     }
     write(dir, &kept)
 }
@@ -90,9 +95,7 @@ fn list_of(dir: &Path) -> PathBuf {
 
 fn read(dir: &Path) -> Vec<CacheOwner> {
     let all: Vec<CacheOwner> = read_json(&list_of(dir)).unwrap_or_default();
-    let is_it = |owner: &CacheOwner| {
-        fs::symlink_metadata(dir.join(owner.path.as_os_path())).is_ok_and(|meta| meta.ino() == owner.inode)
-    };
+    let is_it = |owner: &CacheOwner| stat(dir, &owner.path).is_ok_and(|stat| stat.st_ino == owner.inode);
     all.into_iter().filter(is_it).collect()
 }
 
@@ -108,32 +111,73 @@ fn write(dir: &Path, owners: &[CacheOwner]) -> Result<(), StoreError> {
         .map_err(|source| StoreError::io("write", &list, source))
 }
 
+/// Looks at the file `path` in `dir`; a link on the way to it is refused.
+fn stat(dir: &Path, path: &TreePath) -> io::Result<Stat> {
+    match (path.parent(), path.name()) {
+        (Some(parent), Some(name)) => Ok(statat(open_dir_in(dir, &parent)?, name, AtFlags::SYMLINK_NOFOLLOW)?),
+        _ => Ok(rustix::fs::fstat(open_dir_in(dir, path)?)?),
+    }
+}
+
+/// Whether this is said of a file that another step took away, or put something else in its place.
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
+}
+
 /// Returns the files below `dir` that can not carry an attribute: path, device, inode number.
 fn special(dir: &Path) -> Result<Vec<(TreePath, u64, u64)>, StoreError> {
     let mut found = Vec::new();
     let mut todo = vec![TreePath::root()];
     while let Some(path) = todo.pop() {
-        let disk = dir.join(path.as_os_path());
-        let fail = |source| StoreError::io("read", &disk, source);
-        for entry in fs::read_dir(&disk).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let child = path.child(entry.file_name().as_encoded_bytes());
-            let kind = entry.file_type().map_err(fail)?;
-            if kind.is_dir() {
-                todo.push(child);
-            } else if kind.is_symlink() || kind.is_fifo() {
-                let meta = entry.metadata().map_err(fail)?;
-                found.push((child, meta.dev(), meta.ino()));
+        match special_in(dir, &path, &mut todo, &mut found) {
+            Err(error) if !is_gone(&error) => {
+                return Err(StoreError::io("read", &dir.join(path.as_os_path()), error));
             }
+            _ => {}
         }
     }
     found.sort();
     Ok(found)
 }
 
+/// Adds what is in the folder `path` of `dir`: folders to `todo`, files as of [`special`] to `found`.
+fn special_in(
+    dir: &Path,
+    path: &TreePath,
+    todo: &mut Vec<TreePath>,
+    found: &mut Vec<(TreePath, u64, u64)>,
+) -> io::Result<()> {
+    let mut entries = Dir::new(open_dir_in(dir, path)?)?;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        let may_be_special = matches!(entry.file_type(), FileType::Symlink | FileType::Fifo | FileType::Unknown);
+        if matches!(name.to_bytes(), b"." | b"..") || !may_be_special && entry.file_type() != FileType::Directory {
+            continue;
+        }
+        let child = path.child(name.to_bytes());
+        if entry.file_type() == FileType::Directory {
+            todo.push(child);
+            continue;
+        }
+        let stat = match statat(entries.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => todo.push(child),
+            FileType::Symlink | FileType::Fifo => found.push((child, stat.st_dev, stat.st_ino)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::store::{CacheMounts, Claim};
@@ -166,5 +210,66 @@ mod tests {
         symlink("y", at("other")).unwrap();
         fs::rename(at("other"), at("n")).unwrap();
         assert_eq!(list(), []);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_folder_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, outside) = (dir.path().join("cache"), dir.path().join("outside"));
+        fs::create_dir_all(cache.join("d")).unwrap();
+        symlink("x", cache.join("d/l")).unwrap();
+        let path = TreePath::new("d/l").unwrap();
+        note_owners(&cache, [(&path, 5, 6)].into_iter()).unwrap();
+        assert_eq!(read(&cache).len(), 1);
+        // It is the same file, by the same name.
+        fs::rename(cache.join("d"), &outside).unwrap();
+        symlink("../outside", cache.join("d")).unwrap();
+        assert_eq!(read(&cache), []);
+        assert!(note_owners(&cache, [(&path, 5, 6)].into_iter()).is_err());
+    }
+
+    #[test]
+    fn what_another_step_takes_away_meanwhile_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, outside) = (dir.path().join("cache"), dir.path().join("outside"));
+        fs::create_dir_all(&outside).unwrap();
+        fs::create_dir_all(cache.join("stays")).unwrap();
+        symlink("x", outside.join("secret")).unwrap();
+        symlink("x", cache.join("stays/l")).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for number in 0..20 {
+                        let deep = cache.join(format!("t/{number}/a"));
+                        fs::create_dir_all(&deep).unwrap();
+                        symlink("x", deep.join("l")).unwrap();
+                    }
+                    fs::remove_dir_all(cache.join("t")).unwrap();
+                    for turn in 0..20 {
+                        let swapped = cache.join("swapped");
+                        match turn % 2 {
+                            0 => fs::create_dir(&swapped).and_then(|()| fs::remove_dir(&swapped)),
+                            _ => symlink("../outside", &swapped).and_then(|()| fs::remove_file(&swapped)),
+                        }
+                        .unwrap();
+                    }
+                }
+            });
+            let mut problem = None;
+            for _ in 0..500 {
+                match special(&cache) {
+                    Ok(found) => {
+                        let names: Vec<String> = found.iter().map(|(path, ..)| path.to_string()).collect();
+                        if !names.contains(&"stays/l".to_owned()) || names.iter().any(|name| name.contains("secret")) {
+                            problem = Some(names.join(" "));
+                        }
+                    }
+                    Err(error) => problem = Some(format!("{error:?}")),
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(problem, None);
+        });
     }
 }

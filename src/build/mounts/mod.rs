@@ -137,10 +137,16 @@ impl Mounts {
         Ok(mounts)
     }
 
-    /// Keeps whom the files of caches belong to that cannot carry it, for the next step that has them.
-    pub fn keep_owners(&self, finished: &Finished) -> Result<(), BuildError> {
+    /// Keeps whom the files of caches belong to that cannot carry it, for the next step that has them. Returns what to say where
+    /// that fails: the step is done, and its layer has nothing of it.
+    pub fn keep_owners(&self, finished: &Finished) -> Vec<String> {
         let now = finished.mounted.iter().map(|file| ((file.device, file.inode), (file.uid, file.gid))).collect();
-        Ok(self.caches.iter().try_for_each(|cache| cache.mount.keep_owners(&cache.given, &now))?)
+        let failed = self.caches.iter().filter_map(|cache| {
+            let error = cache.mount.keep_owners(&cache.given, &now).err()?;
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Some(format!("owners of links and fifos in the cache mount {:?} are not kept: {error}{cause}", cache.id))
+        });
+        failed.collect()
     }
 
     /// Returns where each is shown in an image with the files of `view`, in order.
