@@ -27,6 +27,7 @@ const LEFT_OUT: &[&str] = &[
     "open files",
     "takes about two milliseconds",
     "at any moment",
+    "five hundred layers",
     "are out of reach",
     "what calls cost",
     "makes calls all the time",
@@ -41,7 +42,7 @@ const LEFT_OUT: &[&str] = &[
 const BY_OPENAT2: &[&str] = &["whom new files belong to", "arguments that make no sense"];
 
 /// What takes seconds, because the kernel unmounts them slowly; and where it is done nevertheless.
-const MANY_LAYERS: &[&str] = &["hundred layers"];
+const MANY_LAYERS: &[&str] = &["a hundred layers"];
 const MANY_LAYERS_IN: &str = "user, as on an initramfs";
 
 /// Returns the names of the places.
@@ -67,12 +68,14 @@ pub fn kernel_of(place: &str) -> Option<&'static Kernel> {
 
 /// Returns the cases for a place.
 pub fn cases(place: &str) -> Vec<Case> {
+    let is_on = |kernel: &Kernel| place.ends_with(kernel.name);
     let all: &[&[Case]] = match place {
         place if place::is_chroot(place) => &[calls::CASES, chroot::CASES],
-        place if place.contains("masked") => &[isolation::CASES, links::CASES],
-        place if place.ends_with(kernels::LINUX_6_12.name) => &[basics::CASES, isolation::CASES, mounts::CASES],
-        place if place.ends_with(kernels::SANDBOX.name) => {
-            &[basics::CASES, isolation::CASES, links::CASES, mounts::CASES]
+        place if place.contains("masked") => &[isolation::CASES],
+        _ if is_on(&kernels::LINUX_6_12) => &[basics::CASES, isolation::CASES, mounts::CASES],
+        _ if is_on(&kernels::SANDBOX) => &[isolation::CASES, links::CASES, mounts::CASES],
+        _ if is_on(&kernels::INITRAMFS) => {
+            &[basics::CASES, isolation::CASES, links::CASES, mounts::CASES, calls::CASES, emulation::CASES]
         }
         _ => &[
             basics::CASES,

@@ -12,6 +12,8 @@ mod sockets;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::Case;
 use crate::place::Place;
@@ -52,12 +54,17 @@ pub fn inside(place: &Place, name: &str) {
 
 /// A step that runs one of [`INSIDE`].
 pub fn step(place: &Place, name: &str) -> crate::place::Step {
-    let layer = place.dir("layer");
-    fs::create_dir(layer.join("opt")).expect("mkdir");
-    let program = layer.join("opt/calls");
-    fs::copy("/proc/self/exe", &program).expect("copies this program");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
-    place.host_programs(&["/opt/calls", "--calls", name]).lower(layer)
+    // A layer for all steps: the program is large.
+    static LAYER: OnceLock<PathBuf> = OnceLock::new();
+    let layer = LAYER.get_or_init(|| {
+        let layer = place.dir("layer");
+        fs::create_dir(layer.join("opt")).expect("mkdir");
+        let program = layer.join("opt/calls");
+        fs::copy("/proc/self/exe", &program).expect("copies this program");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+        layer
+    });
+    place.host_programs(&["/opt/calls", "--calls", name]).lower(layer.clone())
 }
 
 /// What this program does when it is run inside.
