@@ -132,7 +132,10 @@ fn doctor_says_what_is_not_there_and_what_is_done_instead() {
     }
     let user = User::new();
     for (kernel, missing) in [
-        (&kernels::LINUX_5_14, &["Landlock", "overlayfs with lowerdir+"][..]),
+        (
+            &kernels::LINUX_5_14,
+            &["Landlock", "seccomp listener for which signals wait", "overlayfs with lowerdir+"][..],
+        ),
         (&kernels::SANDBOX, &["openat2", "Landlock", "pivot_root"]),
         (
             &kernels::INITRAMFS,

@@ -87,6 +87,13 @@ pub(super) const FEATURES: &[Feature] = &[
         place: Place::Outside(seccomp_listener),
     },
     Feature {
+        name: "seccomp listener for which signals wait",
+        since: "5.19",
+        used_for: "emulating owners of programs that get signals all the time",
+        fallback: Some("a call that a signal interrupts may be made twice"),
+        place: Place::Outside(patient_listener),
+    },
+    Feature {
         name: "full id map",
         since: "3.8",
         used_for: "real users, groups and owners in a step",
@@ -225,6 +232,10 @@ fn seccomp_filter(_: &Path) -> Result<(), RuntimeError> {
 
 fn seccomp_listener(_: &Path) -> Result<(), RuntimeError> {
     install(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+}
+
+fn patient_listener(_: &Path) -> Result<(), RuntimeError> {
+    install(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 }
 
 /// What all attempts inside begin with.

@@ -22,7 +22,8 @@ const PLACES: &[(&str, &Kernel)] = &[
     ("docker-default", &kernels::SANDBOX),
 ];
 
-/// Cases that say nothing about kernels and take long, or want a process that has just been started.
+/// Cases that say nothing about kernels and take long, or want a process that has just been started; and one that has no remedy before
+/// Linux 5.19: a call that a signal interrupts is made again.
 const LEFT_OUT: &[&str] = &[
     "open files",
     "takes about two milliseconds",
