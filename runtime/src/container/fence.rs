@@ -21,8 +21,8 @@ use crate::sys::landlock;
 const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEVICE: u64 = 1 << 15;
-/// Executing, writing and reading files, listing directories.
-const USE: u64 = 0b1111;
+/// Executing and reading files, listing directories.
+const READ: u64 = 0b1101;
 /// All that the first version knows: these, and making and removing.
 const FIRST: u64 = (1 << 13) - 1;
 /// Abstract sockets and signals of processes outside.
@@ -65,13 +65,14 @@ pub(crate) fn raise() -> Result<(), Errno> {
     }
 }
 
-/// As [`raise`], with files of `root` only; and those of `proc`, where there is one, which can be used but not made.
+/// As [`raise`], with files of `root` only; and those of `proc`, where there is one, which can be read. What may be written
+/// there, the supervisor opens: the kernel's settings are not among it.
 pub(super) fn raise_around(root: BorrowedFd<'_>, proc: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let Known { files, scopes } = known()?;
     let rules = landlock::ruleset(files, scopes)?;
     landlock::allow(rules.as_fd(), root, files)?;
     if let Some(proc) = proc {
-        landlock::allow(rules.as_fd(), proc, files & (USE | TRUNCATE))?;
+        landlock::allow(rules.as_fd(), proc, files & READ)?;
     }
     landlock::restrict_self(rules.as_fd())
 }

@@ -55,7 +55,7 @@ pub(super) fn permits(user: &Credentials, owner: FileOwner, mode: u32, want: Wan
 impl Call<'_> {
     /// Checks that `user` may do `want` to a file.
     pub(super) fn check(&self, user: &Credentials, file: &Handle, want: Want) -> Result<(), Errno> {
-        if self.emulator.proc.has(file) {
+        if self.is_in_proc(file) {
             return self.check_in_proc(user, file, want);
         }
         let stat = file.stat();
@@ -87,6 +87,9 @@ impl Call<'_> {
 
     /// Checks that `user` owns a file, or may act as if.
     pub(super) fn check_owner(&self, user: &Credentials, file: &Handle) -> Result<FileOwner, Errno> {
+        if self.is_machines(file) {
+            return Err(E::PERM.into());
+        }
         let owner = self.emulator.owners.seen_by(user, file);
         if user.uid.fs == owner.uid || user.may(Cap::FOWNER) { Ok(owner) } else { Err(E::PERM.into()) }
     }

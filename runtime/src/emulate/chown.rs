@@ -40,7 +40,7 @@ fn change(call: &Call<'_>, at: &At, last: Last, uid: u32, gid: u32) -> Reply {
     let file = call.find(&user, at, last)?;
     let _others_wait = owners.change();
     let old = owners.of(&file);
-    if !permits(&user, old, uid, gid) {
+    if !permits(&user, old, uid, gid) || call.is_machines(&file) {
         return Err(E::PERM.into());
     }
     let file = call.apart(file)?;

@@ -5,9 +5,9 @@ use rustix::io::Errno as E;
 
 use super::access::Want;
 use super::call::{Answer, At, Call, Reply};
-use super::credentials::Cap;
+use super::credentials::{Cap, Credentials};
+use super::device;
 use super::resolve::Last;
-use super::{device, proc};
 use crate::error::Errno;
 
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +39,8 @@ fn change(call: &Call<'_>, at: &At, last: Last, mode: u32) -> Reply {
         && user.may(Cap::FSETID)
         && !owners.has_special()
         && let Some(name) = call.name_here(&user, at)
+        // Where this user is root outside as well, the kernel would let it.
+        && !call.emulator.proc.has_named(&name)
     {
         let said = owners.said_by(&name, last == Last::Follow || at.path.is_empty());
         if said.ok().flatten().is_none_or(|owner| owner.device.is_none()) {
@@ -109,7 +111,12 @@ pub(super) fn utimensat(call: &Call<'_>) -> Reply {
 fn touch(call: &Call<'_>, at: &At, last: Last, form: Form, times: u64) -> Reply {
     let user = call.user()?;
     let owners = &call.emulator.owners;
-    if user.may(Cap::FOWNER) && user.may(Cap::DAC_OVERRIDE) && !owners.has_special() && !leads_outside(call, at) {
+    if user.may(Cap::FOWNER)
+        && user.may(Cap::DAC_OVERRIDE)
+        && !owners.has_special()
+        && let Some(name) = call.name_here(&user, at)
+        && !call.emulator.proc.has_named(&name)
+    {
         return Ok(Answer::Continue);
     }
     let file = call.find(&user, at, last)?;
@@ -137,9 +144,9 @@ fn touch(call: &Call<'_>, at: &At, last: Last, form: Form, times: u64) -> Reply 
     Ok(Answer::Value(0))
 }
 
-/// Returns whether a path may lead into a /proc that the kernel does not see.
-fn leads_outside(call: &Call<'_>, at: &At) -> bool {
-    call.emulator.outside.is_some() && proc::is_special(&at.path)
+/// Returns whether a path may lead to a file that the kernel does not see.
+fn leads_outside(call: &Call<'_>, user: &Credentials, at: &At) -> bool {
+    call.emulator.outside.is_some() && call.name_here(user, at).is_none()
 }
 
 /// Returns the times that the process wants; `None` where both are now.
@@ -173,7 +180,7 @@ const UTIME_NOW: i64 = 0x3fff_ffff;
 pub(super) fn truncate(call: &Call<'_>) -> Reply {
     let user = call.user()?;
     let at = call.at_cwd(0)?;
-    let leads_outside = leads_outside(call, &at);
+    let leads_outside = leads_outside(call, &user, &at);
     if leads_outside || !user.may(Cap::DAC_OVERRIDE) {
         let file = call.find(&user, &at, Last::Follow)?;
         call.check(&user, &file, Want::WRITE)?;

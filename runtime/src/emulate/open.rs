@@ -127,6 +127,8 @@ fn open_found(call: &Call<'_>, user: &Credentials, file: &Handle, how: How) -> R
     }
     match call.emulator.owners.of(file).device {
         Some(device) => device::open(call, device, how.flags),
+        // From an open directory of /proc the kernel finds it, and gives what can not be handed over.
+        None if how.has(libc::O_PATH) && !file.by_outside() => Ok(Answer::Continue),
         None if call.is_elsewhere(file) => call.open_elsewhere(file, how.flags),
         None => Ok(Answer::Continue),
     }

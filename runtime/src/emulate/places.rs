@@ -1,6 +1,6 @@
 //! /proc and the devices of a step that works in a chroot, where nothing can be mounted. Their paths lead to files outside, of
 //! which the process is given descriptors. What it then does with those needs nobody's help: a directory of /proc that is
-//! open is the real one, for reading it and for paths that start there.
+//! open is the real one, for reading it. Paths that start there are looked up as all others are.
 //!
 //! Only processes of the step are found in this /proc, by the mark that they carry.
 
@@ -16,7 +16,11 @@ use super::credentials::Credentials;
 use super::proc;
 use super::resolve::{Handle, Last};
 use crate::error::Errno;
+use crate::oci::PROC_MASKED;
 use crate::sys::peer;
+
+/// The numbers of /dev/null.
+const NULL: (u32, u32) = (1, 3);
 
 /// What is outside of the root of the step.
 #[derive(Debug)]
@@ -48,7 +52,15 @@ impl Call<'_> {
         if dir.is(root) && name == b"proc" && !self.has_other_root() {
             return self.outer_proc().map(Some);
         }
-        if self.emulator.proc.is_root(dir)
+        let is_proc = self.emulator.proc.is_root(dir);
+        // What is covered elsewhere. A folder is closed: see `check_in_proc`.
+        if is_proc
+            && PROC_MASKED.iter().any(|masked| masked.as_bytes() == name)
+            && dir.child(name).is_ok_and(|file| !file.is_dir())
+        {
+            return outside.device(NULL).map(Some);
+        }
+        if is_proc
             && let Some(pid) = std::str::from_utf8(name).ok().and_then(|text| text.parse().ok()).and_then(Pid::from_raw)
             && !outside.is_of_step(pid)
         {
@@ -79,7 +91,8 @@ impl Call<'_> {
     pub(super) fn may_lead_outside(&self, name: &std::ffi::CStr) -> bool {
         self.emulator.outside.is_some()
             && match rustix::fs::stat(name) {
-                Ok(stat) => self.emulator.proc.is_stand_in(&stat),
+                // Nothing is mounted in the root: a way to another file system started from a directory of /proc, or of outside.
+                Ok(stat) => stat.st_dev != self.emulator.root.stat().st_dev || self.emulator.proc.is_stand_in(&stat),
                 Err(errno) => errno == E::NOENT,
             }
     }
@@ -132,6 +145,11 @@ impl Call<'_> {
         let file = if is_here { return None } else { self.find(user, at, last).ok()? };
         if !self.is_elsewhere(&file) {
             return None;
+        }
+        if want != Want::NOTHING
+            && let Err(errno) = self.check(user, &file, want)
+        {
+            return Some(Err(errno));
         }
         let refused = want.has(Want::EXECUTE) && !file.is_dir() && file.stat().st_mode & 0o111 == 0;
         Some(if refused { Err(E::ACCESS.into()) } else { Ok(Answer::Value(0)) })

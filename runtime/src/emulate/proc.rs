@@ -26,6 +26,8 @@ pub(super) struct Proc {
     device: Option<u64>,
     /// Of the one that this process uses.
     outer: u64,
+    /// Where that one is mounted.
+    outer_path: Vec<u8>,
     /// The directory in the root of the step that stands for it, where it cannot be mounted: device and inode.
     stand_in: Option<(u64, u64)>,
 }
@@ -34,9 +36,11 @@ impl Proc {
     /// Looks at both. The working directory must be the outer one. With `shares` the step is shown that one, too.
     pub(super) fn new(shares: bool) -> Result<Self, Errno> {
         let outer = stat_of(".")?.st_dev;
+        let dir = Handle::open(".", CWD, OFlags::DIRECTORY)?;
+        let outer_path = rustix::fs::readlink(dir.name(), Vec::new())?.into_bytes();
         let inner = stat_of("/proc/.").ok().filter(|stat| stat.st_ino == ROOT_INODE).map(|stat| stat.st_dev);
         let stand_in = stat_of("/proc/.").ok().filter(|_| shares).map(|stat| (stat.st_dev, stat.st_ino));
-        Ok(Proc { device: if shares { Some(outer) } else { inner }, outer, stand_in })
+        Ok(Proc { device: if shares { Some(outer) } else { inner }, outer, outer_path, stand_in })
     }
 
     /// Returns whether this is the directory that only stands for the root of a procfs.
@@ -53,6 +57,18 @@ impl Proc {
     pub(super) fn has(&self, file: &Handle) -> bool {
         let device = file.stat().st_dev;
         Some(device) == self.device || device == self.outer
+    }
+
+    /// Returns whether what is at `name`, a path of this process, is in one of them.
+    pub(super) fn has_named(&self, name: &std::ffi::CStr) -> bool {
+        rustix::fs::stat(name).is_ok_and(|stat| Some(stat.st_dev) == self.device || stat.st_dev == self.outer)
+    }
+
+    /// Returns the path of a file of one of them below its root, by where it is mounted; `None` for any other file, as far as the
+    /// kernel has a path for it.
+    pub(super) fn path_of(&self, file: &Handle) -> Option<Vec<u8>> {
+        let path = rustix::fs::readlink(file.name(), Vec::new()).ok()?.into_bytes();
+        below(&path, b"/proc").or_else(|| below(&path, &self.outer_path)).map(<[u8]>::to_vec)
     }
 
     /// Returns whether the links in a directory lead to files rather than being paths.
@@ -115,6 +131,12 @@ impl Proc {
         let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         numbers.filter_map(Pid::from_raw).filter(|pid| is_of_step(call, *pid)).collect()
     }
+}
+
+/// Returns what of a path is below that of a directory.
+fn below<'p>(path: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
+    let rest = path.strip_prefix(dir.strip_suffix(b"/").unwrap_or(dir))?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
 }
 
 /// Returns the number that a process has in its own pid namespace, from its status.
@@ -213,6 +235,20 @@ mod tests {
             "Name:\tsh\nUid:\t1000\t1000\t1000\t1000\nGid:\t1001\t1001\t1001\t1001\nGroups:\t4 27 \n\
              CapPrm:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n"
         );
+    }
+
+    #[test]
+    fn what_is_below_a_directory_is_known_by_its_path() {
+        for (path, dir, expected) in [
+            ("/proc/7/fd", "/proc", Some("7/fd")),
+            ("/proc", "/proc", Some("")),
+            ("/process", "/proc", None),
+            ("/srv/7/proc/sys", "/srv/7/proc", Some("sys")),
+            ("/sys/vm", "/", Some("sys/vm")),
+            ("pipe:[7]", "/proc", None),
+        ] {
+            assert_eq!(below(path.as_bytes(), dir.as_bytes()), expected.map(str::as_bytes), "{path} {dir}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ const APPLETS: &[&str] = &[
 
 /// Whether steps are in a chroot in this place, because nothing else is possible there.
 pub fn is_chroot(name: &str) -> bool {
-    name.contains("docker")
+    name.contains("docker") || name.contains("chroot")
 }
 
 /// Libraries of this program, for places where those of this machine can not be mounted.

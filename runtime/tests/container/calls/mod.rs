@@ -6,6 +6,7 @@ mod access;
 mod files;
 mod hostile;
 mod ids;
+mod machine;
 mod many;
 mod sockets;
 
@@ -32,6 +33,7 @@ pub const CASES: &[Case] = &[
     ("calls: writing to setuid programs", |place| inside(place, "writes")),
     ("calls: programs by paths of /proc", |place| inside(place, "programs by /proc")),
     ("calls: who sees what of a process", |place| inside(place, "processes")),
+    OF_THE_MACHINE,
     ("calls: signals between users", |place| inside(place, "signals")),
     ("calls: who is at the other end of a socket", |place| inside(place, "sockets")),
     ("calls: sockets of threads", |place| inside(place, "sockets of threads")),
@@ -44,8 +46,11 @@ pub const CASES: &[Case] = &[
     ("calls: names that change while they are looked at", |place| inside(place, "races")),
 ];
 
+/// What is tried where the caller is root of the machine, too.
+pub const OF_THE_MACHINE: Case = ("calls: what of /proc is the machine's", |place| inside(place, "machine"));
+
 const INSIDE: &[&[Inside]] =
-    &[ids::INSIDE, files::INSIDE, access::INSIDE, sockets::INSIDE, hostile::INSIDE, many::INSIDE];
+    &[ids::INSIDE, files::INSIDE, access::INSIDE, machine::INSIDE, sockets::INSIDE, hostile::INSIDE, many::INSIDE];
 
 /// Runs one of [`INSIDE`] in a step of this place.
 pub fn inside(place: &Place, name: &str) {
