@@ -77,13 +77,18 @@ fn digests(
 
 /// Makes a call that succeeds on this kernel. Returns what it printed, and what was refused.
 fn on(kernel: &Kernel, call: Call) -> (String, BTreeMap<&'static str, u32>) {
+    ending(kernel, call, 0)
+}
+
+/// As [`on`], where the call ends with this code.
+fn ending(kernel: &Kernel, call: Call, expected: i32) -> (String, BTreeMap<&'static str, u32>) {
     let mut command = call.into_command();
     let mut output = tempfile::tempfile().expect("a file");
     let [stdout, stderr] = [(); 2].map(|()| output.try_clone().expect("a descriptor"));
     let (code, refused) = kernel.run(command.stdout(stdout).stderr(stderr)).expect("starts");
     let mut text = String::new();
     output.rewind().and_then(|()| output.read_to_string(&mut text)).expect("text");
-    assert_eq!(code, 0, "as on {}:\n{text}", kernel.name);
+    assert_eq!(code, expected, "as on {}:\n{text}", kernel.name);
     (text, refused)
 }
 
@@ -123,6 +128,42 @@ fn images_are_the_same_on_older_kernels_and_in_sandboxes() {
             });
         }
     });
+}
+
+/// In memory there are no attributes before Linux 6.6. Overlayfs takes such a folder and then can not replace a directory: EIO. Played, it
+/// can, since it is in the kernel; so it must not be asked.
+#[test]
+fn where_files_keep_no_attributes_layers_are_not_stacked() {
+    if !can_play() {
+        return;
+    }
+    let [dir, other] = [(); 2].map(|()| tempfile::tempdir_in("/dev/shm").expect("memory"));
+    for dir in [&dir, &other] {
+        support::set_mode(dir.path(), 0o777);
+    }
+    let store = |dir: &tempfile::TempDir| dir.path().join("store").display().to_string();
+    let pull = |user: &User, dir| {
+        let call = user.coracle(["pull", &format!("oci:{}", base::busybox().display())]);
+        call.env("CORACLE_ROOT", &store(dir)).run().succeeds();
+    };
+    let user = User::new();
+    pull(&user, &dir);
+    let project = Project::of(&user).dockerfile(
+        "FROM busybox\nRUN rm -r /var && mkdir /var && echo x >/var/f && mv /home /home2 && chown 5:6 /var",
+    );
+    let build = |dir| project.call().env("CORACLE_ROOT", &store(dir)).env("SOURCE_DATE_EPOCH", "1700000000");
+    let (text, _) = on(&kernels::LINUX_5_14, build(&dir));
+    assert!(text.contains("layers cannot be stacked here"), "{text}");
+    pull(&user, &other);
+    let (newer, _) = on(&kernels::LINUX_6_12, build(&other));
+    assert!(!newer.contains("cannot be stacked"), "{newer}");
+    let digest = |text: &str| text.lines().rfind(|line| line.starts_with("sha256:")).map(str::to_owned);
+    assert!(digest(&text).is_some() && digest(&text) == digest(&newer), "{text}\n{newer}");
+    // With one id there is nowhere to write down whom files belong to.
+    let single = User::without_subids();
+    let call = Project::of(&single).dockerfile("FROM scratch\nRUN [\"/x\"]").call().env("CORACLE_ROOT", &store(&dir));
+    let (text, _) = ending(&kernels::LINUX_5_14, call, 6);
+    assert!(text.contains("put the store on another one, with --root or CORACLE_ROOT"), "{text}");
 }
 
 #[test]

@@ -320,6 +320,11 @@ impl RuntimeError {
                  than 5.11: put the store on a volume or another disk"
                     .into()
             }
+            RuntimeError::Overlay { source, .. } if source.is(E::OPNOTSUPP) => {
+                "the file system of the store keeps no attributes of users, as memory before Linux 6.6: put the store on another one, \
+                 with --root or CORACLE_ROOT"
+                    .into()
+            }
             RuntimeError::Overlay { source, .. } if source.is(E::NODEV) => {
                 "the kernel has no overlayfs: sudo modprobe overlay".into()
             }

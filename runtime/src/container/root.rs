@@ -69,6 +69,7 @@ fn mount_root(spec: &ContainerSpec, scratch: &OwnedFd) -> Result<OwnedFd, Runtim
 
 /// Mounts layers on "root" in the working directory.
 pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), RuntimeError> {
+    keeps_attributes(upper).map_err(|errno| overlay_error(lower, upper, errno))?;
     // Where that fails, the older call does or says why not.
     if stack_one_by_one(lower, upper, work).is_ok() {
         return Ok(());
@@ -86,12 +87,22 @@ pub(super) fn stack(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<(), 
     if attempt(options[0]) == Ok(()) {
         return Ok(());
     }
-    attempt(options[1]).map_err(|errno| RuntimeError::Overlay {
-        lower: lower.len(),
-        upper: upper.to_path_buf(),
-        options: options[1].into(),
-        source: errno.into(),
-    })
+    attempt(options[1]).map_err(|errno| overlay_error(lower, upper, errno))
+}
+
+fn overlay_error(lower: &[PathBuf], upper: &Path, errno: E) -> RuntimeError {
+    let (lower, upper) = (lower.len(), upper.to_path_buf());
+    RuntimeError::Overlay { lower, upper, options: "userxattr".into(), source: errno.into() }
+}
+
+/// Checks that the file system of `upper` keeps attributes; memory does not before Linux 6.6. Overlayfs takes one that does not, and then no
+/// directory of the layers can be replaced: EIO.
+fn keeps_attributes(upper: &Path) -> Result<(), E> {
+    match rustix::fs::getxattr(upper, "user.overlay.opaque", &mut [0u8; 0][..]) {
+        Err(E::OPNOTSUPP) => Err(E::OPNOTSUPP),
+        // Whatever else is wrong, the kernel says so when it mounts.
+        _ => Ok(()),
+    }
 }
 
 /// As [`stack`], where each layer is named in a call of its own (Linux 6.8): as many as there are, with any character in their names.
