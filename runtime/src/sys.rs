@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::process::Pid;
 
 use crate::error::Errno;
@@ -151,6 +151,27 @@ pub(crate) fn default_signals() {
         // that is ignored on purpose.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// The signal of [`interrupt`]; nobody else uses it, and it does nothing by itself.
+const INTERRUPT: Signal = Signal::SIGURG;
+
+/// Lets [`interrupt`] end a call in which this thread waits: EINTR.
+pub(crate) fn may_be_interrupted() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // Without SA_RESTART.
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing.
+    let _ = unsafe { sigaction(INTERRUPT, &action) };
+    let _ = SigSet::from(INTERRUPT).thread_unblock();
+}
+
+/// Ends the call in which a thread of this process waits, if it waits in one.
+pub(crate) fn interrupt(thread: Pid) {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    let thread = thread.as_raw_nonzero().get();
+    // SAFETY: numbers only. A thread that has ended is not there: an error that is as good.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, INTERRUPT as libc::c_int) };
 }
 
 /// Unblocks every signal, as a new program expects.

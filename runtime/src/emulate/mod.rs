@@ -44,6 +44,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -146,6 +147,8 @@ pub(crate) struct Emulator {
     home: Option<OwnedFd>,
     /// How many threads are there.
     running: Mutex<usize>,
+    /// The numbers of those that have begun.
+    numbers: Mutex<Vec<Pid>>,
     /// Rings when one has ended.
     one_ended: Condvar,
 }
@@ -222,6 +225,7 @@ impl Emulator {
             chrooted: AtomicBool::new(!families.owners),
             home,
             running: Mutex::new(0),
+            numbers: Mutex::default(),
             one_ended: Condvar::new(),
         });
         emulator.start_thread().map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
@@ -232,6 +236,8 @@ impl Emulator {
         let emulator = self.clone();
         *self.running() += 1;
         let started = std::thread::Builder::new().name("emulator".into()).spawn(move || {
+            sys::may_be_interrupted();
+            emulator.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(rustix::thread::gettid());
             emulator.serve();
             emulator.go_home();
             *emulator.running() -= 1;
@@ -249,12 +255,24 @@ impl Emulator {
 
     /// Waits until nobody is left to make calls, and leaves the mounts of the step.
     pub(crate) fn wait(&self) {
+        self.await_end();
         let mut running = self.running();
         while *running > 0 {
-            running = self.one_ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+            let patience = Duration::from_millis(1);
+            running = self.one_ended.wait_timeout(running, patience).unwrap_or_else(PoisonError::into_inner).0;
+            if *running > 0 {
+                // Before Linux 6.11 who waits for a call is not told that none can come any more.
+                self.numbers.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().for_each(sys::interrupt);
+            }
         }
         drop(running);
         self.go_home();
+    }
+
+    /// Waits until nobody is left to make calls.
+    fn await_end(&self) {
+        let mut fds = [PollFd::new(&self.listener, PollFlags::empty())];
+        while poll(&mut fds, None) == Err(E::INTR) {}
     }
 
     /// Takes this thread out of the mounts of the step, which would be there as long as it is.
@@ -323,6 +341,7 @@ impl Emulator {
         // Docker's profile allows no unshare(2) at all; then there is one working directory, for the one thread that answers.
         let is_alone = sys::unshare_files().is_err();
         rustix::process::umask(Mode::empty());
+        let is_over_or_nothing = |errno: Errno| errno.is(E::NOENT) || errno.is(E::INTR);
         loop {
             self.watch.begin();
             match notify::receive(self.listener()) {
@@ -341,10 +360,11 @@ impl Emulator {
                     }
                     self.answer(&Call::new(self, notification), at_work.turns());
                 }
-                Err(errno) if errno.is(E::INTR) => self.watch.in_vain(),
                 // Another thread has taken the call; or it was taken back, by a signal; or the step is over.
-                Err(errno) if errno.is(E::NOENT) && !self.poll().contains(PollFlags::HUP) => self.watch.in_vain(),
-                Err(errno) if errno.is(E::NOENT) => {
+                Err(errno) if is_over_or_nothing(errno) && !self.poll().contains(PollFlags::HUP) => {
+                    self.watch.in_vain()
+                }
+                Err(errno) if is_over_or_nothing(errno) => {
                     self.watch.over();
                     return;
                 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use nix::sys::ptrace;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 /// The longest string that is looked at.
 const LONGEST: usize = 4096;
@@ -34,6 +36,30 @@ impl Call {
     pub(super) fn answer(&self, result: i64) -> nix::Result<()> {
         let (orig_rax, rax) = (u64::MAX, result.cast_unsigned());
         ptrace::setregs(self.pid, libc::user_regs_struct { orig_rax, rax, ..self.registers })
+    }
+
+    /// Returns what the call has returned.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn result(&self) -> i64 {
+        self.registers.rax.cast_signed()
+    }
+
+    /// Has the process wait for a signal before it goes on from this call, which is over; that returns EINTR then.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn wait_instead(&self) -> nix::Result<()> {
+        // The instruction, of two bytes, is executed once more, for pause(2).
+        let (rip, rax) = (self.registers.rip - 2, libc::SYS_pause.cast_unsigned());
+        ptrace::setregs(self.pid, libc::user_regs_struct { rip, rax, ..self.registers })
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn result(&self) -> i64 {
+        0
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn wait_instead(&self) -> nix::Result<()> {
+        Err(nix::Error::ENOSYS)
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -112,6 +138,22 @@ impl Call {
             path if path.starts_with('/') => format!("/proc/{}/root{path}", self.pid).into(),
             path => format!("{start}/{path}").into(),
         }
+    }
+
+    /// Returns whether the other end of what a descriptor is about has gone.
+    pub(super) fn is_hung_up(&self, n: usize) -> bool {
+        // Of a thread there is none before Linux 6.9; it shares its descriptors with the first one.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let number = |line: &str| line.strip_prefix("Tgid:")?.trim().parse().ok();
+        let Some(process) = status.lines().find_map(number).and_then(rustix::process::Pid::from_raw) else {
+            return false;
+        };
+        let Ok(process) = rustix::process::pidfd_open(process, PidfdFlags::empty()) else { return false };
+        let fd = self.word(n).cast_signed();
+        let Ok(copy) = rustix::process::pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()) else { return false };
+        let mut fds = [PollFd::new(&copy, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
     }
 
     /// Returns whether a file is in a mount that is nowhere in the namespace of the process. Where that can not be told, it is not.

@@ -14,7 +14,16 @@ pub(super) const SET_FLAGS: &str = "SYNC_WAKE_UP";
 pub(super) const IN_MEMORY: &str = "an attribute of a file in memory";
 pub(super) const OF_THREADS: &str = "a handle of a thread";
 pub(super) const UNKNOWN_OPTION: &str = "an option of a mount";
+pub(super) const END_OF_CALLS: &str = "the news that nobody is left to make calls";
 const UNKNOWN_CALL: &str = "a call that came later";
+
+/// What an older kernel makes of a call.
+pub(super) enum Answer {
+    /// It returns this.
+    Returns(i64),
+    /// It goes on; but where it ends in a way that is new, it does not end.
+    MayNotEnd,
+}
 
 /// The first of the calls that came with a version. Their numbers are the same on all architectures.
 const CALLS: &[(libc::c_long, (u32, u32))] = &[
@@ -108,21 +117,24 @@ pub(super) fn filter(kernel: &Kernel) -> Vec<libc::sock_filter> {
     for call in kernel.watched() {
         program.extend([op(JEQ, number(call), 0, 1), stop]);
     }
-    if kernel.is_before(6, 6) {
-        program.extend([
-            op(JEQ, number(libc::SYS_ioctl), 0, 3),
-            op(LOAD, SECOND, 0, 0),
-            op(JEQ, libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS as u32, 0, 1),
-            stop,
-        ]);
+    // Nothing but this is left then.
+    program.extend([
+        op(JEQ, number(libc::SYS_ioctl), 1, 0),
+        op(RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+        op(LOAD, SECOND, 0, 0),
+    ]);
+    for (since, request) in [((6, 6), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS), ((6, 11), libc::SECCOMP_IOCTL_NOTIF_RECV)] {
+        if kernel.version < since {
+            program.extend([op(JEQ, request as u32, 0, 1), stop]);
+        }
     }
     program.push(op(RET, libc::SECCOMP_RET_ALLOW, 0, 0));
     program
 }
 
 /// Returns what is not there, and what `call` returns therefore; `None` where it goes on.
-pub(super) fn answer(kernel: &Kernel, call: &Call) -> Option<(&'static str, i64)> {
-    let fails = |what, errno: i32| Some((what, -i64::from(errno)));
+pub(super) fn answer(kernel: &Kernel, call: &Call) -> Option<(&'static str, Answer)> {
+    let fails = |what, errno: i32| Some((what, Answer::Returns(-i64::from(errno))));
     if let Some((number, errno)) = kernel.refused.iter().find(|(number, _)| *number == call.nr) {
         return fails(name_of(*number), *errno);
     }
@@ -134,13 +146,18 @@ pub(super) fn answer(kernel: &Kernel, call: &Call) -> Option<(&'static str, i64)
         libc::SYS_open_tree if call.word(2) & CLONE != 0 && call.is_nowhere(call.path_at(0, 1)) => {
             fails(OF_NOWHERE, libc::EINVAL)
         }
-        libc::SYS_landlock_create_ruleset => landlock(kernel, call),
+        libc::SYS_landlock_create_ruleset => {
+            landlock(kernel, call).map(|(what, result)| (what, Answer::Returns(result)))
+        }
         libc::SYS_pidfd_open if call.word(1) & THREAD != 0 => fails(OF_THREADS, libc::EINVAL),
         libc::SYS_fsconfig if call.word(1) == SET_STRING && call.text(2).ends_with("dir+") => {
             fails(LOWERDIR_PLUS, libc::EINVAL)
         }
         libc::SYS_mount if kernel.unknown.is_some_and(|word| call.text(4).contains(word)) => {
             fails(UNKNOWN_OPTION, libc::EINVAL)
+        }
+        libc::SYS_ioctl if call.word(1) == libc::SECCOMP_IOCTL_NOTIF_RECV as u32 => {
+            Some((END_OF_CALLS, Answer::MayNotEnd))
         }
         libc::SYS_ioctl => fails(SET_FLAGS, libc::EINVAL),
         libc::SYS_seccomp if call.word(1) & libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32 != 0 => {
@@ -152,6 +169,12 @@ pub(super) fn answer(kernel: &Kernel, call: &Call) -> Option<(&'static str, i64)
         }
         _ => None,
     }
+}
+
+/// Returns what made `call` end, where it did not end for that (Linux 6.11): who waits for a call of a process waits on when there is none
+/// left.
+pub(super) fn never_ends(call: &Call) -> Option<&'static str> {
+    (call.result() == -i64::from(libc::ENOENT) && call.is_hung_up(0)).then_some(END_OF_CALLS)
 }
 
 /// Landlock as it was.

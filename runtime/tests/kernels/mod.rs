@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use call::Call;
+use lack::Answer;
 
 /// What a kernel, or a sandbox around the program, has not.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +55,7 @@ pub const LINUX_5_14: Kernel = Kernel {
     refused: &[],
     unknown: None,
     met: &[lack::ON_NOWHERE, lack::LOWERDIR_PLUS, lack::LANDLOCK, lack::WAIT_KILLABLE],
-    met_by_emulator: &[lack::IN_MEMORY, lack::SET_FLAGS],
+    met_by_emulator: &[lack::IN_MEMORY, lack::SET_FLAGS, lack::END_OF_CALLS],
 };
 
 /// That of Debian 13: nothing is mounted on what is mounted nowhere, and else all is there.
@@ -95,7 +96,7 @@ pub const INITRAMFS: Kernel = Kernel {
     ],
     unknown: Some("volatile"),
     met: &[lack::ON_NOWHERE, lack::LOWERDIR_PLUS, lack::UNKNOWN_OPTION, "pivot_root", "openat2"],
-    met_by_emulator: &[lack::IN_MEMORY],
+    met_by_emulator: &[lack::IN_MEMORY, lack::END_OF_CALLS],
 };
 
 /// Whether processes can be looked into here.
@@ -104,10 +105,6 @@ pub fn is_possible() -> bool {
 }
 
 impl Kernel {
-    fn is_before(&self, major: u32, minor: u32) -> bool {
-        self.version < (major, minor)
-    }
-
     /// Whether nobody has openat2(2), steps neither.
     pub fn hides_openat2(&self) -> bool {
         self.refused.iter().any(|(number, _)| *number == libc::SYS_openat2)
@@ -135,6 +132,7 @@ impl Kernel {
             | Options::PTRACE_O_TRACEFORK
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACESYSGOOD
             | Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(main, options)?;
         ptrace::cont(main, None)?;
@@ -149,10 +147,23 @@ impl Kernel {
                 WaitStatus::Signaled(pid, signal, _) if pid == main => return Ok((-(signal as i32), refused)),
                 WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => drop(known.remove(&pid)),
                 WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_SECCOMP) => {
+                    let call = Call::of(pid).ok();
+                    match call.as_ref().and_then(|call| lack::answer(self, call)) {
+                        Some((what, Answer::Returns(result))) => {
+                            let _ = call.map(|call| call.answer(result));
+                            *refused.entry(what).or_default() += 1;
+                            let _ = ptrace::cont(pid, None);
+                        }
+                        // It stops again when the call is over.
+                        Some((_, Answer::MayNotEnd)) => drop(ptrace::syscall(pid, None)),
+                        None => drop(ptrace::cont(pid, None)),
+                    }
+                }
+                WaitStatus::PtraceSyscall(pid) => {
                     if let Ok(call) = Call::of(pid)
-                        && let Some((what, result)) = lack::answer(self, &call)
+                        && let Some(what) = lack::never_ends(&call)
                     {
-                        let _ = call.answer(result);
+                        let _ = call.wait_instead();
                         *refused.entry(what).or_default() += 1;
                     }
                     let _ = ptrace::cont(pid, None);
