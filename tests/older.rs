@@ -33,7 +33,7 @@ const MOUNTS: &str = "
     RUN --mount=type=cache,target=/own,uid=15,mode=0700 cp -a /own/f /of-cache
     RUN --mount=type=bind,target=/context cp -a /context/one /of-context
     RUN stat -c '%n %F %t:%T %a' /dev/* >/devices; echo lost >/dev/null; cat /proc/kcore /proc/keys /proc/timer_list >/masked 2>&1; \\
-        touch /proc/sys/x /sys/x 2>/read-only; [ -c /dev/null ]
+        ! touch /proc/sys/x /sys/x 2>/dev/null; [ -c /dev/null ]
     RUN <<END
         cat /proc/self/mountinfo | awk '{ print $5 }' | sort >/mounts
     END
