@@ -10,6 +10,7 @@ use super::call::{Answer, At, Call, Reply};
 use super::credentials::{Cap, Credentials};
 use super::resolve::Last;
 use crate::error::Errno;
+use crate::oci::DEVICES;
 use crate::owner::{Device, FileOwner};
 use crate::sys::peer::{self, STAT, STATX};
 
@@ -83,9 +84,13 @@ fn tell(call: &Call<'_>, at: &At, last: Last, form: Form, buffer: u64) -> Reply 
     write(call, &name, follow, form, said, buffer)
 }
 
-/// Returns whether a path may be that of a device, or from /proc on that of a process: their owners the kernel knows otherwise.
+/// Returns whether a path may be that of a device, or from /proc on that of a process: their owners the kernel knows otherwise. To
+/// look at each file that says no owner would make a stat by a fifth dearer, so devices are known by the names that they have.
 fn may_be_another(path: &[u8]) -> bool {
-    path.starts_with(b"/dev/") || path.first().is_some_and(u8::is_ascii_digit)
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    path.starts_with(b"/dev/")
+        || path.first().is_some_and(u8::is_ascii_digit)
+        || DEVICES.iter().any(|(device, ..)| device.as_bytes() == name)
 }
 
 /// As [`tell`], for a process that may not go everywhere, and for /proc.
@@ -207,6 +212,16 @@ fn may(call: &Call<'_>, at: impl FnOnce() -> Result<At, Errno>, mode: u32, flags
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_may_be_that_of_a_device_wherever_it_starts() {
+        for path in ["/dev/null", "null", "dev/tty", "../dev/./zero", "//dev/full", "/dev/pts/0", "7/fd"] {
+            assert!(may_be_another(path.as_bytes()), "{path}");
+        }
+        for path in ["", "/", "nulls", "dev", "null/x", "/usr/include/stdio.h"] {
+            assert!(!may_be_another(path.as_bytes()), "{path}");
+        }
+    }
 
     #[test]
     fn only_owner_and_device_are_changed() {

@@ -1,5 +1,5 @@
 //! What /proc has of the machine: read by those who may, and changed by nobody. Nothing is written here; to be let open it
-//! for writing is too much.
+//! for writing is too much. And the files of /dev and /proc are the same by every path.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{Inside, as_user, c, errno, opens};
 
-pub const INSIDE: &[Inside] = &[("machine", machine)];
+pub const INSIDE: &[Inside] = &[("machine", machine), ("paths of devices", paths_of_devices)];
 
 const SETTING: &str = "/proc/sys/vm/swappiness";
 const REFUSED: [i32; 3] = [libc::EACCES, libc::EPERM, libc::EROFS];
@@ -170,4 +170,45 @@ fn others_are_there() {
         let found = fs::read_to_string(path).expect("reads");
         assert!(written.is_some() || found.trim() == text, "{path}: {found}");
     }
+}
+
+/// A device, and a file of /proc, belong to the same user from wherever a path to them starts.
+fn paths_of_devices() {
+    for (uid, gid) in [(0, 0), (1000, 50)] {
+        as_user(uid, gid, &[], || {
+            let home = opened(".");
+            for (path, dirs, others) in [
+                (
+                    "/dev/null",
+                    [("/dev", "null"), ("/", "dev/null"), ("/tmp", "../dev/./null")],
+                    ["/dev/../dev/null", "//dev/null"],
+                ),
+                (
+                    "/proc/uptime",
+                    [("/proc", "uptime"), ("/", "proc/uptime"), ("/tmp", "../proc/uptime")],
+                    ["//proc/uptime"; 2],
+                ),
+            ] {
+                let known = seen(rustix::fs::stat(path));
+                let is_roots = path == "/dev/null" && std::env::var_os("EMULATED").is_some();
+                assert!(!is_roots || (known.0, known.1) == (0, 0), "{path}: {known:?}");
+                for other in others {
+                    assert_eq!(seen(rustix::fs::stat(other)), known, "{other}");
+                }
+                for (dir, name) in dirs {
+                    let dir = opened(dir);
+                    assert_eq!(seen(rustix::fs::statat(&dir, name, rustix::fs::AtFlags::empty())), known, "{name}");
+                    rustix::process::fchdir(&dir).expect("fchdir");
+                    assert_eq!(seen(rustix::fs::stat(name)), known, "{name}, from the working directory");
+                    rustix::process::fchdir(&home).expect("fchdir");
+                }
+            }
+        });
+    }
+}
+
+/// Owner, group and number of a device.
+fn seen(stat: Result<rustix::fs::Stat, Errno>) -> (u32, u32, u64) {
+    let stat = stat.expect("is there");
+    (stat.st_uid, stat.st_gid, stat.st_rdev)
 }

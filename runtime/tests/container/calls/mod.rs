@@ -34,6 +34,7 @@ pub const CASES: &[Case] = &[
     ("calls: programs by paths of /proc", |place| inside(place, "programs by /proc")),
     ("calls: who sees what of a process", |place| inside(place, "processes")),
     OF_THE_MACHINE,
+    ("calls: a device is the same by every path", |place| inside(place, "paths of devices")),
     ("calls: signals between users", |place| inside(place, "signals")),
     ("calls: who is at the other end of a socket", |place| inside(place, "sockets")),
     ("calls: sockets of threads", |place| inside(place, "sockets of threads")),
