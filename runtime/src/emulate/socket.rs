@@ -169,23 +169,30 @@ const MOST_MESSAGES: u32 = 1024;
 /// sendmsg(2) with credentials: a process that says who it is, as it may, says what the kernel does not know. What it sends
 /// becomes what the kernel takes: root.
 pub(super) fn sendmsg(call: &Call<'_>) -> Reply {
-    check_message(call, call.long(1))?;
+    let credentials = check_message(call, call.long(1))?;
+    become_roots(call, &credentials)?;
     Ok(Answer::Continue)
 }
 
+/// Of several messages the kernel would send those before one that may not be sent. It does not know which one that is, and
+/// how many there are can not be changed from here: so none is sent, and they stay as they are.
 pub(super) fn sendmmsg(call: &Call<'_>) -> Reply {
+    let mut credentials = Vec::new();
     for at in 0..u64::from(call.word(2).min(MOST_MESSAGES)) {
         match (check_message(call, call.long(1).wrapping_add(MESSAGES * at)), at) {
+            (Ok(found), _) => credentials.extend(found),
             (Err(errno), 0) => return Err(errno),
+            (Err(errno), _) if errno.is(E::PERM) || errno.is(E::ACCESS) => return Err(errno),
             // Those before it are sent, and the kernel finds what is wrong with this one.
             (Err(_), _) => break,
-            (Ok(()), _) => {}
         }
     }
+    become_roots(call, &credentials)?;
     Ok(Answer::Continue)
 }
 
-fn check_message(call: &Call<'_>, place: u64) -> Result<(), Errno> {
+/// Checks that the process may send a message. Returns where in its memory are ids that the kernel does not know.
+fn check_message(call: &Call<'_>, place: u64) -> Result<Vec<u64>, Errno> {
     let mut header = [0; MESSAGE];
     call.read(place, &mut header)?;
     let (words, _) = header.as_chunks::<8>();
@@ -193,10 +200,11 @@ fn check_message(call: &Call<'_>, place: u64) -> Result<(), Errno> {
     check_address(call, word(0), (word(1) & 0xffff_ffff) as usize)?;
     let (control, length) = (word(4), word(5));
     if control == 0 || !(HEADER as u64..=MOST_CONTROL).contains(&length) {
-        return Ok(());
+        return Ok(vec![]);
     }
     let mut bytes = vec![0; length as usize];
     call.read(control, &mut bytes)?;
+    let mut unknown = Vec::new();
     for at in credentials_in(&bytes) {
         let word = |n: usize| u32::from_ne_bytes(std::array::from_fn(|byte| bytes[at + 4 * n + byte]));
         let (uid, gid) = (word(1), word(2));
@@ -207,10 +215,15 @@ fn check_message(call: &Call<'_>, place: u64) -> Result<(), Errno> {
             return Err(E::PERM.into());
         }
         if (uid, gid) != (0, 0) {
-            call.write(control + at as u64 + 4, &[0; 8])?;
+            unknown.push(control + at as u64 + 4);
         }
     }
-    Ok(())
+    Ok(unknown)
+}
+
+/// Puts the ids that the kernel knows in these places.
+fn become_roots(call: &Call<'_>, places: &[u64]) -> Result<(), Errno> {
+    places.iter().try_for_each(|place| call.write(*place, &[0; 8]))
 }
 
 /// Returns where in ancillary data the credentials start.

@@ -38,6 +38,7 @@ pub const CASES: &[Case] = &[
     ("calls: signals between users", |place| inside(place, "signals")),
     ("calls: who is at the other end of a socket", |place| inside(place, "sockets")),
     ("calls: sockets of threads", |place| inside(place, "sockets of threads")),
+    ("calls: several messages at once", |place| inside(place, "messages")),
     ("calls: another root", |place| inside(place, "roots")),
     ("calls: arguments that make no sense", |place| inside(place, "nonsense")),
     ("calls: a thousand forks, each somebody else", |place| inside(place, "forks")),
