@@ -98,6 +98,14 @@ pub enum Event {
         /// Whether it worked.
         ok: bool,
     },
+    /// A step ended that is begun again: with it the whole build is, in another mode.
+    Again {
+        /// The step.
+        step: StepId,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
     /// The mode in which RUN steps are isolated, once, before the first of them.
     Isolation {
         /// For a person: "user namespace, subordinate ids".

@@ -252,6 +252,7 @@ impl Sink for OnlyNew<'_> {
             | Event::Cached { step }
             | Event::Missed { step, .. }
             | Event::Output { step, .. }
+            | Event::Again { step, .. }
             | Event::Finished { step, .. } => Some(*step),
             _ => None,
         };

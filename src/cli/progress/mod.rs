@@ -204,7 +204,7 @@ impl Shown {
             }
             self.show_lines(at, *step, &whole);
         }
-        if let Event::Finished { step, .. } = event {
+        if let Event::Finished { step, .. } | Event::Again { step, .. } = event {
             self.flush(at, *step);
             self.lines.remove(step);
         }
@@ -218,7 +218,7 @@ impl Shown {
         }
         self.write(&text);
         self.draw(at, false);
-        if let Event::Finished { step, ok: true, .. } | Event::Cached { step } = event {
+        if let Event::Finished { step, ok: true, .. } | Event::Again { step, .. } | Event::Cached { step } = event {
             self.last.forget(*step);
         }
     }

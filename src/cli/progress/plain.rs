@@ -100,6 +100,10 @@ impl View for Plain {
                 }
                 writeln!(out, "{} {} {}", number(*step), if *ok { "DONE" } else { "FAILED" }, duration(*took))
             }
+            Event::Again { step, took } => {
+                self.begin(at, *step, out);
+                writeln!(out, "{} AGAIN {}", number(*step), duration(*took))
+            }
             Event::Isolation { mode } => writeln!(out, "isolation: {}", visible(mode)),
             Event::Exported { what, digest: Some(digest) } => {
                 writeln!(out, "exported {} {}", visible(what), visible(digest))

@@ -39,6 +39,8 @@ fn script() -> Vec<(u64, Event)> {
         (1000, Event::Cached { step: StepId(0) }),
         (1000, Event::Warning { message: "no such ARG: \"A\"".into(), line: Some(3) }),
         (1001, Event::Started { step: StepId(1) }),
+        (1001, Event::Again { step: StepId(1), took: Duration::from_millis(150) }),
+        (1001, Event::Started { step: StepId(1) }),
         (1100, finished(1, 99, true)),
         (1100, Event::Isolation { mode: "user namespace, subordinate ids".into() }),
         (1100, Event::Started { step: StepId(2) }),
@@ -99,6 +101,7 @@ unpack sdk: 4.0 MiB
 #1 CACHED
 warning: line 3: no such ARG: \"A\"
 #2 [construct 2/3] COPY . ./
+#2 AGAIN 0.2s
 #2 DONE 0.1s
 isolation: user namespace, subordinate ids
 #3 [construct 3/3] RUN dotnet publish
@@ -308,6 +311,10 @@ fn a_finding_has_its_check_its_file_and_its_line() {
 #[test]
 fn a_json_line_word_by_word() {
     let time = jiff::Timestamp::UNIX_EPOCH;
+    assert_eq!(
+        json::line(time, &Event::Again { step: StepId(2), took: Duration::from_millis(1250) }),
+        "{\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"again\",\"step\":2,\"took\":1.25}\n"
+    );
     assert_eq!(
         json::line(time, &finished(2, 1250, true)),
         "{\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"finished\",\"step\":2,\"took\":1.25,\"ok\":true}\n"

@@ -154,6 +154,12 @@ impl View for Tty {
             Event::Cached { step } => self.settle(*step, "cached", Look::Known),
             Event::Finished { step, took, ok: true } => self.settle(*step, &duration(*took), Look::Good),
             Event::Finished { step, ok: false, .. } => self.settle(*step, "FAILED", Look::Bad),
+            // Not over: it is started once more.
+            Event::Again { step, .. } => {
+                let step = self.steps.entry(*step).or_default();
+                step.started = None;
+                (step.lines, step.rest) = Default::default();
+            }
             Event::Output { .. } => {}
             Event::Transfer { what, done, total } => self.transfer(at, what, *done, *total),
             Event::Warning { message, line } => {
