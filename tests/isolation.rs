@@ -109,6 +109,60 @@ fn what_a_full_map_lacks_has_the_same_bytes_with_it() {
 }
 
 #[test]
+fn a_step_that_is_begun_again_has_not_failed() {
+    let [(_, full, _), ..] = ways();
+    let built = project(&full, "auto").dockerfile("FROM busybox\nRUN cp -a /dev/null /n").arg("--no-cache").build();
+    built.stderr_has("#1 AGAIN ").stderr_has("#1 DONE ").stderr_has_no("FAILED").succeeds();
+}
+
+/// Calls the program as root behind `wrappers`, which are beside in-env.
+fn by_root(dir: &std::path::Path, wrappers: &[&str], args: &[&str]) -> std::process::Output {
+    let tools = support::root().join("tests/environments");
+    let mut words: Vec<_> = wrappers.iter().map(|name| tools.join(name)).collect();
+    words.push(env!("CARGO_BIN_EXE_coracle").into());
+    let mut command = std::process::Command::new(&words[0]);
+    command.args(&words[1..]).arg("--root").arg(dir.join("store")).args(args);
+    command.env("CORACLE_CACHE_DIR", dir.join("caches")).current_dir(dir).output().expect("it is there")
+}
+
+#[test]
+fn where_nothing_can_be_emulated_an_image_with_devices_is_built_on_all_the_same() {
+    if !support::environment::can_be_made() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let call = |wrappers: &[&str], args: &[&str], works: bool| {
+        let output = by_root(dir.path(), wrappers, args);
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(output.status.success(), works, "{wrappers:?} {args:?}: {said:?}");
+        said
+    };
+    let build = |wrappers: &[&str], isolation: &str, name: &str, text: &str| {
+        fs::write(dir.path().join("Dockerfile"), text).unwrap();
+        let isolation = format!("--isolation={isolation}");
+        let [_, stderr] =
+            call(wrappers, &["build", "--progress=plain", "--no-cache", &isolation, "-t", name, "."], true);
+        stderr
+    };
+    call(&[], &["pull", &format!("oci:{}", base::busybox().display()), "busybox"], true);
+    let makes = "FROM busybox\nRUN mkdir /jail && mknod /jail/null c 1 3";
+    build(&[], "single-id", "jail", makes);
+    let uses = "FROM jail\nRUN test -e /jail/null && echo ok >/ok && chown 1000:1000 /ok\nRUN test -f /ok";
+    let warning = "RUN steps can make no devices here: seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER): ";
+    for isolation in ["auto", "userns"] {
+        let said = build(&["deny-listener"], isolation, "full", uses);
+        assert!(said.contains("isolation: user namespace, ") && !said.contains("one id"), "{said}");
+        assert_eq!((said.matches("isolation: ").count(), said.matches(warning).count()), (1, 1), "{said}");
+    }
+    let [listed, _] = call(&["deny-listener"], &["run", "jail", "ls", "/jail"], true);
+    assert_eq!(listed, "null\n");
+    for isolation in ["auto", "chroot"] {
+        let said = build(&["deny-namespaces", "deny-listener"], isolation, "chroot", uses);
+        assert!(said.contains("isolation: chroot, no namespaces") && !said.contains("emulated"), "{said}");
+    }
+}
+
+#[test]
 fn an_image_with_ids_that_a_full_map_lacks_is_pulled_and_built_on() {
     let [(_, full, _), ..] = ways();
     let first = project(&full, "single-id").file("one", "1").named("docker.io/library/big:latest");

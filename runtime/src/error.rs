@@ -206,7 +206,7 @@ pub enum RuntimeError {
         source: Errno,
     },
     /// Something takes emulated owners, and is not to be had with a full map of ids.
-    #[error("{0}")]
+    #[error("{}", .0.sentence())]
     Lacking(Lacking),
     /// A helper process ended without a word: somebody killed it.
     #[error("{role} {status}")]
@@ -286,6 +286,9 @@ impl RuntimeError {
             }
             RuntimeError::Ulimit { name, hard, .. } => {
                 format!("ask for at most --ulimit {name}={}, or have the hard limit raised", amount(*hard).replace("unlimited", "-1"))
+            }
+            RuntimeError::Lacking(_) => {
+                "where ids and devices are emulated, there are all of them: see what --isolation=single-id says here".into()
             }
             RuntimeError::Listener { source } if source.is(E::BUSY) => {
                 "somebody else listens to the system calls of this process already, and the kernel allows one listener only: \

@@ -11,3 +11,13 @@ pub enum Lacking {
     #[error("no device can be made in it")]
     Devices,
 }
+
+impl Lacking {
+    /// Returns the same as a sentence of its own.
+    pub fn sentence(self) -> String {
+        match self {
+            Lacking::Id(id) => format!("the id {id} is not in the id map of this user namespace"),
+            Lacking::Devices => "devices can not be made in this user namespace".into(),
+        }
+    }
+}

@@ -39,7 +39,7 @@ pub(super) fn execute<'b>(work: &Work<'b>) -> Result<Vec<Progress>, BuildError> 
             match run_stage(work, at, &slots, (goes_out(at).then_some(&queue), &desk)) {
                 Ok(progress) => work.finish_stage(at, StageState::Done(progress)),
                 Err(error) => {
-                    let error_lacks = error.lacking().is_some();
+                    let anew = work.has_to_begin_anew(&error);
                     // That another stage failed, or that this one was stopped for it, is not the news.
                     let mut first = first_failure.lock().unwrap_or_else(PoisonError::into_inner);
                     let news = !matches!(error, BuildError::StageFailed { .. } | BuildError::Interrupted);
@@ -47,7 +47,7 @@ pub(super) fn execute<'b>(work: &Work<'b>) -> Result<Vec<Progress>, BuildError> 
                         *first = Some(error);
                     }
                     drop(first);
-                    if work.on_disk.maps.is_some() && error_lacks {
+                    if anew {
                         work.begins_anew.store(true, Ordering::Relaxed);
                     }
                     // Then what runs may end: its results count.

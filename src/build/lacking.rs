@@ -1,14 +1,15 @@
 //! What a full map of ids has not got: a look ahead, and what becomes of a build that runs into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use coracle_runtime::container::ContainerSpec;
-use coracle_runtime::{IdMaps, Lacking, RuntimeError};
+use coracle_runtime::container::{ContainerSpec, Devices};
+use coracle_runtime::{IdMaps, Lacking, RuntimeError, probe};
 
 use crate::layer::LayerError;
 use crate::plan::{self, MountKind, Op, Plan};
-use crate::store::{Image, Index, Store, View};
-use crate::tree::{Kind, TreePath};
+use crate::store::{Image, Index, LayerId, Store, View};
+use crate::tree::{Entry, Kind, TreePath};
 
 use super::chain::Chain;
 use super::unpack::OnDisk;
@@ -93,29 +94,63 @@ fn outside(index: &Index, maps: &IdMaps) -> Option<Lacking> {
     ids.find(|id| *id != u32::MAX && !maps.has(*id)).map(Lacking::Id)
 }
 
-/// Returns whether a step would see a device of `view` that is none for it: those in /dev are covered.
-fn shows_devices(view: &View) -> bool {
-    let dev = TreePath::new("dev").expect("a constant name");
-    view.layers().iter().any(|layer| {
-        let mut devices = layer.index.entries().iter().filter(|entry| {
-            matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. }) && entry.path.parent().as_ref() != Some(&dev)
-        });
-        devices.any(|device| view.entry(&device.path) == Some(device))
-    })
+/// Returns whether ids and devices can be emulated where this process is.
+pub(super) fn can_emulate(store: &Store) -> bool {
+    probe::emulation(&store.tmp()).is_ok()
 }
 
-impl OnDisk {
-    /// Refuses what a step on `view` cannot be given.
-    pub fn check(&self, spec: &ContainerSpec, view: &View) -> Result<(), BuildError> {
-        let Some(maps) = &self.maps else { return Ok(()) };
+/// Looks before each RUN whether a full map of ids will do, and knows what it has seen.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    /// Layers without devices that a step would see.
+    without: Mutex<HashSet<LayerId>>,
+    can_emulate: OnceLock<bool>,
+}
+
+impl Lookout {
+    /// Returns whether ids and devices can be emulated where this process is, which it found out once.
+    pub fn can_emulate(&self, store: &Store) -> bool {
+        *self.can_emulate.get_or_init(|| can_emulate(store))
+    }
+
+    /// Refuses what a step on `view` cannot be given, and could be with emulated owners. Returns what becomes of the devices that
+    /// it makes. Where nothing can be emulated, files stand for devices as well as they can; who runs the step says so.
+    pub fn check(
+        &self,
+        on_disk: &OnDisk,
+        spec: &ContainerSpec,
+        view: &View,
+        store: &Store,
+    ) -> Result<Devices, BuildError> {
+        let Some(maps) = &on_disk.maps else { return Ok(Devices::StandIn) };
         let mut ids = [spec.uid, spec.gid].into_iter().chain(spec.groups.iter().copied());
         if let Some(id) = ids.find(|id| !maps.has(*id)) {
             return Err(RuntimeError::Lacking(Lacking::Id(id)).into());
         }
-        if shows_devices(view) {
-            return Err(RuntimeError::Lacking(Lacking::Devices).into());
+        match self.shows_devices(view) {
+            false => Ok(Devices::End),
+            true if self.can_emulate(store) => Err(RuntimeError::Lacking(Lacking::Devices).into()),
+            true => Ok(Devices::StandIn),
         }
-        Ok(())
+    }
+
+    /// Returns whether a step would see a device of `view` that is none for it: what is below /dev is covered.
+    fn shows_devices(&self, view: &View) -> bool {
+        let dev = TreePath::new("dev").expect("a constant name");
+        let mut without = self.without.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = view.layers().iter();
+        layers.any(|layer| {
+            if without.contains(&layer.id) {
+                return false;
+            }
+            let is_device = |entry: &&Entry| matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. });
+            let entries = layer.index.entries().iter();
+            let mut devices = entries.filter(is_device).filter(|entry| !entry.path.starts_with(&dev)).peekable();
+            if devices.peek().is_none() {
+                without.insert(layer.id);
+            }
+            devices.any(|device| view.entry(&device.path) == Some(device))
+        })
     }
 }
 
@@ -136,7 +171,38 @@ impl BuildError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::ViewLayer;
+    use crate::tree::Meta;
+
+    #[test]
+    fn a_device_below_dev_is_seen_by_no_step() {
+        let view = |layers: &[&[(&str, Kind)]]| {
+            let layer = |entries: &&[(&str, Kind)]| {
+                let entry = |(path, kind): &(&str, Kind)| {
+                    let path = TreePath::new(path).unwrap();
+                    Entry { path, kind: kind.clone(), meta: Meta::default(), implied: false }
+                };
+                let index = Index::new(entries.iter().map(entry).collect());
+                ViewLayer { id: index.layer_id(), index: Arc::new(index), dir: std::path::Path::new("/nowhere").into() }
+            };
+            View::new(layers.iter().map(layer).collect())
+        };
+        let device = Kind::Char { device: (10, 200) };
+        let below =
+            [("dev", Kind::Dir), ("dev/net", Kind::Dir), ("dev/net/tun", device.clone()), ("dev/null", device.clone())];
+        let beside = [("device", device.clone())];
+        let gone = [("device", Kind::Whiteout)];
+        let lookout = Lookout::default();
+        for _ in 0..2 {
+            assert!(!lookout.shows_devices(&view(&[&below])));
+            assert!(lookout.shows_devices(&view(&[&below, &beside])));
+            assert!(!lookout.shows_devices(&view(&[&below, &beside, &gone])));
+        }
+        assert_eq!(lookout.without.lock().unwrap().len(), 2, "those need not be looked at again");
+    }
 
     #[test]
     fn a_script_says_what_it_will_want() {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 
-use coracle_runtime::container::{self, ContainerSpec, Devices, Io, Place};
+use coracle_runtime::container::{self, ContainerSpec, Io, Place};
 
 use crate::layer::Otherwise;
 use crate::plan::{self, Op, Step};
@@ -97,8 +97,7 @@ impl Work<'_> {
 
     /// Returns `spec`, if that can be run here as it is everywhere.
     fn checked(&self, spec: ContainerSpec, below: &View) -> Result<ContainerSpec, BuildError> {
-        self.on_disk.check(&spec, below)?;
-        let devices = if self.on_disk.maps.is_some() { Devices::End } else { Devices::StandIn };
+        let devices = self.lookout.check(&self.on_disk, &spec, below, self.store)?;
         Ok(ContainerSpec { devices, ..spec })
     }
 

@@ -17,7 +17,7 @@ use super::execute::execute;
 use super::failure::OnFailure;
 use super::given::{Access, Volume};
 use super::journal::{Journal, Made};
-use super::lacking;
+use super::lacking::{self, Lookout};
 use super::mounts::Mounts;
 use super::replay::{Replayed, replay};
 use super::run_step::StepPlace;
@@ -194,7 +194,7 @@ impl Builder<'_> {
                 self.isolation = Isolation::Undecided(Wanted::OneIdFirst { lacking, or_chroot: false });
             }
             // A namespace cannot be left. Emulated owners need none of its own: root of this one has all that root of one id has.
-            Isolation::Entered(mode) if is_full(mode) => {
+            Isolation::Entered(mode) if is_full(mode) && lacking::can_emulate(self.store) => {
                 let mode = Mode::UserNamespace(IdMaps::single());
                 self.sink.emit(Event::Isolation { mode: format!("{mode} (no {}: {lacking})", Rung::FullMap) });
                 self.isolation = Isolation::Entered(mode);
@@ -254,9 +254,10 @@ impl Builder<'_> {
         }
         self.decide();
         work.place = self.place();
-        if self.on_disk().realm != work.on_disk.realm {
+        // The files of two ways may be the same, and what can be done with them is not.
+        let seemed = std::mem::replace(&mut work.on_disk, self.on_disk());
+        if seemed.realm != work.on_disk.realm {
             // Other files are there than it seemed.
-            work.on_disk = self.on_disk();
             replayed = replay(&work)?;
             if let Some(images) = replayed.images(&work)? {
                 return Ok(images);
@@ -451,7 +452,7 @@ impl Builder<'_> {
             // Its layer is there as long as the container.
             let stubs = Stubs::new(self.store);
             let spec = run::container(command, &view, &active, on_disk.owners, &stubs, &mounts)?;
-            on_disk.check(&spec, &view)?;
+            Lookout::default().check(&on_disk, &spec, &view, self.store)?;
             match attached(spec) {
                 Err(error) if in_place::cannot_stack(&error).is_some() => {}
                 result => return result,
@@ -500,6 +501,7 @@ impl<'a> Begin<'a> {
             place: place.1,
             no_overlay: OnceLock::new(),
             begins_anew: AtomicBool::new(false),
+            lookout: Lookout::default(),
             told_cost: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             unpacking: Mutex::new(()),
@@ -528,6 +530,7 @@ fn on_disk(mode: &Mode) -> OnDisk {
 fn described(choice: &Choice) -> String {
     let mode = &choice.mode;
     match choice.obstacle() {
+        Some((rung, RuntimeError::Lacking(lacking))) => format!("{mode} (no {rung}: {lacking})"),
         Some((rung, error)) => {
             let source = error.errno().map(|errno| format!(": {errno}")).unwrap_or_default();
             format!("{mode} (no {rung}: {error}{source})")

@@ -19,6 +19,7 @@ use super::clerk::{Desk, Note};
 use super::copy::{Nothing, Selection, Trust};
 use super::failure::OnFailure;
 use super::journal::Journal;
+use super::lacking::Lookout;
 use super::mounts::{self, Gathered};
 use super::run_step::StepPlace;
 use super::running::Running;
@@ -79,6 +80,8 @@ pub(super) struct Work<'a> {
     pub no_overlay: OnceLock<RuntimeError>,
     /// Whether no more steps are begun, because the build begins again.
     pub begins_anew: AtomicBool,
+    /// What a full map of ids has not got, and what is done about it.
+    pub lookout: Lookout,
     /// Whether the user knows what those copies cost.
     pub told_cost: AtomicBool,
     /// Whether the user knows what is missing in this environment.
@@ -287,13 +290,22 @@ impl<'b> Work<'b> {
         self.sink.emit(Event::Started { step: step.id });
         let began = Instant::now();
         let result = self.act(step, chain, source.as_ref(), tree);
-        self.sink.emit(Event::Finished { step: step.id, took: began.elapsed(), ok: result.is_ok() });
+        let took = began.elapsed();
+        self.sink.emit(match &result {
+            Err(error) if self.has_to_begin_anew(error) => Event::Again { step: step.id, took },
+            result => Event::Finished { step: step.id, took, ok: result.is_ok() },
+        });
         let layer = result?;
         let done = CachedStep { layer: layer.id, created: super::now(), keys: keys.clone(), from: None };
         self.journal.note(step.id, &keys, &done);
         desk.hand_in(self, Note { step, below: chain.clone(), keys, done: done.clone() })?;
         self.running.done(key, done.clone());
         Ok((chain.with(done.layer), Some(done.created)))
+    }
+
+    /// Whether this is what a full map of ids has not got, and emulated owners have: the build begins again with them.
+    pub fn has_to_begin_anew(&self, error: &BuildError) -> bool {
+        self.on_disk.maps.is_some() && error.lacking().is_some() && self.lookout.can_emulate(self.store)
     }
 
     fn act(

@@ -308,7 +308,7 @@ fn single(maps: &IdMaps, tools: &Tools, dir: &Path) -> Result<(), RuntimeError> 
 }
 
 /// Does what an emulator of users begins with.
-fn emulation(dir: &Path) -> Result<(), RuntimeError> {
+pub(super) fn emulation(dir: &Path) -> Result<(), RuntimeError> {
     let call = |call: &'static str| move |errno| RuntimeError::call(call, errno);
     if let Some(file) = unnamed_file(dir) {
         rustix::fs::fsetxattr(&file, owner::XATTR, b"0:1", XattrFlags::empty())

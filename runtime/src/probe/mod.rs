@@ -71,6 +71,8 @@ enum Question {
     Features,
     /// These ways to run a step.
     Rungs(Vec<Rung>, Until),
+    /// Whether ids and devices can be emulated, with whatever ids there are.
+    Emulation,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +93,18 @@ pub fn all(dir: &Path) -> Vec<Check> {
     };
     let answers = answers.into_iter().chain(std::iter::repeat_with(|| Some(rest.clone())));
     FEATURES.iter().zip(answers).map(|(feature, seen)| check(feature, seen)).collect()
+}
+
+/// Finds out whether ids and devices of a step can be emulated in the namespaces of this process, whatever ids they have.
+/// `dir` is a directory on the file system of the store.
+///
+/// # Errors
+/// Why not.
+pub fn emulation(dir: &Path) -> Result<(), RuntimeError> {
+    match ask(dir, Question::Emulation)? {
+        (Answers::Features(answers), _) => answers.into_iter().flatten().next().map_or(Ok(()), Err),
+        (Answers::Rungs(_), _) => Err(RuntimeError::NotWanted),
+    }
 }
 
 fn check(feature: &Feature, seen: Option<RuntimeError>) -> Check {
@@ -144,6 +158,7 @@ pub(crate) fn role() -> ! {
 fn answer(request: &Request) -> (Answers, Option<OwnedFd>) {
     match &request.question {
         Question::Features => (Answers::Features(try_features(&request.dir, &request.tools)), None),
+        Question::Emulation => (Answers::Features(vec![in_a_child(|| ladder::emulation(&request.dir)).err()]), None),
         Question::Rungs(rungs, until) => {
             let (attempts, namespace) = ladder::try_rungs(&request.dir, &request.tools, rungs, *until);
             (Answers::Rungs(attempts), namespace)
