@@ -173,7 +173,38 @@ impl Call<'_> {
 
     /// Returns whether nothing on the way is other for `user` than for this process. The way may lead outside nevertheless.
     fn means_here_what_there(&self, user: &Credentials, at: &At) -> bool {
-        user.may(Cap::DAC_OVERRIDE) && !at.in_dir && !proc::is_special(&at.path) && !self.has_other_root()
+        user.may(Cap::DAC_OVERRIDE)
+            && !at.in_dir
+            && !proc::is_special(&at.path)
+            && !self.has_other_root()
+            && !self.may_have_left()
+    }
+
+    /// Returns whether a process of the step may be outside of its root: in a chroot, after a second one.
+    fn may_have_left(&self) -> bool {
+        self.emulator.outside.is_some() && self.emulator.chrooted.load(Ordering::Acquire)
+    }
+
+    /// Returns a file that was found in the hands of a process, not by a path. Whoever has left the root of the step does outside what
+    /// the kernel lets them do, within their Landlock domain; this process is in none, and does nothing there.
+    fn within_reach(&self, file: Handle) -> Result<Handle, Errno> {
+        if !self.may_have_left() || self.emulator.proc.has(&file) {
+            return Ok(file);
+        }
+        let is_within = match file.kind() {
+            FileType::Directory => older::is_below(&file, &self.emulator.root.0),
+            FileType::RegularFile | FileType::Symlink => file.is_anonymous() || self.has_name_of(&file),
+            _ => true,
+        };
+        if is_within { Ok(file) } else { Err(E::ACCESS.into()) }
+    }
+
+    /// Returns whether a file has a name in the root of the step, or had one.
+    fn has_name_of(&self, file: &Handle) -> bool {
+        let named = rustix::fs::readlink(file.name(), Vec::new()).map_err(Errno::from);
+        let is_there =
+            named.and_then(|path| Handle::open(path, CWD, OFlags::NOFOLLOW)).is_ok_and(|found| found.is(file));
+        is_there || file.stat.st_nlink == 0 && file.stat.st_dev == self.emulator.root.stat().st_dev
     }
 
     /// Returns whether the file at `at`, if there is one, is for the kernel to open: `user` may open all of them, and none
@@ -207,7 +238,7 @@ impl Call<'_> {
         let bad = |errno: Errno| if errno.is(E::NOENT) { E::BADF.into() } else { errno };
         let mut handle = Handle::open(self.start_name(dir), CWD, OFlags::empty()).map_err(bad)?;
         handle.by_magic = true;
-        Ok(Rc::new(handle))
+        self.within_reach(handle).map(Rc::new)
     }
 
     /// Returns the file that `at` means. It is there, and `user` may go there.
@@ -265,7 +296,7 @@ impl Call<'_> {
     /// Goes along the path, one component after the other.
     fn walk(&self, user: &Credentials, at: &At, last: Last) -> Result<Found, Errno> {
         let root = match self.has_other_root() {
-            true => Rc::new(Handle::open(self.root_name(), CWD, OFlags::DIRECTORY)?),
+            true => Rc::new(self.within_reach(Handle::open(self.root_name(), CWD, OFlags::DIRECTORY)?)?),
             false => self.emulator.root.clone_handle()?,
         };
         let (root, start) = match at.path.first() {
@@ -388,7 +419,7 @@ impl Walk<'_, '_> {
             self.call.check_link(self.user, link)?;
             let mut file = Handle::open(name, self.dir.fd(), OFlags::empty())?;
             file.by_magic = true;
-            self.dir = Rc::new(file);
+            self.dir = Rc::new(self.call.within_reach(file)?);
             return Ok(());
         }
         let target = match self.call.emulator.proc.link_to_self(self.call, &self.dir, name)? {

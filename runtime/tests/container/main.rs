@@ -162,7 +162,7 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     }
     if place == "root, chroot" {
         // Nothing is around it: only what is tried with care.
-        return cases(place, &[calls::OF_THE_MACHINE], filter);
+        return cases(place, calls::OF_ROOT_IN_A_CHROOT, filter);
     }
     if place::is_chroot(place) {
         return cases(place, &[calls::CASES, chroot::CASES].concat(), filter);

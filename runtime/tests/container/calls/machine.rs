@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{Inside, as_user, c, errno, opens};
 
-pub const INSIDE: &[Inside] = &[("machine", machine), ("paths of devices", paths_of_devices)];
+pub const INSIDE: &[Inside] = &[("machine", machine), ("paths of devices", paths_of_devices), ("escape", escape)];
 
 const SETTING: &str = "/proc/sys/vm/swappiness";
 const REFUSED: [i32; 3] = [libc::EACCES, libc::EPERM, libc::EROFS];
@@ -211,4 +211,45 @@ fn paths_of_devices() {
 fn seen(stat: Result<rustix::fs::Stat, Errno>) -> (u32, u32, u64) {
     let stat = stat.expect("is there");
     (stat.st_uid, stat.st_gid, stat.st_rdev)
+}
+
+/// Who has left a chroot gets nothing done outside by who answers the calls. What the kernel lets them do is not looked at here.
+fn escape() {
+    let outside = std::env::var("OUTSIDE").expect("a directory");
+    let outside = outside.trim_start_matches('/');
+    fs::create_dir("/below").expect("mkdir");
+    let (wait_here, done) = rustix::pipe::pipe().expect("pipe");
+    let (left, tell_left) = rustix::pipe::pipe().expect("pipe");
+    let child = super::spawn(0, 5, &[], || {
+        std::env::set_current_dir("/").expect("chdir");
+        std::os::unix::fs::chroot("/below").expect("chroot");
+        for _ in 0..60 {
+            std::env::set_current_dir("..").expect("chdir");
+        }
+        // All of these belong to group 5, which the kernel does not know.
+        let path = |name: &str| format!("{outside}/{name}");
+        let refused = |result: std::io::Result<()>| {
+            let error = result.expect_err("is outside");
+            assert!(matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)), "{error}");
+        };
+        refused(fs::write(path("file"), "x"));
+        refused(fs::create_dir(path("dir")));
+        refused(std::os::unix::fs::symlink("x", path("link")));
+        refused(std::os::unix::net::UnixListener::bind(path("socket")).map(drop));
+        refused(std::os::unix::fs::chown(path("secret"), Some(7), Some(7)));
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, Mode::from(0o666));
+        refused(rustix::fs::mknodat(CWD, path("null"), kind, mode, 0x103).map_err(Into::into));
+        assert_eq!(opens("/secret", libc::O_RDONLY), libc::ENOENT);
+        rustix::io::write(&tell_left, b"x").expect("write");
+        rustix::io::read(&wait_here, &mut [0; 1]).expect("read");
+    });
+    drop(tell_left);
+    rustix::io::read(&left, &mut [0; 1]).expect("read");
+    for way in ["cwd", "cwd/./", "root/.."] {
+        let path = format!("/proc/{child}/{way}/{outside}/secret");
+        assert!(matches!(opens(&path, libc::O_RDONLY), libc::EACCES | libc::ENOENT), "{path}");
+        assert!(matches!(opens(&path, libc::O_WRONLY), libc::EACCES | libc::ENOENT), "{path}");
+    }
+    rustix::io::write(&done, b"x").expect("write");
+    assert_eq!(super::wait(child), 0);
 }

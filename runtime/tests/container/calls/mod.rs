@@ -34,6 +34,7 @@ pub const CASES: &[Case] = &[
     ("calls: programs by paths of /proc", |place| inside(place, "programs by /proc")),
     ("calls: who sees what of a process", |place| inside(place, "processes")),
     OF_THE_MACHINE,
+    ESCAPE,
     ("calls: a device is the same by every path", |place| inside(place, "paths of devices")),
     ("calls: signals between users", |place| inside(place, "signals")),
     ("calls: who is at the other end of a socket", |place| inside(place, "sockets")),
@@ -53,6 +54,24 @@ pub const OF_THE_MACHINE: Case = ("calls: what of /proc is the machine's", |plac
 
 const INSIDE: &[&[Inside]] =
     &[ids::INSIDE, files::INSIDE, access::INSIDE, machine::INSIDE, sockets::INSIDE, hostile::INSIDE, many::INSIDE];
+
+/// What is tried in a chroot that root of the machine makes.
+pub const OF_ROOT_IN_A_CHROOT: &[Case] = &[OF_THE_MACHINE, ESCAPE];
+
+const ESCAPE: Case = ("calls: nothing is done for who has left a chroot", escape);
+
+fn escape(place: &Place) {
+    if !crate::place::is_chroot(&place.name) {
+        return;
+    }
+    let outside = place.dir("outside");
+    fs::write(outside.join("secret"), "secret").expect("writes");
+    let mut step = step(place, "escape");
+    step.spec.env.push(format!("OUTSIDE={}", outside.display()).into());
+    step.prints();
+    let names: Vec<_> = fs::read_dir(&outside).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["secret"]);
+}
 
 /// Runs one of [`INSIDE`] in a step of this place.
 pub fn inside(place: &Place, name: &str) {
