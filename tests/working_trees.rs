@@ -158,6 +158,33 @@ fn each_change_makes_the_same_layer_in_place_and_in_an_overlay() {
 }
 
 #[test]
+fn what_the_names_of_one_file_may_be_elsewhere_is_told() {
+    if !is_root() {
+        return;
+    }
+    let root = Root::new(true);
+    let dir = context(
+        "FROM busybox
+        WORKDIR /w
+        RUN for n in a b c d e f; do echo $n >$n && chmod 4755 $n && ln $n $n-too; done
+        RUN chmod 600 a && mv a-too a-new
+        RUN ln b b-new && chmod 600 b-new
+        RUN mv c c-new && ln c-new c && chown 3:3 c-too
+        RUN mv d d-new && mv d-too d-newer
+        RUN chmod 600 e && rm e-too
+        RUN mv f f-new && ln f-too f-newer && rm f-newer
+        ",
+    );
+    let output = root.command().args(["build", "--progress=plain"]).arg(dir.path()).output().expect("coracle runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let mark = " is a file that had several names in the layers below: ";
+    let told: Vec<_> = stderr.lines().filter_map(|line| Some(line.split_once(mark)?.0)).collect();
+    let expected = ["/w/a-new", "/w/b-new", "/w/c-new", "/w/d-new"].map(|name| format!("warning: {name}"));
+    assert_eq!(told, expected, "{stderr}");
+}
+
+#[test]
 fn layers_of_other_steps_reach_the_tree() {
     if !is_root() {
         return;

@@ -168,8 +168,17 @@ impl Work<'_> {
 
     /// Says what the step could do that it can not elsewhere: nobody knows what it would have done instead.
     fn tell_otherwise(&self, tree: &WorkTree) {
-        for what in tree.otherwise() {
+        let (names, others): (Vec<_>, Vec<_>) =
+            tree.otherwise().iter().partition(|what| matches!(what, Otherwise::Names(_)));
+        // One step may do it to all links of a folder.
+        let more = names.len().saturating_sub(1);
+        for what in others.into_iter().chain(names.into_iter().take(1)) {
             let message = match what {
+                Otherwise::Names(path) => format!(
+                    "/{path}{} is a file that had several names in the layers below: where layers can be stacked, the new names that \
+                     the step gave it may be files of their own, and its changes may be in other names of it",
+                    if more > 0 { format!(" (and {more} more like it)") } else { String::new() }
+                ),
                 Otherwise::Renamed(path) => format!(
                     "the step renamed the folder /{path} of the layers below, which is refused (EXDEV) where layers can be \
                      stacked: there it may make another layer"

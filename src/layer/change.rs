@@ -50,7 +50,7 @@ pub(super) struct Found {
     pub(super) path: TreePath,
     disk: PathBuf,
     kind: Kind,
-    meta: Meta,
+    pub(super) meta: Meta,
     /// The same for all names of one file; device and inode, where it has several.
     pub(super) inode: Option<(u64, u64)>,
     opaque: bool,

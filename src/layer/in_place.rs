@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-use super::change::{Ownership, changed, digest, entries, found};
+use super::change::{Found, Ownership, changed, digest, entries, found};
 use super::record::{Record, Seen};
 use crate::tree::{Entry, Error, Tree, TreePath};
 
@@ -31,6 +31,9 @@ pub enum Otherwise {
     Renamed(TreePath),
     /// This file was written to, and other names of it showed the change as long as the step went on.
     Shared(TreePath),
+    /// This file had several names, and got others, or was changed in a way that nobody saw: an overlay knows which of the old
+    /// names became a new one, and through which a change came. Here that is not known.
+    Names(TreePath),
 }
 
 /// What a step did to a tree.
@@ -92,6 +95,11 @@ pub fn changes_in_place(
     }
     digest(&mut all)?;
     let keep = changed(&all, &whiteouts, below)?;
+    let mut unclear = Vec::new();
+    for file in names.files.values() {
+        unclear.extend(file.unclear(&all, below)?.cloned());
+    }
+    unclear.sort();
     let kept: HashSet<TreePath> =
         all.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(file, _)| file.path.clone()).collect();
     let stale = names.stale(&kept);
@@ -99,7 +107,9 @@ pub fn changes_in_place(
     let entries = entries(files, whiteouts);
     let mut stale: BTreeSet<TreePath> = stale.into_iter().cloned().collect();
     let otherwise = renamed(tree, before, &now).map(Otherwise::Renamed);
-    let otherwise = otherwise.chain(names.shared().cloned().map(Otherwise::Shared)).collect();
+    let otherwise = otherwise.chain(names.shared().cloned().map(Otherwise::Shared));
+    let otherwise = otherwise.filter(|what| !matches!(what, Otherwise::Shared(path) if unclear.contains(path)));
+    let otherwise = otherwise.chain(unclear.iter().cloned().map(Otherwise::Names)).collect();
     stale.extend(now.unfit().iter().cloned());
     Ok(InPlace { entries, looked_at, stale: stale.into_iter().collect(), now, otherwise })
 }
@@ -149,10 +159,37 @@ struct Linked<'a> {
     touched: Vec<&'a TreePath>,
     /// Whether all of its names are one file in the layer, because nobody knows better.
     together: bool,
+    /// One of the names that it had.
+    before: &'a TreePath,
+    /// Whether it was changed, but for its names, or somebody tried to.
+    changed: bool,
     /// Whether other bytes are in it, or another time.
     rewritten: bool,
     /// Whether it was changed through none of its old names: all of them keep the old file.
     by_others: bool,
+}
+
+impl<'a> Linked<'a> {
+    /// Returns a name of the file, where an overlay may have made something else of it. `found` are files that were looked at,
+    /// sorted by path.
+    fn unclear(&self, found: &[Found], below: &dyn Tree) -> Result<Option<&'a TreePath>, Error> {
+        let unclear = match &self.new[..] {
+            [] => self.together,
+            // The only name more, of the one that was changed or of another one.
+            [new] => self.changed || self.has_other_attributes(new, found, below)?,
+            // On an overlay each of them may be of another old name, and then they are files of their own.
+            _ => true,
+        };
+        Ok(self.new.first().or(self.touched.first()).or(self.old.first()).copied().filter(|_| unclear))
+    }
+
+    /// Whether the file has other attributes than it had: an owner that is emulated shows in them alone.
+    fn has_other_attributes(&self, new: &TreePath, found: &[Found], below: &dyn Tree) -> Result<bool, Error> {
+        let is = found.binary_search_by(|file| file.path.cmp(new)).ok().map(|at| &found[at].meta);
+        let was = below.lookup(self.before)?.map(|node| node.meta);
+        let (Some(is), Some(was)) = (is, was) else { return Ok(false) };
+        Ok((is.mode, is.uid, is.gid, &is.xattrs) != (was.mode, was.uid, was.gid, &was.xattrs))
+    }
 }
 
 impl<'a> Names<'a> {
@@ -172,10 +209,15 @@ impl<'a> Names<'a> {
             let by_others = new.iter().chain(&all).any(|name| touched.names.contains(*name));
             let by_none = by_old.is_empty() && !by_others;
             // Through a mapping of its memory, for example.
-            let together = !was.is_same_file(is) && (by_none || touched.incomplete);
-            let by_others = !was.is_same_file(is) && by_old.is_empty();
+            let differs = !was.is_same_file(is);
+            let changed = differs || !by_none;
+            let together = differs && (by_none || touched.incomplete);
+            let by_others = differs && by_old.is_empty();
             let rewritten = !was.has_same_bytes(is);
-            files.insert(inode, Linked { old, new, touched: by_old, together, rewritten, by_others });
+            files.insert(
+                inode,
+                Linked { old, new, touched: by_old, together, before: all[0], changed, rewritten, by_others },
+            );
         }
         Names { files }
     }
@@ -188,7 +230,7 @@ impl<'a> Names<'a> {
         let is_old = file.old.binary_search(&path).is_ok();
         match file.touched.binary_search(&path) {
             _ if file.together => Fate::Copied(Some(seen.inode)),
-            // Overlayfs links the new names to the copy of the one that was changed, most likely.
+            // On an overlay a new name is linked to the copy of the old one from which it was made: which one, nobody knows.
             _ if !is_old => Fate::Copied(Some(seen.inode)),
             Ok(_) if file.touched.len() == 1 => Fate::Copied(Some(seen.inode)),
             // Each name has a copy of its own. Real device numbers have 32 bits.

@@ -92,17 +92,11 @@ impl Tried {
 fn names_of_one_file_change_as_they_do_in_an_overlay() {
     type Line<'a> = (&'a [&'a str], Change, &'a [&'a str], &'a [&'a str]);
     // What was touched, what was done, the layer, and what is to be made again in the tree.
-    let table: [Line<'_>; 10] = [
+    let table: [Line<'_>; 9] = [
         (&["q"], |at| fs::write(at("q"), "new").unwrap(), &["q"], &["p", "q", "r"]),
         (&["q", "r"], |at| fs::write(at("q"), "new").unwrap(), &["q", "r"], &["p", "q", "r"]),
-        // Through a name that is gone, and through a new one.
+        // Through a name that is gone.
         (&["p"], |at| fs::write(at("p"), "new").and_then(|()| fs::remove_file(at("p"))).unwrap(), &["-p"], &["q", "r"]),
-        (
-            &["s"],
-            |at| fs::hard_link(at("p"), at("s")).and_then(|()| fs::write(at("s"), "new")).unwrap(),
-            &["s"],
-            &["p", "q", "r", "s"],
-        ),
         // Nobody saw through which name.
         (&[], |at| fs::write(at("q"), "new").unwrap(), &["p", "q = p", "r = p"], &[]),
         // A touch that changed nothing.
@@ -151,6 +145,49 @@ fn what_stacked_layers_would_not_let_a_step_do_is_told() {
     // Not every file system knows when a folder was made.
     let knows = birth(tempfile::tempdir().unwrap().path()).is_some();
     assert_eq!(renamed, if knows { vec![Otherwise::Renamed(path("moved"))] } else { vec![] });
+}
+
+#[test]
+fn new_names_of_a_file_that_had_several_may_be_otherwise_and_that_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let chmod = |path: std::path::PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    type Case<'a> = (&'a [&'a str], &'a dyn Fn(&dyn Fn(&str) -> std::path::PathBuf), Option<&'a str>);
+    let cases: [Case<'_>; 12] = [
+        // On an overlay: s is as p was; it would be q, changed; and both names of the copy.
+        (&["p"], &|at| fs::rename(at("q"), at("s")).map(|()| chmod(at("p"))).unwrap(), Some("s")),
+        (&["s"], &|at| fs::hard_link(at("p"), at("s")).and_then(|()| fs::write(at("s"), "new")).unwrap(), Some("s")),
+        (&["s"], &|at| fs::hard_link(at("p"), at("s")).map(|()| chmod(at("s"))).unwrap(), Some("s")),
+        (
+            &["q"],
+            &|at| {
+                fs::rename(at("p"), at("s")).and_then(|()| fs::hard_link(at("s"), at("p"))).unwrap();
+                chmod(at("q"));
+            },
+            Some("s"),
+        ),
+        // Two files of their own on an overlay, or two names of one.
+        (&[], &|at| fs::rename(at("p"), at("s")).and_then(|()| fs::rename(at("q"), at("t"))).unwrap(), Some("s")),
+        (&[], &|at| fs::hard_link(at("p"), at("s")).and_then(|()| fs::hard_link(at("q"), at("t"))).unwrap(), Some("s")),
+        // Through a name that is gone, or a mapping: nobody saw which.
+        (&[], &|at| chmod(at("p")), Some("p")),
+        // The same everywhere.
+        (&["p"], &|at| chmod(at("p")), None),
+        (&["p"], &|at| fs::remove_file(at("q")).map(|()| chmod(at("p"))).unwrap(), None),
+        (&[], &|at| fs::rename(at("p"), at("s")).unwrap(), None),
+        (&[], &|at| fs::hard_link(at("p"), at("s")).unwrap(), None),
+        (&["alone", "s"], &|at| fs::hard_link(at("alone"), at("s")).map(|()| chmod(at("s"))).unwrap(), None),
+    ];
+    for (number, (touched, change, told)) in cases.into_iter().enumerate() {
+        let tried = Tried::new();
+        change(&|name| tried.dir.path().join(name));
+        let names = touched.iter().map(|name| TreePath::new(name).unwrap()).collect();
+        let touched = Touched { names, incomplete: false };
+        let special = HashMap::new();
+        let found =
+            changes_in_place(tried.dir.path(), &tried.before, &touched, &tried.below, ownership(&special)).unwrap();
+        let told: Vec<_> = told.map(|name| Otherwise::Names(TreePath::new(name).unwrap())).into_iter().collect();
+        assert_eq!(found.otherwise, told, "{number}");
+    }
 }
 
 #[test]
