@@ -147,6 +147,7 @@ pub enum RuntimeError {
         /// How many lower directories there were.
         lower: usize,
         /// Where changes should go.
+        #[serde(with = "crate::wire::raw")]
         upper: PathBuf,
         /// The other options.
         options: String,
@@ -398,6 +399,15 @@ fn no_user_namespace(source: Errno, around: &Surroundings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_crosses_the_socket_whatever_is_in_its_path() {
+        use std::os::unix::ffi::OsStringExt;
+        let upper = std::ffi::OsString::from_vec(b"/a\xff".to_vec()).into();
+        let error = RuntimeError::Overlay { lower: 1, upper, options: "userxattr".into(), source: Errno::from_raw(22) };
+        let sent = serde_json::to_vec(&error).expect("serializes");
+        assert_eq!(serde_json::from_slice::<RuntimeError>(&sent).expect("reads"), error);
+    }
 
     #[test]
     fn an_errno_reads_as_a_person_would_say_it() {

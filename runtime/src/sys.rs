@@ -79,9 +79,10 @@ pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     nix::sched::unshare(flags).map_err(|errno| Errno::from_raw(errno as i32))
 }
 
-/// Moves this thread to the mount namespace of a process, and to the root of that. The thread must not share its root with others.
-pub(crate) fn enter_mounts_of(process: BorrowedFd<'_>) -> Result<(), Errno> {
-    nix::sched::setns(process, nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| Errno::from_raw(errno as i32))
+/// Moves this thread to a mount namespace, or to that of a process, and to the root of that. The thread must not share its root with
+/// others.
+pub(crate) fn enter_mounts(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| Errno::from_raw(errno as i32))
 }
 
 /// Gives this thread a working directory, root and umask of its own.

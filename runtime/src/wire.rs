@@ -52,6 +52,7 @@ pub(crate) fn send_body(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'
 }
 
 /// The reading end of a socket with messages on it.
+#[derive(Default)]
 pub(crate) struct Receiver {
     buffer: Vec<u8>,
     fds: VecDeque<OwnedFd>,
@@ -59,7 +60,7 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn new() -> Self {
-        Receiver { buffer: Vec::new(), fds: VecDeque::new() }
+        Self::default()
     }
 
     /// Reads what is there, waiting for the first byte. Returns false at the end.

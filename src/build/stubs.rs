@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_runtime::container::{Hidden, Mount, MountSource};
+use rustix::fs::XattrFlags;
 
-use crate::layer::{Contents, DiskTree};
+use crate::layer::{Contents, DiskTree, OPAQUE};
 use crate::store::{Active, Store, View};
 use crate::tree::{self, Entry, Kind, Meta, Owners, TreePath};
 
 use super::BuildError;
 use super::given::{Around, HostsFile};
 use super::mounts::{Placed, Spot};
+use super::run::MOUNT_POINTS;
 
 /// The layers of mount points that the steps of a build need, nearly always one for all.
 ///
@@ -64,6 +66,12 @@ impl<'a> Stubs<'a> {
                 return Err(BuildError::NotADirectory { path: format!("/{}", mount.path), what: "file on the way" });
             }
         }
+        for name in MOUNT_POINTS {
+            let path = TreePath::new(name).expect("a constant name");
+            if !entries.iter().any(|known| known.path == path) {
+                entries.push(Entry { path, kind: Kind::Dir, meta: directory(), implied: false });
+            }
+        }
         for (path, contents) in host_files(around) {
             let Some(target) = place(view, path, &mut entries) else { continue };
             shown.push(text(target, contents));
@@ -85,6 +93,10 @@ impl<'a> Stubs<'a> {
             };
         }
         tree.finish()?;
+        for name in MOUNT_POINTS {
+            // What is below is covered: it need not be looked for in each layer. Some file systems can not say so.
+            let _ = rustix::fs::setxattr(active.upper().join(name), OPAQUE, b"y", XattrFlags::empty());
+        }
         let layer = Arc::new(StubLayer { entries, active });
         made.push(Arc::clone(&layer));
         Ok(layer)

@@ -19,7 +19,8 @@ use super::tar::MemberKind;
 use crate::tree::{Entry, Error, FileDigest, Kind, Meta, Mtime, Tree, TreePath};
 
 /// Overlayfs' mark on a directory that hides what lies below it (mount option `userxattr`).
-const OPAQUE: &str = "user.overlay.opaque";
+/// The attribute of a directory of which overlayfs shows nothing that is in the layers below.
+pub const OPAQUE: &str = "user.overlay.opaque";
 
 /// How the owners of the files that a step left are known.
 #[derive(Clone, Copy)]

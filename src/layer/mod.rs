@@ -32,7 +32,7 @@ pub mod tar;
 mod unpack;
 mod xattr;
 
-pub use change::{Ownership, changes};
+pub use change::{OPAQUE, Ownership, changes};
 pub use compress::{Compression, CompressionError, Compressor, UnknownFormat, decompress};
 pub use disk::{Contents, DiskTree};
 pub use error::LayerError;

@@ -1,35 +1,49 @@
 //! What every step sees of the kernel: /proc, /sys and /dev. It is the same for all of them, and made before it is known what
 //! the step is, as trees of mounts that are nowhere yet.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
+use super::Report;
 use super::detached::{self, Dev, Outside, clone_of, failed, put, put_in, read_only};
-use super::{DEFAULT_SHM, Report};
 use crate::error::RuntimeError;
 use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
+use crate::sys;
 
 /// The trees, and what is not as it should be in them.
 pub(super) struct Ahead {
     pub(super) proc: OwnedFd,
     pub(super) sys: OwnedFd,
-    /// With an empty directory shm.
+    /// With memory of the usual size in shm.
     pub(super) dev: OwnedFd,
-    /// Memory of the usual size, for /dev/shm.
-    pub(super) shm: OwnedFd,
     /// Memory for what is mounted but no part of anything, with an empty directory root.
     pub(super) scratch: OwnedFd,
+    pub(super) ground: Ground,
     pub(super) report: Report,
 }
 
+/// What this process stands on when it hears what the step is.
+pub(super) enum Ground {
+    /// A copy of the mounts outside.
+    Outside,
+    /// The scratch directory, with nothing around it.
+    Scratch {
+        /// The mount namespace in which there is nothing else.
+        own: OwnedFd,
+        /// The one from which everything outside is seen. Steps share it: nothing is mounted in it.
+        home: OwnedFd,
+    },
+}
+
 impl Ahead {
-    /// Makes them. This process must be process 1 of a new pid namespace in a mount namespace of its own.
-    pub(super) fn make() -> Result<Self, RuntimeError> {
+    /// Makes them. This process must be process 1 of a new pid namespace in a mount namespace of its own. It leaves what is mounted
+    /// outside where it can come back by `home`.
+    pub(super) fn make(home: Option<OwnedFd>) -> Result<Self, RuntimeError> {
         // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
@@ -49,18 +63,63 @@ impl Ahead {
         report.sys_empty = sys.is_none();
         let mut cover = Cover { empty, used: false };
         restrict(&proc, sys.as_ref(), &null, &mut cover)?;
+        let is_staged = stage.is_some();
         let (mut proc, mut dev) = (proc.into_dir(), dev.dir);
-        let mut sys = sys.map_or_else(|| cover.another(), |sys| Ok(sys.into_dir()))?;
+        // What stands for /sys has never been anywhere, or is a copy.
+        let no_sys = if sys.is_none() { Some(cover.another()?) } else { None };
+        let mut sys = sys.map(Rootfs::into_dir);
         if let Some(stage) = stage {
-            stage.leave([(&mut proc, "proc"), (&mut dev, "dev"), (&mut sys, "sys")])?;
+            let mut trees = vec![(&mut proc, "proc"), (&mut dev, "dev")];
+            trees.extend(sys.as_mut().map(|sys| (sys, "sys")));
+            stage.leave(trees)?;
         }
+        let sys = sys.or(no_sys).ok_or_else(|| RuntimeError::call("open_tree(\"/sys\")", E::NOENT))?;
         // From here on nothing of it goes any more when something is unmounted outside.
         for tree in [&proc, &sys, &dev] {
             detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
         }
-        let shm = detached::shm(DEFAULT_SHM)?;
-        Ok(Ahead { proc, sys, dev, shm, scratch: scratch()?, report })
+        let scratch = scratch()?;
+        let ground = match home {
+            // What kernels mount on a mount that is nowhere, they also take from one.
+            Some(home) if !is_staged => leave(&scratch, home)?,
+            _ => Ground::Outside,
+        };
+        Ok(Ahead { proc, sys, dev, scratch, ground, report })
     }
+}
+
+impl Ahead {
+    /// Goes to where everything outside is seen.
+    pub(super) fn go_outside(&self) -> Result<(), RuntimeError> {
+        match &self.ground {
+            Ground::Outside => Ok(()),
+            Ground::Scratch { home, .. } => enter(home, "mounts outside"),
+        }
+    }
+}
+
+/// Moves this process to a mount namespace.
+pub(super) fn enter(mounts: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
+    sys::enter_mounts(mounts.as_fd()).map_err(|errno| RuntimeError::call(format!("setns({name})"), errno))
+}
+
+/// Takes away what is mounted outside, but for `scratch`. It takes as long as a processor may take to notice: so it is done while
+/// there is nothing else to do.
+fn leave(scratch: &OwnedFd, home: OwnedFd) -> Result<Ground, RuntimeError> {
+    let Ok(own) = detached::own_mounts() else { return Ok(Ground::Outside) };
+    let root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
+    put(scratch, &root).map_err(failed("move_mount(scratch tmpfs, \"/\")"))?;
+    rustix::process::fchdir(scratch).map_err(failed("fchdir(scratch)"))?;
+    match rustix::process::pivot_root(".", ".") {
+        Ok(()) => detached::drop_old_root(&root)?,
+        // As above, where the new root covers the old one for good: not before all is taken from that.
+        Err(E::PERM | E::INVAL | E::NOSYS) => {
+            rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))?;
+            return Ok(Ground::Outside);
+        }
+        Err(errno) => return Err(RuntimeError::call("pivot_root(\".\", \".\")", errno)),
+    }
+    Ok(Ground::Scratch { own, home })
 }
 
 fn scratch() -> Result<OwnedFd, RuntimeError> {
@@ -106,7 +165,7 @@ impl Stage {
     }
 
     /// Makes each of the trees a copy that is nowhere, and ends.
-    fn leave(self, trees: [(&mut OwnedFd, &str); 3]) -> Result<(), RuntimeError> {
+    fn leave(self, trees: Vec<(&mut OwnedFd, &str)>) -> Result<(), RuntimeError> {
         for (tree, name) in trees {
             *tree = clone_of(tree, true)
                 .map_err(failed(format!("open_tree(stage/{name}, OPEN_TREE_CLONE | AT_RECURSIVE)")))?;
@@ -138,7 +197,7 @@ fn fill_dev(dev: &Dev) -> Result<OwnedFd, RuntimeError> {
     for (target, link) in DEVICE_LINKS {
         rustix::fs::symlinkat(target, dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
     }
-    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", None), ("mqueue", dev.mqueue.as_ref())] {
+    for (name, tree) in [("pts", Some(&dev.pts)), ("shm", Some(&detached::shm()?)), ("mqueue", dev.mqueue.as_ref())] {
         rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))
             .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
         if let Some(tree) = tree {

@@ -20,7 +20,7 @@ use rustix::io::Errno as E;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, setrlimit, wait};
 
 use super::limits::Keep;
-use super::process::{self, drop_privileges, give_pipes_away};
+use super::process::{self, Made, drop_privileges, give_pipes_away};
 use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
 use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
 use crate::error::{Errno, RuntimeError};
@@ -103,7 +103,9 @@ fn command(
         Forked::Child => {
             drop(ours);
             sys::default_signals();
-            let prepare = |keep: &mut Keep<'_>| prepare(&request.spec, keep, &supervisor, this);
+            let prepare = |keep: &mut Keep<'_>| {
+                prepare(&request.spec, keep, &supervisor, this).map(|report| Made { report, mounts: None })
+            };
             process::become_command(request, &theirs, prepare)
         }
         Forked::Parent(child) => child,
@@ -111,7 +113,7 @@ fn command(
     drop((theirs, supervisor));
     // Not before: the supervisor reads the memory of the command, also while it still is a copy of this.
     hide();
-    let start = started(&ours, socket, child)?;
+    let (start, _) = started(&ours, socket, child)?;
     let status = loop {
         // Takes away what is told; each is looked for below.
         while let Ok(Some(_)) = signals.read_signal() {}

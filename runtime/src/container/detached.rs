@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, move_mount,
+    open_tree, unmount,
 };
 
 use super::{Bind, ContainerSpec, DEFAULT_SHM, Report};
@@ -29,12 +30,6 @@ pub(super) struct Outside {
     pub(super) dev: Dev,
     /// A read-only tmpfs with nothing in it.
     pub(super) empty: OwnedFd,
-}
-
-/// What one step takes and makes besides.
-pub(super) struct Own {
-    pub(super) binds: Vec<(OwnedFd, PathBuf)>,
-    pub(super) shm: OwnedFd,
 }
 
 /// What /dev is made of.
@@ -70,14 +65,29 @@ pub(super) fn take(report: &mut Report) -> Result<Outside, RuntimeError> {
     })
 }
 
-/// Returns memory for /dev/shm.
-pub(super) fn shm(size: u64) -> Result<OwnedFd, RuntimeError> {
-    let size = size.to_string();
+/// Returns the mount namespace of this process.
+pub(super) fn own_mounts() -> Result<OwnedFd, E> {
+    rustix::fs::open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Returns memory of the usual size for /dev/shm.
+pub(super) fn shm() -> Result<OwnedFd, RuntimeError> {
+    let size = DEFAULT_SHM.to_string();
     fresh("tmpfs", &[("mode", "1777"), ("size", &size)], NOSUID | NOEXEC | NODEV).map_err(failed("fsmount(tmpfs)"))
 }
 
-/// Takes and makes what `spec` alone needs. There is `usual` memory already.
-pub(super) fn take_own(spec: &ContainerSpec, usual: OwnedFd) -> Result<Own, RuntimeError> {
+/// Gives /dev/shm in `dev` another size.
+pub(super) fn resize_shm(dev: &OwnedFd, size: u64) -> Result<(), RuntimeError> {
+    let resize = || {
+        let context = fspick(dev, "shm", FsPickFlags::FSPICK_CLOEXEC)?;
+        fsconfig_set_string(&context, "size", size.to_string())?;
+        fsconfig_reconfigure(&context)
+    };
+    resize().map_err(failed(format!("fsconfig(\"/dev/shm\", size={size})")))
+}
+
+/// Takes what `spec` shows of the host.
+pub(super) fn take_binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, PathBuf)>, RuntimeError> {
     let mut binds = Vec::with_capacity(spec.binds.len());
     for Bind { source, target, read_only: is_read_only } in &spec.binds {
         let name = shown(source);
@@ -88,11 +98,7 @@ pub(super) fn take_own(spec: &ContainerSpec, usual: OwnedFd) -> Result<Own, Runt
         }
         binds.push((tree, target.clone()));
     }
-    let shm = match spec.limits.shm_size() {
-        DEFAULT_SHM => usual,
-        size => shm(size)?,
-    };
-    Ok(Own { binds, shm })
+    Ok(binds)
 }
 
 /// A new procfs, which is granted only as long as the old one is in sight, without anything that hides a part of it.
@@ -144,6 +150,14 @@ pub(crate) fn fresh(kind: &str, options: &[(&str, &str)], attributes: MountAttrF
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Takes the old root away after pivot_root(".", "."): it lies on top of the new one, and what is unmounted is the topmost of what is
+/// there. Goes to the new one.
+pub(super) fn drop_old_root(old: &OwnedFd) -> Result<(), RuntimeError> {
+    rustix::process::fchdir(old).map_err(failed("fchdir(old root)"))?;
+    unmount(".", UnmountFlags::DETACH).map_err(failed("umount2(old root, MNT_DETACH)"))?;
+    rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))
 }
 
 pub(super) fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, RuntimeError> {

@@ -16,11 +16,14 @@ mod ahead;
 mod chroot;
 mod control;
 mod detached;
+mod ending;
 pub(crate) mod fence;
 mod limits;
 mod mounts;
 mod nursery;
+mod overlay;
 mod process;
+mod ready;
 mod root;
 mod run;
 mod step;
@@ -381,8 +384,10 @@ enum Message {
     Started(Report),
     /// The container could not be made.
     Failed(RuntimeError),
-    /// All is over.
+    /// All processes are over.
     Ended { exit: Exit, usage: Usage },
+    /// The mounts are, too, but for S0 while it answers calls.
+    Unmounted,
     /// S0 answers calls although owners are not emulated, and will tell when it does no more.
     Watched,
     /// The end of answered calls: what [`Finished::special`] and [`Finished::mounted`] are.

@@ -15,9 +15,8 @@ use rustix::io::Errno as E;
 use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
-use super::ContainerSpec;
 use super::detached::{clone_of, clone_tree, failed, fresh, put, read_only, shown};
-use super::root::stack;
+use super::{ContainerSpec, overlay};
 use crate::error::RuntimeError;
 use crate::owner::{FileOwner, XATTR};
 use crate::rootfs::Rootfs;
@@ -99,29 +98,62 @@ impl Mount {
     }
 }
 
-/// Makes what `spec` has mounted, as mounts that are nowhere yet. The working directory is the scratch directory.
-pub(super) fn take(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, PathBuf)>, RuntimeError> {
-    let mut taken = Vec::with_capacity(spec.mounts.len());
-    for (number, mount) in spec.mounts.iter().enumerate() {
-        let tree = match &mount.source {
+/// A mount that is nowhere yet, and its target.
+pub(super) type Taken = (OwnedFd, PathBuf);
+
+/// Takes what `spec` has mounted of the host, as mounts that are nowhere yet; `None` for each that [`make`] makes. The working directory
+/// is the scratch directory where `stacks` are made there.
+pub(super) fn take(spec: &ContainerSpec, stacks: Stacks) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+    let take = |(number, mount): (usize, &Mount)| {
+        Ok(match &mount.source {
             MountSource::Host(path) => {
-                clone_tree(path, true).map_err(failed(format!("open_tree({}, OPEN_TREE_CLONE)", shown(path))))?
+                Some(clone_tree(path, true).map_err(failed(format!("open_tree({}, OPEN_TREE_CLONE)", shown(path))))?)
             }
-            MountSource::Memory { size } => memory(*size)?,
+            MountSource::Layers { lower, changes, at } => {
+                let (upper, work) = (&changes.0.0, &changes.1.0);
+                let root = match stacks {
+                    Stacks::Loose => overlay::loose(lower, upper, work)?,
+                    Stacks::InScratch => stacked(number, lower, upper, work)?,
+                };
+                Some(part_of(root, at)?)
+            }
+            MountSource::Memory { .. } | MountSource::Text { .. } => None,
+        })
+    };
+    spec.mounts.iter().enumerate().map(take).collect()
+}
+
+/// How layers are stacked that are not the root.
+#[derive(Clone, Copy)]
+pub(super) enum Stacks {
+    /// As mounts that are nowhere, which kernels before 6.15 take no part of.
+    Loose,
+    /// In the working directory.
+    InScratch,
+}
+
+/// Makes the rest of what `spec` has mounted. The working directory is the scratch directory.
+pub(super) fn make(spec: &ContainerSpec, taken: Vec<Option<OwnedFd>>) -> Result<Vec<Taken>, RuntimeError> {
+    let mut made = Vec::with_capacity(taken.len());
+    for (number, (mount, taken)) in spec.mounts.iter().zip(taken).enumerate() {
+        let tree = match &mount.source {
             MountSource::Text { text, mode, uid, gid } => {
                 let name = format!("text-{number}");
                 write_text(spec, &name, text, *mode, (*uid, *gid))?;
                 clone_tree(Path::new(&name), false).map_err(failed("open_tree(text, OPEN_TREE_CLONE)"))?
             }
-            MountSource::Layers { lower, changes, at } => layers(number, lower, changes, at)?,
+            MountSource::Memory { size } => memory(*size)?,
+            MountSource::Host(_) | MountSource::Layers { .. } => {
+                taken.ok_or_else(|| RuntimeError::call(format!("open_tree({})", shown(&mount.target)), E::BADF))?
+            }
         };
         if mount.read_only {
             let call = format!("mount_setattr({}, MOUNT_ATTR_RDONLY)", shown(&mount.target));
             read_only(&tree, true).map_err(|errno| RuntimeError::call(call, errno))?;
         }
-        taken.push((tree, mount.target.clone()));
+        made.push((tree, mount.target.clone()));
     }
-    Ok(taken)
+    Ok(made)
 }
 
 fn memory(size: Option<u64>) -> Result<OwnedFd, RuntimeError> {
@@ -159,18 +191,25 @@ fn write_text(
 }
 
 /// Stacks layers in a directory of the scratch directory.
-fn layers(number: usize, lower: &[PathBuf], changes: &(RawPath, RawPath), at: &Path) -> Result<OwnedFd, RuntimeError> {
+fn stacked(number: usize, lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, RuntimeError> {
     let dir = format!("layers-{number}");
     rustix::fs::mkdir(&dir, Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/layers)"))?;
     let here = rustix::fs::open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed("open(scratch, O_PATH)"))?;
     rustix::process::chdir(&dir).map_err(failed("chdir(scratch/layers)"))?;
     rustix::fs::mkdir("root", Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/layers/root)"))?;
-    stack(lower, &changes.0.0, &changes.1.0)?;
+    overlay::stack(lower, upper, work)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("root", flags, Mode::empty()).map_err(failed("open(scratch/layers/root, O_PATH)"))?;
     rustix::process::fchdir(&here).map_err(failed("fchdir(scratch)"))?;
-    let found = Rootfs::of(root)
+    Ok(root)
+}
+
+/// Returns what is at `at` in the file system `root`, as a mount that is nowhere.
+fn part_of(root: OwnedFd, at: &Path) -> Result<OwnedFd, RuntimeError> {
+    // Which is there as long as it is open.
+    let root = Rootfs::of(root);
+    let found = root
         .resolve(at.as_os_str().as_bytes())
         .map_err(|error| RuntimeError::call(format!("openat2({}, RESOLVE_IN_ROOT)", shown(at)), error))?;
     clone_of(&found, false).map_err(failed(format!("open_tree({}, OPEN_TREE_CLONE)", shown(at))))

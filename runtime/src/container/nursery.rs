@@ -4,6 +4,7 @@
 //! It has one thread and does nothing else, so that its copies may do all that a new program may. It ends with the thread that
 //! started it, and each copy ends with it: the kernel sees to both.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -17,7 +18,7 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::step;
+use super::{detached, step};
 use crate::error::{Errno, RuntimeError};
 use crate::role::{self, Role};
 use crate::sys::{self, Forked};
@@ -41,6 +42,8 @@ pub(super) struct Nursery {
     id: u32,
     socket: UnixStream,
     receiver: wire::Receiver,
+    /// Those that come next, in order.
+    asked: VecDeque<Asked>,
 }
 
 /// A process that was asked for.
@@ -61,7 +64,7 @@ impl Nursery {
         command.arg(NURSERY).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| Role::Step.spawn_failed(error))?;
         let id = child.id();
-        Ok(Nursery { child: Some(child), id, socket: ours, receiver: wire::Receiver::new() })
+        Ok(Nursery { child: Some(child), id, socket: ours, receiver: wire::Receiver::new(), asked: VecDeque::new() })
     }
 
     /// The process from which all others come.
@@ -70,7 +73,7 @@ impl Nursery {
     }
 
     /// Asks for a process, without waiting for it.
-    pub(super) fn ask(&mut self) -> Result<Asked, RuntimeError> {
+    pub(super) fn ask(&mut self) -> Result<(), RuntimeError> {
         let (ours, theirs) = role::pair()?;
         let (command, their_command) = role::pair()?;
         let pipe = || {
@@ -81,7 +84,18 @@ impl Nursery {
         let (stderr, their_stderr) = pipe()?;
         let fds = [theirs.as_fd(), their_stdout.as_fd(), their_stderr.as_fd(), their_command.as_fd()];
         wire::send(self.socket.as_fd(), &Wanted, &fds).map_err(lost)?;
-        Ok(Asked { socket: ours, command, outputs: [stdout, stderr] })
+        self.asked.push_back(Asked { socket: ours, command, outputs: [stdout, stderr] });
+        Ok(())
+    }
+
+    /// How many were asked for and have not been taken.
+    pub(super) fn count(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Whether there are any.
+    pub(super) fn has_any(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Lets it end by itself, with its copies. Returns the process, to be waited for.
@@ -89,19 +103,26 @@ impl Nursery {
         self.child.take()
     }
 
-    /// Returns the handle of the process that was asked for first.
-    pub(super) fn born(&mut self) -> Result<OwnedFd, RuntimeError> {
-        let answer = self.receiver.wait::<Born>(&self.socket).map_err(lost)?;
-        match (answer, self.receiver.fd()) {
-            (Some(Born(Ok(()))), Some(pidfd)) => Ok(pidfd),
-            (Some(Born(Err(errno))), _) => Err(RuntimeError::call("fork(coracle-step)", errno)),
-            _ => Err(lost(E::PIPE.into())),
+    /// Returns the one that was asked for first and could be made, with a handle of it. `None` where there is none.
+    pub(super) fn born(&mut self) -> Option<(Asked, OwnedFd)> {
+        while let Some(asked) = self.asked.pop_front() {
+            match (self.receiver.wait::<Born>(&self.socket), self.receiver.fd()) {
+                (Ok(Some(Born(Ok(())))), Some(pidfd)) => return Some((asked, pidfd)),
+                // For this one there was no process; for the next there may be one.
+                (Ok(Some(Born(Err(_)))), _) => {}
+                _ => self.asked.clear(),
+            }
         }
+        None
     }
 }
 
 impl Drop for Nursery {
     fn drop(&mut self) {
+        // Those that nobody needed.
+        while let Some((_, pidfd)) = self.born() {
+            end(&pidfd);
+        }
         if let Some(child) = &mut self.child {
             // Both do nothing where it has ended; its copies end with it.
             let _ = child.kill();
@@ -139,7 +160,7 @@ pub(super) struct Copy {
     pub(super) socket: UnixStream,
     /// On which the step is told to its command.
     pub(super) command: UnixStream,
-    /// The process that it is a copy of, where that has a mount namespace of its own to come back to.
+    /// The mount namespace of the process that it is a copy of, where that is one to come back to.
     pub(super) home: Option<OwnedFd>,
 }
 
@@ -182,7 +203,7 @@ pub(super) fn serve(socket: UnixStream) -> Result<Copy, Errno> {
 fn home() -> Option<OwnedFd> {
     sys::unshare(libc::CLONE_NEWNS).ok()?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).ok()?;
-    pidfd_open(getpid(), PidfdFlags::empty()).ok()
+    detached::own_mounts().ok()
 }
 
 /// What the copy does first.

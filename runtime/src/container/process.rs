@@ -41,12 +41,16 @@ pub(super) enum Word {
 
 /// Makes all that does not depend on the command, hears of that on `requests`, and becomes it. Tells `status` how far it
 /// comes, and hands the supervisor what it needs.
-pub(super) fn begin(status: &UnixStream, requests: &UnixStream, supervisor: &UnixStream) -> ! {
+pub(super) fn begin(status: &UnixStream, requests: &UnixStream, supervisor: &UnixStream, home: Option<OwnedFd>) -> ! {
     // They are all blocked till the end.
     sys::default_signals();
+    if home.is_some() {
+        // The steps of one that is copied all want a session of their own.
+        let _ = rustix::process::setsid();
+    }
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
-    let ahead = match Ahead::make() {
+    let ahead = match Ahead::make(home) {
         Ok(ahead) => ahead,
         Err(error) => {
             let _ = wire::send(status.as_fd(), &Word::Failed(error), &[]);
@@ -60,22 +64,35 @@ pub(super) fn begin(status: &UnixStream, requests: &UnixStream, supervisor: &Uni
     };
     let stdin = receiver.fd();
     drop(receiver);
-    become_command(&request, status, |keep| prepare(&request.spec, ahead, stdin, keep, supervisor))
+    // Where the files of its control group are, too.
+    let outside = ahead.go_outside();
+    become_command(&request, status, |keep| {
+        outside?;
+        prepare(&request.spec, ahead, stdin, keep, supervisor)
+    })
+}
+
+/// What is around the command.
+pub(super) struct Made {
+    pub(super) report: Report,
+    /// The mount namespace, for who is to unmount it.
+    pub(super) mounts: Option<OwnedFd>,
 }
 
 /// Becomes the command of `request` after `prepare`; tells `status` how far it comes.
 pub(super) fn become_command(
     request: &Request<ContainerSpec>,
     status: &UnixStream,
-    prepare: impl FnOnce(&mut Keep<'_>) -> Result<Report, RuntimeError>,
+    prepare: impl FnOnce(&mut Keep<'_>) -> Result<Made, RuntimeError>,
 ) -> ! {
     let spec = &request.spec;
     // Before anything else: what this process uses counts as the step's, and the files of the group are in the old root.
     let mut keep = Keep::begin(&spec.limits, &request.means);
     let word = match prepare(&mut keep) {
         Err(error) => Word::Failed(error),
-        Ok(report) => {
-            if wire::send(status.as_fd(), &Word::Ready(report), &[]).is_err() {
+        Ok(Made { report, mounts }) => {
+            let mounts: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+            if wire::send(status.as_fd(), &Word::Ready(report), &mounts).is_err() {
                 sys::exit(1);
             }
             start(spec, request.open_files, &keep)
@@ -92,7 +109,7 @@ fn prepare(
     stdin: Option<OwnedFd>,
     keep: &mut Keep<'_>,
     supervisor: &UnixStream,
-) -> Result<Report, RuntimeError> {
+) -> Result<Made, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     if spec.stdin == Stdin::Inherit {
         step::take_stdin(stdin)?;
@@ -101,14 +118,14 @@ fn prepare(
         sys::unshare(libc::CLONE_NEWNET).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNET)", errno))?;
         sys::net::loopback_up().map_err(|errno| RuntimeError::call("ioctl(SIOCSIFFLAGS, lo up)", errno))?;
     }
-    // While the old root is in sight.
-    let handles = Handles::of(spec)?;
-    let mut report = root::build(spec, ahead)?;
+    let (Made { mut report, mounts }, handles) = root::build(spec, ahead)?;
     // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
     report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
     report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
-    if spec.new_session {
+    // The session may be one outside, which has no number here.
+    let leads_session = nix::unistd::getsid(None) == Ok(nix::unistd::getpid());
+    if spec.new_session && !leads_session {
         rustix::process::setsid().map_err(call("setsid"))?;
     }
     if spec.stdin == Stdin::Null {
@@ -121,7 +138,7 @@ fn prepare(
     keep.raise()?;
     report.no_listener = drop_privileges(spec, supervisor, Some(&handles))?;
     report.limits = keep.finish();
-    Ok(report)
+    Ok(Made { report, mounts })
 }
 
 /// A command that is not root can then open /dev/stdout and /dev/stderr.

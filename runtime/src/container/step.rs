@@ -105,6 +105,8 @@ struct Lines {
     requests: UnixStream,
     /// To S0.
     supervisor: UnixStream,
+    /// The mounts that are seen from outside of those of the step.
+    home: Option<OwnedFd>,
 }
 
 impl Team {
@@ -121,8 +123,8 @@ impl Team {
         };
         match sys::fork_into(libc::CLONE_NEWPID).map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))? {
             Forked::Child => {
-                drop((ours, proc, home));
-                sys::exit(i32::from(inner(socket, &this, Lines { requests, supervisor }).is_err()))
+                drop((ours, proc));
+                sys::exit(i32::from(inner(socket, &this, Lines { requests, supervisor, home }).is_err()))
             }
             Forked::Parent(init) => {
                 hide();
@@ -190,13 +192,18 @@ fn inner(socket: &UnixStream, parent: &OwnedFd, lines: Lines) -> Result<(), Errn
         Err(error) => return tell(socket, &Message::Failed(error), &[]),
     }
     match command(socket, lines) {
-        Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
+        Ok((exit, mounts)) => {
+            tell(socket, &Message::Ended { exit, usage: usage() }, &[])?;
+            // The kernel takes its time to unmount them, in which the caller looks at what changed.
+            drop(mounts);
+            tell(socket, &Message::Unmounted, &[])
+        }
         Err(error) => tell(socket, &Message::Failed(error), &[]),
     }
 }
 
-/// Starts C, waits for it, and returns how it ended. C alone is in its mount namespace: when C is over, nothing is mounted any more.
-fn command(socket: &UnixStream, lines: Lines) -> Result<Exit, RuntimeError> {
+/// Starts C, waits for it, and returns how it ended, and its mounts. Nobody else holds those but S0, while it answers calls.
+fn command(socket: &UnixStream, lines: Lines) -> Result<(Exit, Option<OwnedFd>), RuntimeError> {
     let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
     let (ours, theirs) = role::pair()?;
     let child = sys::fork_into(namespaces).map_err(|errno| {
@@ -205,18 +212,18 @@ fn command(socket: &UnixStream, lines: Lines) -> Result<Exit, RuntimeError> {
     let child = match child {
         Forked::Child => {
             drop(ours);
-            process::begin(&theirs, &lines.requests, &lines.supervisor)
+            process::begin(&theirs, &lines.requests, &lines.supervisor, lines.home)
         }
         Forked::Parent(child) => child,
     };
     drop((theirs, lines));
     hide();
-    let start = started(&ours, socket, child)?;
+    let (start, mounts) = started(&ours, socket, child)?;
     let status = wait(child)?;
     match start {
-        Start::Refused(exit) => Ok(exit),
+        Start::Refused(exit) => Ok((exit, mounts)),
         Start::Died => Err(died("the process that makes the container", status)),
-        Start::Done => Ok(how(status)),
+        Start::Done => Ok((how(status), mounts)),
     }
 }
 
@@ -230,8 +237,12 @@ pub(super) enum Start {
     Died,
 }
 
-/// Hears from C on `ours` how it starts, and tells the caller when it has.
-pub(super) fn started(ours: &UnixStream, socket: &UnixStream, child: Pid) -> Result<Start, RuntimeError> {
+/// Hears from C on `ours` how it starts, and tells the caller when it has. Returns the mounts of C, too, where it gives them away.
+pub(super) fn started(
+    ours: &UnixStream,
+    socket: &UnixStream,
+    child: Pid,
+) -> Result<(Start, Option<OwnedFd>), RuntimeError> {
     let mut ready = None;
     let mut refused = None;
     let mut receiver = wire::Receiver::new();
@@ -247,13 +258,13 @@ pub(super) fn started(ours: &UnixStream, socket: &UnixStream, child: Pid) -> Res
             }
         }
     }
-    let Some(report) = ready else { return Ok(Start::Died) };
+    let Some(report) = ready else { return Ok((Start::Died, None)) };
     // The caller may be gone, in which case this process soon is too.
     let _ = match pidfd_open(child, PidfdFlags::empty()) {
         Ok(fd) => tell(socket, &Message::Started(report), &[fd.as_fd()]),
         Err(_) => tell(socket, &Message::Started(report), &[]),
     };
-    Ok(refused.map_or(Start::Done, Start::Refused))
+    Ok((refused.map_or(Start::Done, Start::Refused), receiver.fd()))
 }
 
 /// How the command ended.

@@ -143,7 +143,7 @@ pub(super) fn watch_to_the_end(
     if !setup.families.owners && setup.in_place.is_none() && !is_called(&listener)? {
         return Ok(None);
     }
-    match sys::enter_mounts_of(command.as_fd()) {
+    match sys::enter_mounts(command.as_fd()) {
         Ok(()) => {}
         // The command is over.
         Err(errno) if errno.is(E::SRCH) => return Ok(None),

@@ -279,7 +279,7 @@ impl Emulator {
     fn go_home(&self) {
         if let Some(home) = &self.home {
             // Where that fails, they go with the process.
-            let _ = sys::enter_mounts_of(home.as_fd());
+            let _ = sys::enter_mounts(home.as_fd());
         }
     }
 

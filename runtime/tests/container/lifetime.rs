@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
 use coracle_runtime::RuntimeError;
 use coracle_runtime::container::{ContainerSpec, Control, Exit, Io, run};
 
@@ -19,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("killing a process between builder and command leaves no process", between_killed),
     ("a panic in the reader of the output leaves no process", panic_in_output),
     ("a step can be killed at any moment", any_moment),
+    ("what can not be made ahead of a step is made when it comes", scarce_processes),
 ];
 
 /// Process numbers whose command line holds `text`.
@@ -143,7 +146,7 @@ fn between_killed(place: &Place) {
             let command = command_of(&mark).expect("the command");
             let target = (0..above).fold(command, |pid, _| parent(pid).expect("a parent"));
             assert_eq!(above > 0, name(target).contains("coracle-step"), "{above}: {}", name(target));
-            let pid = rustix::process::Pid::from_raw(target.cast_signed()).expect("a pid");
+            let pid = Pid::from_raw(target.cast_signed()).expect("a pid");
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kills");
             let ended = running.join().expect("ends");
             assert_eq!(found(&mark), [0; 0], "{above}");
@@ -152,7 +155,10 @@ fn between_killed(place: &Place) {
                 _ => {
                     let text = ended.err().map(|error| error.to_string());
                     let role = ["process 1 of the step", "coracle-step"][above - 1];
-                    assert_eq!(text, Some(format!("{role} was killed (signal 9)")));
+                    // Whose child it is not, hears no more than that it ended.
+                    let how =
+                        if step.following > 0 && above == 2 { "ended without a word" } else { "was killed (signal 9)" };
+                    assert_eq!(text, Some(format!("{role} {how}")));
                 }
             }
         });
@@ -183,5 +189,31 @@ fn any_moment(place: &Place) {
         assert_eq!(found(&mark), [0; 0]);
     }
     let ours = |pid: &u32| parent(*pid) == Some(std::process::id());
-    assert!(!found("coracle-step").iter().any(ours), "no zombie either");
+    let mut left = found("coracle-step").into_iter().filter(ours);
+    // Where steps follow, this thread has a process from which they come.
+    let nursery = if place.step(&[]).following > 0 { left.next() } else { None };
+    assert_eq!(left.next(), None, "no zombie either; {nursery:?}");
+}
+
+/// Where a user may have no more processes for a while, which is when the next steps get ready, no step fails for it.
+fn scarce_processes(place: &Place) {
+    let step = |following| Step { following, ..place.shell("echo fine") };
+    for limit in 1..=14 {
+        assert_eq!(step(3).prints(), "fine");
+        let nursery = found("coracle-step\0nursery").into_iter().find(|pid| parent(*pid) == Some(std::process::id()));
+        let nursery = nursery.and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("a nursery");
+        let old = set_processes(nursery, Some(limit), None);
+        // Those that get ready beside it can not, at one point or another.
+        assert_eq!(step(2).prints(), "fine", "{limit}");
+        set_processes(nursery, old.current, old.maximum);
+        for following in [2, 1, 0] {
+            assert_eq!(step(following).prints(), "fine", "{limit}, {following} before the last one");
+        }
+    }
+}
+
+/// Sets how many processes the user of a process may have for it to start one more; the hard limit stays.
+fn set_processes(pid: Pid, soft: Option<u64>, hard: Option<u64>) -> Rlimit {
+    let hard = hard.or(getrlimit(Resource::Nproc).maximum);
+    prlimit(Some(pid), Resource::Nproc, Rlimit { current: soft, maximum: hard }).expect("prlimit")
 }

@@ -69,8 +69,10 @@ fn main() -> ExitCode {
     std::fs::copy("/proc/self/exe", &program).expect("copies this program");
     let places = [
         "user",
+        "user, followed",
         "user, masked proc",
         "user, single id",
+        "user, single id, followed",
         "user, single id, masked proc",
         "root",
         "root, single id",

@@ -17,6 +17,8 @@ const PLACES: &[(&str, &Kernel)] = &[
     ("docker-default", &kernels::LINUX_5_14),
     ("user, single id", &kernels::LINUX_6_12),
     ("user", &kernels::SANDBOX),
+    ("user, followed", &kernels::SANDBOX),
+    ("user, followed", &kernels::LINUX_6_12),
     ("user", &kernels::INITRAMFS),
     ("user, single id", &kernels::INITRAMFS),
     ("docker-default", &kernels::SANDBOX),

@@ -89,6 +89,7 @@ impl Place {
         }
         Step {
             tree: is_chroot(&self.name).then(|| self.dir("tree")),
+            following: usize::from(self.name.contains("followed")),
             spec: ContainerSpec {
                 rootfs,
                 scratch: self.dir.path().join("scratch"),
@@ -153,6 +154,8 @@ pub struct Step {
     pub spec: ContainerSpec,
     /// Where it works instead of on an overlay, and without namespaces of its own.
     pub tree: Option<PathBuf>,
+    /// How many more are said to follow.
+    pub following: usize,
 }
 
 impl Step {
@@ -212,7 +215,8 @@ impl Step {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
-        let finished = run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output, following: 0 }, control)?;
+        let finished =
+            run(&self.fresh_spec(), Io::Capture { on_output: &mut on_output, following: self.following }, control)?;
         Ok(Done { finished, stdout, stderr })
     }
 
