@@ -115,6 +115,7 @@ const fn argument(n: u32) -> u32 {
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JGT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RET: u16 = 0x06; // BPF_RET | BPF_K
 const JA: u16 = 0x05; // BPF_JMP | BPF_JA
@@ -159,13 +160,9 @@ fn calls(arch: u32, column: usize, watched: &[(libc::c_long, When)]) -> Vec<sock
         program.extend([op(JSET, X32, 0, 1), op(RET, ENOSYS, 0, 0)]);
     }
     let number_of = |number: libc::c_long| u32::try_from(number).unwrap_or(NONE);
-    let mut bodies: Vec<_> = watched.iter().map(|(number, when)| (number_of(*number), watch(*when))).collect();
+    let mut answers: Vec<_> = watched.iter().map(|(number, when)| (number_of(*number), watch(*when))).collect();
     for (numbers, action) in CALLS {
-        let number = numbers[column];
-        if number == NONE {
-            continue;
-        }
-        let body = match *action {
+        let answer = match *action {
             Action::Deny => vec![op(RET, EPERM, 0, 0)],
             Action::Absent => vec![op(RET, ENOSYS, 0, 0)],
             Action::DenyFlags(mask) => {
@@ -179,36 +176,73 @@ fn calls(arch: u32, column: usize, watched: &[(libc::c_long, When)]) -> Vec<sock
                 op(RET, ALLOW, 0, 0),
             ],
         };
-        bodies.push((number, body));
+        answers.push((numbers[column], answer));
     }
+    answers.retain(|(number, _)| *number != NONE);
     // Of two for one number the first counts.
-    bodies.sort_by_key(|(number, _)| *number);
-    bodies.dedup_by_key(|(number, _)| *number);
-    program.extend(search(&bodies));
+    answers.sort_by_key(|(number, _)| *number);
+    answers.dedup_by_key(|(number, _)| *number);
+    let mut ranges: Vec<Range> = Vec::with_capacity(answers.len());
+    for (number, answer) in answers {
+        match ranges.last_mut() {
+            Some(range) if range.last + 1 == number && range.answer == answer => range.last = number,
+            _ => ranges.push(Range { first: number, last: number, answer }),
+        }
+    }
+    program.extend(search(&ranges));
     program
 }
 
-/// Returns the search for a number among `bodies`, which are sorted; what is not there is allowed. The kernel runs a filter for
-/// each number that there is when it is put in place: one look-up after the other took it 0.1 ms.
-fn search(bodies: &[(u32, Vec<sock_filter>)]) -> Vec<sock_filter> {
-    const FEW: usize = 2;
-    if bodies.len() > FEW {
-        let (low, high) = bodies.split_at(bodies.len() / 2);
-        let (pivot, low) = (high[0].0, search(low));
-        let over = u32::try_from(low.len()).unwrap_or(u32::MAX);
-        // A conditional jump reaches 255 instructions, the other one all of them.
-        let jump = match u8::try_from(over) {
-            Ok(over) => vec![op(JGE, pivot, over, 0)],
-            Err(_) => vec![op(JGE, pivot, 0, 1), op(JA, over, 0, 0)],
-        };
-        return [jump, low, search(high)].concat();
+/// Numbers with one answer.
+struct Range {
+    first: u32,
+    last: u32,
+    /// Instructions that come to an end.
+    answer: Vec<sock_filter>,
+}
+
+/// Returns the search for a number among `ranges`, which are sorted; what is not there is allowed. When a filter is put in place, the
+/// kernel runs it for each number that there is, and translates it: so the search is by halves, and short. That each step costs.
+fn search(ranges: &[Range]) -> Vec<sock_filter> {
+    const FEW: usize = 6;
+    if ranges.len() <= FEW {
+        return few(ranges);
     }
-    let mut program = Vec::new();
-    for (number, body) in bodies {
-        program.push(op(JEQ, *number, 0, u8::try_from(body.len()).unwrap_or(u8::MAX)));
-        program.extend(body);
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (pivot, low) = (high[0].first, search(low));
+    let over = u32::try_from(low.len()).unwrap_or(u32::MAX);
+    // A conditional jump reaches 255 instructions, the other one all of them.
+    let jump = match u8::try_from(over) {
+        Ok(over) => vec![op(JGE, pivot, over, 0)],
+        Err(_) => vec![op(JGE, pivot, 0, 1), op(JA, over, 0, 0)],
+    };
+    [jump, low, search(high)].concat()
+}
+
+/// As [`search`], one look after the other, and then the answers: none of them twice.
+fn few(ranges: &[Range]) -> Vec<sock_filter> {
+    let looks: usize = ranges.iter().map(|range| if range.first == range.last { 1 } else { 2 }).sum();
+    let mut answers = vec![op(RET, ALLOW, 0, 0)];
+    let mut places: Vec<(&[sock_filter], usize)> = Vec::new();
+    let mut program = Vec::with_capacity(looks);
+    for Range { first, last, answer } in ranges {
+        let known = places.iter().find(|(same, _)| same == answer).map(|(_, place)| *place);
+        let place = known.unwrap_or_else(|| {
+            places.push((answer, answers.len()));
+            answers.extend(answer);
+            places[places.len() - 1].1
+        });
+        let is_range = first != last;
+        // Over the looks that follow, to the place among the answers.
+        let over = looks - program.len() - 1 - usize::from(is_range) + place;
+        let over = u8::try_from(over).expect("a few looks and answers of a few instructions");
+        if is_range {
+            program.extend([op(JGE, *first, 0, 1), op(JGT, *last, 0, over)]);
+        } else {
+            program.push(op(JEQ, *first, over, 0));
+        }
     }
-    program.push(op(RET, ALLOW, 0, 0));
+    program.extend(answers);
     program
 }
 
@@ -263,6 +297,7 @@ mod tests {
                 }
                 JEQ => at += jump(value == op.k),
                 JGE => at += jump(value >= op.k),
+                JGT => at += jump(value > op.k),
                 JSET => at += jump(value & op.k != 0),
                 JA => at += op.k as usize,
                 AND => value &= op.k,
@@ -335,6 +370,29 @@ mod tests {
             assert_eq!(answer(&filter, ARCH_I386, nr, [0, 0]), ENOSYS, "32-bit {nr}");
         }
         assert_eq!(answer(&filter, ARCH_X86_64, X32 | 4, [0, 0]), ENOSYS);
+    }
+
+    #[test]
+    fn every_number_has_its_own_answer_and_neighbours_have_theirs() {
+        for (arch, column) in [(ARCH_X86_64, 0), (ARCH_I386, 1), (ARCH_AARCH64, 2), (ARCH_ARM, 3)] {
+            let program = calls(arch, column, &[]);
+            for nr in 0..600 {
+                let expected = match CALLS.iter().find(|(numbers, _)| numbers[column] == nr) {
+                    Some((_, Action::Deny)) => EPERM,
+                    Some((_, Action::Absent)) => ENOSYS,
+                    _ => ALLOW,
+                };
+                assert_eq!(answer(&program, arch, nr, [0, 0]), expected, "{arch:#x} {nr}");
+            }
+        }
+        let watched: Vec<_> =
+            (0..300).map(|nr| (nr, if nr % 3 == 0 { When::Always } else { When::Argument(1, &[7]) })).collect();
+        let program = calls(ARCH_AARCH64, 2, &watched);
+        for nr in 0..300 {
+            let expected = if nr % 3 == 0 { NOTIFY } else { ALLOW };
+            assert_eq!(answer(&program, ARCH_AARCH64, nr, [0, 0]), expected, "{nr}");
+            assert_eq!(answer(&program, ARCH_AARCH64, nr, [0, 7]), NOTIFY, "{nr}");
+        }
     }
 
     #[cfg(target_arch = "x86_64")]
