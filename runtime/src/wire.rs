@@ -1,5 +1,5 @@
-//! Messages between the processes of this crate: four bytes of length, then JSON, over a stream socket; descriptors
-//! travel with the first byte. Paths and arguments that are no UTF-8 are kept byte by byte.
+//! Messages between the processes of this crate, which are one program: four bytes of length, then postcard, over a stream socket;
+//! descriptors travel with the first byte. Paths and arguments are bytes.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
@@ -25,7 +25,7 @@ pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[Bor
 
 /// Returns the body of `message`, to be sent more than once.
 pub(crate) fn body<T: Serialize>(message: &T) -> Result<Vec<u8>, Errno> {
-    serde_json::to_vec(message).map_err(|_| Errno::from(E::INVAL))
+    postcard::to_allocvec(message).map_err(|_| Errno::from(E::INVAL))
 }
 
 /// As [`send`], for the body of a message that came by [`Receiver::wait_body`].
@@ -134,45 +134,62 @@ impl Receiver {
 
 /// Returns the message that `body` is.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Errno> {
-    serde_json::from_slice(body).map_err(|_| Errno::from(E::PROTO))
+    postcard::from_bytes(body).map_err(|_| Errno::from(E::PROTO))
 }
 
 /// `#[serde(with = "wire::raw")]`: a path or a string of the system, which need not be UTF-8.
 pub(crate) mod raw {
     use std::ffi::{OsStr, OsString};
+    use std::fmt;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+    use serde::de::{SeqAccess, Visitor};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    pub(super) enum Raw {
-        Text(String),
-        Bytes(Vec<u8>),
+    /// The bytes of one.
+    pub(super) struct Raw<T>(pub(super) T);
+
+    impl<T: AsRef<OsStr>> Serialize for Raw<T> {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_bytes(self.0.as_ref().as_bytes())
+        }
     }
 
-    impl Raw {
-        pub(super) fn new(string: &OsStr) -> Self {
-            match string.to_str() {
-                Some(text) => Raw::Text(text.into()),
-                None => Raw::Bytes(string.as_bytes().into()),
-            }
+    impl<'de> Deserialize<'de> for Raw<OsString> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_byte_buf(Bytes).map(|bytes| Raw(OsString::from_vec(bytes)))
+        }
+    }
+
+    struct Bytes;
+
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
         }
 
-        pub(super) fn into_string(self) -> OsString {
-            match self {
-                Raw::Text(text) => text.into(),
-                Raw::Bytes(bytes) => OsString::from_vec(bytes),
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        /// As formats have it that know no bytes.
+        fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Vec<u8>, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = numbers.next_element()? {
+                bytes.push(byte);
             }
+            Ok(bytes)
         }
     }
 
     pub(crate) fn serialize<S: Serializer>(value: &impl AsRef<OsStr>, to: S) -> Result<S::Ok, S::Error> {
-        Raw::new(value.as_ref()).serialize(to)
+        Raw(value).serialize(to)
     }
 
     pub(crate) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        Raw::deserialize(from).map(|raw| raw.into_string().into())
+        Raw::deserialize(from).map(|raw| raw.0.into())
     }
 }
 
@@ -185,11 +202,11 @@ pub(crate) mod raw_list {
     use super::raw::Raw;
 
     pub(crate) fn serialize<S: Serializer>(list: &[impl AsRef<OsStr>], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(list.iter().map(|value| Raw::new(value.as_ref())))
+        to.collect_seq(list.iter().map(Raw))
     }
 
     pub(crate) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-        Ok(Vec::<Raw>::deserialize(from)?.into_iter().map(|raw| raw.into_string().into()).collect())
+        Ok(Vec::<Raw<OsString>>::deserialize(from)?.into_iter().map(|raw| raw.0.into()).collect())
     }
 }
 

@@ -9,8 +9,8 @@
 //! nothing and change no ids, so they never do.
 //!
 //! Where steps follow, their three processes are started while one before runs, and get ready without knowing what they
-//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. The mounts of a step go with C: S0 enters them only to
-//! answer calls, and leaves them when there is nobody left to make any.
+//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. The mounts of a step go when C is over: S1 lets them go while
+//! the caller looks at what changed. S0 enters them only to answer calls, and leaves them when there is nobody left to make any.
 
 mod ahead;
 mod chroot;

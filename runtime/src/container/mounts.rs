@@ -176,12 +176,12 @@ fn write_text(
     let file = rustix::fs::open(name, flags, Mode::from_raw_mode(0o600)).map_err(failed("open(scratch/text)"))?;
     let mut file = std::fs::File::from(file);
     file.write_all(&text.0).map_err(|error| RuntimeError::call("write(scratch/text)", error))?;
-    if spec.ids.are_emulated() {
+    if owner == (0, 0) {
+        // It is root's, who makes it.
+    } else if spec.ids.are_emulated() {
         // Where memory keeps no attributes (Linux before 6.6), the caller's list of owners has it.
         let says = FileOwner::new(owner.0, owner.1);
-        if owner != (0, 0) {
-            let _ = rustix::fs::fsetxattr(&file, XATTR, says.to_string().as_bytes(), XattrFlags::empty());
-        }
+        let _ = rustix::fs::fsetxattr(&file, XATTR, says.to_string().as_bytes(), XattrFlags::empty());
     } else {
         let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         rustix::fs::fchown(&file, Some(uid), Some(gid))

@@ -21,10 +21,24 @@ const OPTIONS: &str = "userxattr,index=off";
 const VOLATILE: &str = "volatile";
 
 /// Returns layers upon each other as a mount that is nowhere yet. Each is named in a call of its own (Linux 6.8): as many as there are,
-/// with any character in their names.
+/// with any character in their names. Changes the working directory.
 pub(super) fn loose(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, RuntimeError> {
     keeps_attributes(upper).map_err(|errno| refused(lower, upper, OPTIONS, errno))?;
-    stacked(lower, upper, work).map_err(|errno| refused(lower, upper, &format!("{OPTIONS},{VOLATILE}"), errno))
+    // By short names: the kernel walks each of them several times.
+    let parent = common_parent(lower, upper, work);
+    rustix::process::chdir(parent).map_err(failed(format!("chdir({})", shown(parent))))?;
+    let short = |dir: &Path| dir.strip_prefix(parent).map_or_else(|_| dir.to_path_buf(), Path::to_path_buf);
+    let names: Vec<PathBuf> = lower.iter().map(|dir| short(dir)).collect();
+    stacked(&names, &short(upper), &short(work))
+        .map_err(|errno| refused(lower, upper, &format!("{OPTIONS},{VOLATILE}"), errno))
+}
+
+/// Returns the longest path that all of them begin with and none of them is.
+fn common_parent<'a>(lower: &[PathBuf], upper: &'a Path, work: &Path) -> &'a Path {
+    let parents = upper.ancestors().skip(1);
+    let is_above = |parent: &Path, dir: &Path| dir != parent && dir.starts_with(parent);
+    let mut common = parents.filter(|parent| is_above(parent, work) && lower.iter().all(|dir| is_above(parent, dir)));
+    common.next().unwrap_or(Path::new("/"))
 }
 
 fn stacked(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, E> {
@@ -115,4 +129,21 @@ fn linked_layers(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<String,
     link(upper, "u")?;
     link(work, "w")?;
     Ok(format!("lowerdir={},upperdir=u,workdir=w", names.join(":")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_never_empty() {
+        let lower = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let parent = |paths: &[&str], upper: &'static str, work: &str| {
+            common_parent(&lower(paths), Path::new(upper), Path::new(work)).to_path_buf()
+        };
+        assert_eq!(parent(&["/s/layers/a", "/s/layers/b"], "/s/tmp/1/upper", "/s/tmp/1/work"), Path::new("/s"));
+        assert_eq!(parent(&["/s/tmp/1"], "/s/tmp/1/upper", "/s/tmp/1/work"), Path::new("/s/tmp"));
+        assert_eq!(parent(&["/a"], "/b", "/c"), Path::new("/"));
+        assert_eq!(parent(&["/store"], "/store2/u", "/store2/w"), Path::new("/"));
+    }
 }
