@@ -175,6 +175,29 @@ pub(crate) fn interrupt(thread: Pid) {
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, INTERRUPT as libc::c_int) };
 }
 
+/// Takes no processor from who is at work on it, from now on, and neither do the processes that this one makes; [`hurry`] ends it.
+/// A process that runs by another rule than the usual one keeps that.
+pub(crate) fn take_time() {
+    change_policy(libc::SCHED_OTHER, libc::SCHED_BATCH);
+}
+
+/// The end of [`take_time`].
+pub(crate) fn hurry() {
+    change_policy(libc::SCHED_BATCH, libc::SCHED_OTHER);
+}
+
+fn change_policy(from: libc::c_int, to: libc::c_int) {
+    // These two know no priority.
+    let priority: libc::c_int = 0;
+    // SAFETY: the kernel's `sched_param` is one number, which outlives the call; 0 is this thread. (Not every C library makes these calls.)
+    // Refused or not, nothing depends on it.
+    unsafe {
+        if libc::syscall(libc::SYS_sched_getscheduler, 0) == libc::c_long::from(from) {
+            libc::syscall(libc::SYS_sched_setscheduler, 0, to, &raw const priority);
+        }
+    }
+}
+
 /// Unblocks every signal, as a new program expects.
 pub(crate) fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();

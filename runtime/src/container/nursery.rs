@@ -167,6 +167,8 @@ pub(super) struct Copy {
 /// The process: returns in each copy.
 pub(super) fn serve(socket: UnixStream) -> Result<Copy, Errno> {
     step::hide();
+    // What is made ahead must not keep the step that runs from its processor.
+    sys::take_time();
     let home = home();
     let mut receiver = wire::Receiver::new();
     let this = getpid();

@@ -62,6 +62,7 @@ pub(super) fn begin(status: &UnixStream, requests: &UnixStream, supervisor: &Uni
     let Ok(Some(role::Start { request, .. })) = receiver.wait::<role::Start<Request<ContainerSpec>>>(requests) else {
         sys::exit(1)
     };
+    sys::hurry();
     let stdin = receiver.fd();
     drop(receiver);
     // Where the files of its control group are, too.

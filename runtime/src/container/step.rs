@@ -48,6 +48,7 @@ pub(crate) fn step_role() -> ! {
         false => None,
     };
     let Ok((mut begun, body)) = role::hear::<Request<ContainerSpec>>(socket) else { sys::exit(1) };
+    sys::hurry();
     let socket = begun.socket;
     let stdin = begun.receiver.fd();
     let result = match (team, begun.request.spec.place) {
@@ -259,6 +260,7 @@ pub(super) fn started(
         }
     }
     let Some(report) = ready else { return Ok((Start::Died, None)) };
+    sys::hurry();
     // The caller may be gone, in which case this process soon is too.
     let _ = match pidfd_open(child, PidfdFlags::empty()) {
         Ok(fd) => tell(socket, &Message::Started(report), &[fd.as_fd()]),

@@ -13,6 +13,7 @@ use crate::place::Place;
 
 pub const CASES: &[Case] = &[
     ("the exit code is that of the command", exit_codes),
+    ("a command is scheduled by the usual rule", usual_rule),
     ("the signal is that which killed the command", signals),
     ("a command that can not be started says why", not_started),
     ("every byte of the output arrives, told apart", output),
@@ -33,6 +34,14 @@ pub const CASES: &[Case] = &[
     ("an upper directory on overlayfs names its cause", overlay_on_overlay),
     ("a trivial step takes about two milliseconds", timing),
 ];
+
+/// What is made ahead of a step is not.
+fn usual_rule(place: &Place) {
+    for following in [2, 1, 0] {
+        let step = crate::place::Step { following, ..place.step(&["awk", "{ print $41 }", "/proc/self/stat"]) };
+        assert_eq!(step.prints(), "0", "{following}: the policy, see proc_pid_stat(5)");
+    }
+}
 
 fn exit_codes(place: &Place) {
     assert_eq!(place.step(&["true"]).run().exit(), Exit::Code(0));
