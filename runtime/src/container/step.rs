@@ -171,6 +171,8 @@ pub(super) fn tell_owners(socket: &UnixStream, emulator: Option<Arc<Emulator>>) 
         return Err(RuntimeError::Lacking(Lacking::Devices));
     }
     let (of_root, mounted) = emulator.special();
+    // With it goes the last handle of a file of the step, and with that what is mounted.
+    drop(emulator);
     tell(socket, &Message::Owners(of_root, mounted), &[]).map_err(|errno| RuntimeError::call("send(owners)", errno))
 }
 

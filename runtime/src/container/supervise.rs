@@ -135,9 +135,7 @@ pub(super) fn watch_to_the_end(
 ) -> Result<Option<Arc<Emulator>>, RuntimeError> {
     let mut receiver = wire::Receiver::new();
     receiver.fill(socket).map_err(lost)?;
-    let (Some(listener), Some(root), Some(command)) = (receiver.fd(), receiver.fd(), receiver.fd()) else {
-        return Ok(None);
-    };
+    let (Some(listener), Some(command)) = (receiver.fd(), receiver.fd()) else { return Ok(None) };
     let_go_of_output();
     // What a directory had before its command began has to be known before that.
     if !setup.families.owners && setup.in_place.is_none() && !is_called(&listener)? {
@@ -152,6 +150,8 @@ pub(super) fn watch_to_the_end(
     if !setup.families.owners {
         step::tell(caller, &Message::Watched, &[]).map_err(lost)?;
     }
+    // Not earlier, and by nobody else: whoever holds it keeps it mounted.
+    let root = step_root()?;
     let is_awaited = setup.in_place.is_some();
     let emulator = Emulator::start(Setup { upper: receiver.fd(), ..setup }, listener, &root)?;
     drop(root);
@@ -161,6 +161,12 @@ pub(super) fn watch_to_the_end(
     }
     emulator.wait();
     Ok(Some(emulator))
+}
+
+/// Takes hold of the root of this process, which is that of the step.
+fn step_root() -> Result<OwnedFd, RuntimeError> {
+    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| RuntimeError::call("open(\"/\", O_PATH)", errno))
 }
 
 fn lost(errno: Errno) -> RuntimeError {
@@ -212,8 +218,8 @@ pub(super) fn watch(
     socket: &UnixStream,
     handles: Option<&Handles>,
 ) -> Result<Option<Errno>, RuntimeError> {
-    let root: OwnedFd = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| RuntimeError::call("open(\"/\", O_PATH)", errno))?;
+    // Before there is a filter: to open something is a call that waits for the supervisor.
+    let root = if handles.is_none() { Some(step_root()?) } else { None };
     let filter = emulate::filter(families);
     let speed = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // A signal to a process whose call is being answered would make it ask again. Linux before 5.19 has no remedy.
@@ -225,11 +231,14 @@ pub(super) fn watch(
     match listener {
         // From here on calls wait for the supervisor.
         Ok(listener) => {
-            let (socket, listener, root) = (socket.as_fd(), listener.as_fd(), root.as_fd());
+            let (socket, listener) = (socket.as_fd(), listener.as_fd());
             match handles {
-                None => sys::peer::send_unseen(socket, [listener, root]),
+                None => match &root {
+                    Some(root) => sys::peer::send_unseen(socket, [listener, root.as_fd()]),
+                    None => Err(E::BADF.into()),
+                },
                 Some(Handles { command, upper: None }) => {
-                    sys::peer::send_unseen(socket, [listener, root, command.as_fd()]).inspect(|()| {
+                    sys::peer::send_unseen(socket, [listener, command.as_fd()]).inspect(|()| {
                         if !families.owners {
                             // What is changed in place is watched from the beginning; a call that waits for that need not come.
                             let _ = wire::Receiver::new().fill(socket);
@@ -237,7 +246,7 @@ pub(super) fn watch(
                     })
                 }
                 Some(Handles { command, upper: Some(upper) }) => {
-                    sys::peer::send_unseen(socket, [listener, root, command.as_fd(), upper.as_fd()])
+                    sys::peer::send_unseen(socket, [listener, command.as_fd(), upper.as_fd()])
                 }
             }
             .map(|()| None)

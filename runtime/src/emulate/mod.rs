@@ -44,6 +44,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -149,6 +150,8 @@ pub(crate) struct Emulator {
     running: Mutex<usize>,
     /// The numbers of those that have begun.
     numbers: Mutex<Vec<Pid>>,
+    /// All that were started.
+    started: Mutex<Vec<JoinHandle<()>>>,
     /// Rings when one has ended.
     one_ended: Condvar,
 }
@@ -226,6 +229,7 @@ impl Emulator {
             home,
             running: Mutex::new(0),
             numbers: Mutex::default(),
+            started: Mutex::default(),
             one_ended: Condvar::new(),
         });
         emulator.start_thread().map_err(|error| RuntimeError::call("clone(thread of the emulator)", error))?;
@@ -243,10 +247,14 @@ impl Emulator {
             *emulator.running() -= 1;
             emulator.one_ended.notify_all();
         });
-        if started.is_err() {
-            *self.running() -= 1;
+        match started {
+            Ok(thread) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Err(error) => {
+                *self.running() -= 1;
+                return Err(error);
+            }
         }
-        started.map(drop)
+        Ok(())
     }
 
     fn running(&self) -> MutexGuard<'_, usize> {
@@ -266,6 +274,10 @@ impl Emulator {
             }
         }
         drop(running);
+        for thread in self.started.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // Until it has let go of all it holds. It has nothing to say.
+            let _ = thread.join();
+        }
         self.go_home();
     }
 
