@@ -325,3 +325,28 @@ fn one_store_serves_several_modes_in_turn() {
     cached(None).cached(1).succeeds();
     user.coracle(["prune", "--all"]).run().succeeds().stderr_has_no("could not be removed");
 }
+
+/// The kernel tells where a folder is mounted to be changed and as a layer below at once.
+#[test]
+fn no_layer_is_mounted_twice() {
+    let log = || {
+        let output = std::process::Command::new("dmesg").output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let Some(before) = log() else {
+        eprintln!("not tested: the kernel's log can be read by root only, and by no root of a container");
+        assert!(std::env::var_os("CI").is_none() || !rustix::process::getuid().is_root(), "CI must be able to read it");
+        return;
+    };
+    let steps: String = (0..60).map(|n| format!("RUN echo {n} >/f{n}\n")).collect();
+    let [full, single] = [User::new(), User::without_subids()];
+    for user in [&full, &single] {
+        user.pull(&base::busybox());
+        for _ in 0..2 {
+            Project::of(user).dockerfile(&format!("FROM busybox\n{steps}")).arg("--no-cache").build().succeeds();
+        }
+    }
+    let after = log().expect("it could be read before");
+    let since = before.lines().last().and_then(|line| after.split_once(line)).map_or(&*after, |(_, since)| since);
+    assert!(!since.contains("in-use as upperdir"), "{since}");
+}

@@ -10,6 +10,7 @@ pub(crate) mod peer;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::process::Pid;
@@ -175,27 +176,32 @@ pub(crate) fn interrupt(thread: Pid) {
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, INTERRUPT as libc::c_int) };
 }
 
-/// Takes no processor from who is at work on it, from now on, and neither do the processes that this one makes; [`hurry`] ends it.
-/// A process that runs by another rule than the usual one keeps that.
+/// Whether this process, or the one that it is a copy of, takes its time.
+static TAKES_TIME: AtomicBool = AtomicBool::new(false);
+
+/// Takes no processor from who is at work on it, from now on, and neither do the copies of this process; [`hurry`] ends it. A process
+/// that runs by another rule than the usual one keeps that.
 pub(crate) fn take_time() {
-    change_policy(libc::SCHED_OTHER, libc::SCHED_BATCH);
+    // SAFETY: a number only; 0 is this thread.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    if policy == libc::c_long::from(libc::SCHED_OTHER) {
+        TAKES_TIME.store(set_policy(libc::SCHED_BATCH).is_ok(), Ordering::Relaxed);
+    }
 }
 
 /// The end of [`take_time`].
 pub(crate) fn hurry() {
-    change_policy(libc::SCHED_BATCH, libc::SCHED_OTHER);
+    if TAKES_TIME.swap(false, Ordering::Relaxed) {
+        // What was allowed in one direction is in the other; nothing depends on it.
+        let _ = set_policy(libc::SCHED_OTHER);
+    }
 }
 
-fn change_policy(from: libc::c_int, to: libc::c_int) {
-    // These two know no priority.
+/// Sets one of the two policies that know no priority. (Not every C library makes this call.)
+fn set_policy(policy: libc::c_int) -> Result<(), Errno> {
     let priority: libc::c_int = 0;
-    // SAFETY: the kernel's `sched_param` is one number, which outlives the call; 0 is this thread. (Not every C library makes these calls.)
-    // Refused or not, nothing depends on it.
-    unsafe {
-        if libc::syscall(libc::SYS_sched_getscheduler, 0) == libc::c_long::from(from) {
-            libc::syscall(libc::SYS_sched_setscheduler, 0, to, &raw const priority);
-        }
-    }
+    // SAFETY: the kernel's `sched_param` is one number, which outlives the call; 0 is this thread.
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) }).map(drop)
 }
 
 /// Unblocks every signal, as a new program expects.

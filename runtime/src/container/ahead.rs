@@ -65,15 +65,15 @@ impl Ahead {
         restrict(&proc, sys.as_ref(), &null, &mut cover)?;
         let is_staged = stage.is_some();
         let (mut proc, mut dev) = (proc.into_dir(), dev.dir);
-        // What stands for /sys has never been anywhere, or is a copy.
-        let no_sys = if sys.is_none() { Some(cover.another()?) } else { None };
-        let mut sys = sys.map(Rootfs::into_dir);
+        let mut sys = sys.map_or_else(|| cover.another(), |sys| Ok(sys.into_dir()))?;
         if let Some(stage) = stage {
             let mut trees = vec![(&mut proc, "proc"), (&mut dev, "dev")];
-            trees.extend(sys.as_mut().map(|sys| (sys, "sys")));
+            // What stands for it has never been on the stage, or is a copy already.
+            if !report.sys_empty {
+                trees.push((&mut sys, "sys"));
+            }
             stage.leave(trees)?;
         }
-        let sys = sys.or(no_sys).ok_or_else(|| RuntimeError::call("open_tree(\"/sys\")", E::NOENT))?;
         // From here on nothing of it goes any more when something is unmounted outside.
         for tree in [&proc, &sys, &dev] {
             detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;

@@ -93,12 +93,7 @@ impl Nursery {
         self.asked.len()
     }
 
-    /// Whether there are any.
-    pub(super) fn has_any(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
-    /// Lets it end by itself, with its copies. Returns the process, to be waited for.
+    /// Lets it end by itself, and ends those that nobody needed. Returns the process, to be waited for.
     pub(super) fn close(mut self) -> Option<std::process::Child> {
         self.child.take()
     }

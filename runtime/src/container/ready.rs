@@ -33,14 +33,8 @@ thread_local! {
 
 /// Lets the process of this thread end from which the others come, when none is needed any more.
 pub(super) fn close() {
-    let nursery = NURSERY.take();
-    if let Some(mut nursery) = nursery {
-        while let Some(waiting) = Waiting::born(&mut nursery) {
-            drop(waiting);
-        }
-        if let Some(child) = nursery.close() {
-            end_later(Outermost::Child(child));
-        }
+    if let Some(child) = NURSERY.take().and_then(Nursery::close) {
+        end_later(Outermost::Child(child));
     }
 }
 
@@ -66,7 +60,7 @@ impl Waiting {
     pub(super) fn take() -> Result<Self, RuntimeError> {
         let ready = NURSERY.with_borrow_mut(|nursery| {
             let there = nursery.as_mut()?;
-            let had_any = there.has_any();
+            let had_any = there.count() > 0;
             let ready = Waiting::born(there);
             if ready.is_none() && had_any {
                 // It is of no use any more; of those that came from it none is at work now.
@@ -79,7 +73,7 @@ impl Waiting {
 
     /// As [`take`](Self::take); asks for one first, where none was asked for.
     pub(super) fn take_or_ask() -> Result<Self, RuntimeError> {
-        if !NURSERY.with_borrow(|nursery| nursery.as_ref().is_some_and(Nursery::has_any)) {
+        if NURSERY.with_borrow(|nursery| nursery.as_ref().is_none_or(|nursery| nursery.count() == 0)) {
             Waiting::prepare(1);
         }
         Waiting::take()

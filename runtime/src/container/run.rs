@@ -41,16 +41,19 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     control.check()?;
     // Removed at the end of this function, when the step has ended.
     let (group, reason) = if spec.limits.want_group() { Group::new(&spec.limits) } else { (None, None) };
-    let following = if let Io::Capture { following, .. } = io { following } else { 0 };
+    // As those are that get ready without knowing what they will be asked.
+    let is_usual = spec.place == Place::Namespaces && spec.new_session;
+    let following = match io {
+        Io::Capture { following, .. } if is_usual => following,
+        _ => 0,
+    };
     let means = match spec.limits.want_group() {
         // Those of the next steps are there, too.
         true => Means::new(group.as_ref(), reason, if following > 0 { PROCESSES_OF_ALL } else { PROCESSES }),
         false => Means::default(),
     };
-    // As those are that get ready without knowing what they will be asked.
-    let is_usual = spec.place == Place::Namespaces && spec.new_session;
     let waiting = match io {
-        Io::Capture { .. } if is_usual && following > 0 => Waiting::take_or_ask()?,
+        Io::Capture { .. } if following > 0 => Waiting::take_or_ask()?,
         Io::Capture { .. } if is_usual => Waiting::take()?,
         Io::Capture { .. } => Waiting::start(Stdio::piped, spec.place)?,
         Io::Inherit => Waiting::start(Stdio::inherit, spec.place)?,

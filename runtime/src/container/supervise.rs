@@ -211,6 +211,13 @@ pub(super) fn real(allowed: CapabilitySet) -> CapabilitySet {
     allowed.difference(ids | CapabilitySet::FSETID)
 }
 
+/// By what the supervisor gets to the files of the step.
+enum Hold<'a> {
+    Mounts(&'a Handles),
+    /// There are no mounts to enter.
+    Root(OwnedFd),
+}
+
 /// Puts the filter in front of this process, and hands its listener to the supervisor at the other end of `socket`, with what that
 /// needs besides. Returns why there is none, where the step can do without.
 pub(super) fn watch(
@@ -219,7 +226,10 @@ pub(super) fn watch(
     handles: Option<&Handles>,
 ) -> Result<Option<Errno>, RuntimeError> {
     // Before there is a filter: to open something is a call that waits for the supervisor.
-    let root = if handles.is_none() { Some(step_root()?) } else { None };
+    let hold = match handles {
+        Some(handles) => Hold::Mounts(handles),
+        None => Hold::Root(step_root()?),
+    };
     let filter = emulate::filter(families);
     let speed = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // A signal to a process whose call is being answered would make it ask again. Linux before 5.19 has no remedy.
@@ -232,12 +242,9 @@ pub(super) fn watch(
         // From here on calls wait for the supervisor.
         Ok(listener) => {
             let (socket, listener) = (socket.as_fd(), listener.as_fd());
-            match handles {
-                None => match &root {
-                    Some(root) => sys::peer::send_unseen(socket, [listener, root.as_fd()]),
-                    None => Err(E::BADF.into()),
-                },
-                Some(Handles { command, upper: None }) => {
+            match hold {
+                Hold::Root(root) => sys::peer::send_unseen(socket, [listener, root.as_fd()]),
+                Hold::Mounts(Handles { command, upper: None }) => {
                     sys::peer::send_unseen(socket, [listener, command.as_fd()]).inspect(|()| {
                         if !families.owners {
                             // What is changed in place is watched from the beginning; a call that waits for that need not come.
@@ -245,7 +252,7 @@ pub(super) fn watch(
                         }
                     })
                 }
-                Some(Handles { command, upper: Some(upper) }) => {
+                Hold::Mounts(Handles { command, upper: Some(upper) }) => {
                     sys::peer::send_unseen(socket, [listener, command.as_fd(), upper.as_fd()])
                 }
             }

@@ -41,6 +41,18 @@ fn usual_rule(place: &Place) {
         let step = crate::place::Step { following, ..place.step(&["awk", "{ print $41 }", "/proc/self/stat"]) };
         assert_eq!(step.prints(), "0", "{following}: the policy, see proc_pid_stat(5)");
     }
+    // Whoever started this by another rule wants that: SCHED_BATCH.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+            let set = std::process::Command::new("chrt").args(["--batch", "--pid", "0", &thread]).status();
+            assert!(set.expect("chrt, of util-linux, runs").success());
+            for following in [1, 0] {
+                let step = crate::place::Step { following, ..place.step(&["awk", "{ print $41 }", "/proc/self/stat"]) };
+                assert_eq!(step.prints(), "3", "{following}");
+            }
+        });
+    });
 }
 
 fn exit_codes(place: &Place) {

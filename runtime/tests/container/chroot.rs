@@ -14,6 +14,7 @@ use crate::place::{Place, Step};
 
 pub const CASES: &[Case] = &[
     ("a command without namespaces works in a directory", works),
+    ("nothing gets ready for the next one", followed),
     ("it is who it should be, and finds /proc where users are emulated", who),
     ("folders of the layers below stay where they are, as on an overlay", renames),
     ("names of one link, or one fifo, are told apart when one is changed", names),
@@ -51,6 +52,19 @@ fn output(step: &Step) -> (Exit, String, coracle_runtime::container::Report) {
     let io = Io::Capture { on_output: &mut on_output, following: 0 };
     let finished = run(&step.spec, io, &Control::new()).expect("runs");
     (finished.exit, String::from_utf8_lossy(&text).into_owned(), finished.report)
+}
+
+/// There is nothing to get ready for what comes next.
+fn followed(here: &Place) {
+    let step = step(here, "true", ways(here).remove(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let io = Io::Capture { on_output: &mut |_, _| {}, following: 3 };
+            let before = crate::lifetime::nurseries();
+            assert_eq!(run(&step.spec, io, &Control::new()).expect("runs").exit, Exit::Code(0));
+            assert_eq!(crate::lifetime::nurseries(), before);
+        });
+    });
 }
 
 fn works(here: &Place) {

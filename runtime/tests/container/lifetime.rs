@@ -35,6 +35,14 @@ fn found(text: &str) -> Vec<u32> {
         .collect()
 }
 
+/// The processes of this one from which steps come that follow others, in the order of their numbers.
+pub fn nurseries() -> Vec<u32> {
+    let mut found = found("coracle-step\0nursery");
+    found.retain(|pid| parent(*pid) == Some(std::process::id()));
+    found.sort_unstable();
+    found
+}
+
 fn parent(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
@@ -200,7 +208,7 @@ fn scarce_processes(place: &Place) {
     let step = |following| Step { following, ..place.shell("echo fine") };
     for limit in 1..=14 {
         assert_eq!(step(3).prints(), "fine");
-        let nursery = found("coracle-step\0nursery").into_iter().find(|pid| parent(*pid) == Some(std::process::id()));
+        let nursery = nurseries().last().copied();
         let nursery = nursery.and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("a nursery");
         let old = set_processes(nursery, Some(limit), None);
         // Those that get ready beside it can not, at one point or another.
