@@ -4,6 +4,7 @@
 //! share them, wait for each other, or get one each, as the Dockerfile says.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,10 @@ use super::cache_owners::move_list;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Folders of one id at the most, for those who want one of their own.
 const MOST: usize = 256;
+/// What says whose a folder is.
+const LABEL: &str = "id.json";
+/// Where a cache is while it is removed.
+const GONE: &str = ".gone";
 
 /// All cache mounts below one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,42 +109,40 @@ impl CacheMounts {
         wait: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<CacheMount, E> {
         let dir = self.of_id(realm, id);
-        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
-        private(&self.root.join(realm))?;
-        let label = dir.join("id.json");
-        if !label.is_file() {
-            let text = serde_json::to_vec(&Label { id: id.into() }).expect("text always serialises");
-            let new = dir.join(format!(".id-{}", std::process::id()));
-            fs::write(&new, text)
-                .and_then(|()| fs::rename(&new, &label))
-                .map_err(|source| StoreError::io("write", &label, source))?;
-        }
         let mut number = 0;
-        let lock = loop {
-            let path = dir.join(format!("{number}.lock"));
-            let file = open(&path)?;
-            let tried = match claim {
-                Claim::Shared => file.try_lock_shared(),
-                Claim::Alone | Claim::Own => file.try_lock(),
-            };
-            match tried {
-                // Somebody may have removed the whole cache meanwhile.
-                Ok(()) if same(&file, &path) => break file,
-                Ok(()) => {
-                    fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
-                }
-                Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", &path, source).into()),
-                Err(TryLockError::WouldBlock) if claim == Claim::Own && number + 1 < MOST => number += 1,
-                Err(TryLockError::WouldBlock) => {
-                    wait()?;
-                    std::thread::sleep(PAUSE);
+        let mut come_in = || -> Result<Option<File>, StoreError> {
+            // While it is open nobody removes a cache, so locks that are made here are locks of what is there.
+            let door = self.door(realm)?;
+            if !had(door.try_lock_shared(), &self.door_path(realm))? {
+                return Ok(None);
+            }
+            fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
+            private(&self.root.join(realm))?;
+            loop {
+                let path = dir.join(format!("{number}.lock"));
+                let file = open(&path)?;
+                let tried = match claim {
+                    Claim::Shared => file.try_lock_shared(),
+                    Claim::Alone | Claim::Own => file.try_lock(),
+                };
+                match had(tried, &path)? {
+                    true => return Ok(Some(file)),
+                    false if claim == Claim::Own && number + 1 < MOST => number += 1,
+                    false => return Ok(None),
                 }
             }
         };
+        let lock = loop {
+            match come_in()? {
+                Some(lock) => break lock,
+                None => wait()?,
+            }
+            std::thread::sleep(PAUSE);
+        };
         let data = dir.join(number.to_string());
-        self.make(&dir, &data, fill)?;
+        self.make(&dir, &data, id, fill)?;
         // When it was used last.
-        let _ = File::open(&label).and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = File::open(dir.join(LABEL)).and_then(|file| file.set_modified(SystemTime::now()));
         Ok(CacheMount { dir: data, _lock: lock })
     }
 
@@ -168,22 +171,31 @@ impl CacheMounts {
         Ok(())
     }
 
-    /// Makes the folder `data` with what `fill` puts into it, if it is not there.
+    /// Makes the folder `data` with what `fill` puts into it, and the label, if they are not there.
     fn make<E: From<StoreError>>(
         &self,
         dir: &Path,
         data: &Path,
+        id: &str,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
-        let is_there = || fs::symlink_metadata(data).is_ok_and(|meta| meta.is_dir());
-        if is_there() {
+        let label = dir.join(LABEL);
+        let has_data = || fs::symlink_metadata(data).is_ok_and(|meta| meta.is_dir());
+        if has_data() && label.is_file() {
             return Ok(());
         }
         // Those who share it come here at the same time.
         let path = dir.join("new.lock");
         let alone = open(&path)?;
         alone.lock().map_err(|source| StoreError::io("lock", &path, source))?;
-        if is_there() {
+        if !label.is_file() {
+            let text = serde_json::to_vec(&Label { id: id.into() }).expect("text always serialises");
+            let new = dir.join(".id");
+            fs::write(&new, text)
+                .and_then(|()| fs::rename(&new, &label))
+                .map_err(|source| StoreError::io("write", &label, source))?;
+        }
+        if has_data() {
             return Ok(());
         }
         let new = dir.join("new");
@@ -200,7 +212,7 @@ impl CacheMounts {
         let mut found = Vec::new();
         for realm in folders(&self.root) {
             for dir in folders(&realm) {
-                let label = dir.join("id.json");
+                let label = dir.join(LABEL);
                 let Some(Label { id }) = super::stamp::read_json::<Label>(&label) else { continue };
                 let used = fs::metadata(&label).and_then(|meta| meta.modified()).ok();
                 let used = used.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -224,16 +236,31 @@ impl CacheMounts {
     /// # Errors
     /// [`StoreError`] where a file cannot be removed: outside of the user namespace in which it was made.
     pub fn remove(&self, info: &CacheInfo) -> Result<bool, StoreError> {
+        let realm = info.dir.parent().unwrap_or(&self.root);
+        let door = self.door(&info.realm)?;
+        if !had(door.try_lock(), &self.door_path(&info.realm))? {
+            return Ok(false);
+        }
         let Some(_locks) = locks(&info.dir) else { return Ok(false) };
         // Half of a cache must not be taken for one.
-        let _ = fs::remove_file(info.dir.join("id.json"));
-        for path in fs::read_dir(&info.dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.extension().is_none_or(|extension| extension != "lock") {
-                remove_all(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+        let gone = realm.join(GONE);
+        remove_all(&gone).map_err(|source| StoreError::io("remove", &gone, source))?;
+        match fs::rename(&info.dir, &gone) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("rename", &info.dir, source));
             }
+            _ => remove_all(&gone).map_err(|source| StoreError::io("remove", &gone, source))?,
         }
-        remove_all(&info.dir).map_err(|source| StoreError::io("remove", &info.dir, source))?;
         Ok(true)
+    }
+
+    /// Returns what those hold shared who are about to lock a cache of `realm`, and who removes one alone.
+    fn door(&self, realm: &str) -> Result<File, StoreError> {
+        open(&self.door_path(realm))
+    }
+
+    fn door_path(&self, realm: &str) -> PathBuf {
+        self.root.join(format!("{realm}.lock"))
     }
 }
 
@@ -258,18 +285,21 @@ fn private(dir: &Path) -> Result<(), StoreError> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|source| StoreError::io("chmod", dir, source))
 }
 
-fn same(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let name = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if name(a.clone()) == name(b.clone()))
+/// Returns whether a lock of the file `path` was had.
+fn had(tried: Result<(), TryLockError>, path: &Path) -> Result<bool, StoreError> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => Err(StoreError::io("lock", path, source)),
+    }
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true);
     match options.open(path) {
-        // The folder was removed this moment.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => path
+        // The first of its folder.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| options.open(path))
@@ -311,5 +341,34 @@ mod tests {
         take(&mounts, "a", Claim::Alone).unwrap();
         assert!(mounts.remove(&mounts.list()[1]).unwrap());
         assert!(!take(&mounts, "a", Claim::Shared).unwrap().dir().join("kept").exists());
+    }
+
+    #[test]
+    fn those_who_come_and_go_at_the_same_time_have_a_whole_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        let come = |claim| {
+            let mut wait = || Ok::<(), StoreError>(());
+            let mut fill = |dir: &Path| {
+                fs::write(dir.join("first"), "").expect("a file");
+                Ok(())
+            };
+            for _ in 0..50 {
+                let mount = mounts.take(("realm", "a"), claim, &mut fill, &mut wait).unwrap();
+                assert!(mount.dir().join("first").is_file());
+                assert_eq!(mounts.list().len(), 1);
+                assert!(mount.dir().join("first").is_file());
+            }
+        };
+        std::thread::scope(|scope| {
+            let comers = [Claim::Shared, Claim::Shared, Claim::Own, Claim::Alone];
+            let all: Vec<_> = comers.into_iter().map(|claim| scope.spawn(move || come(claim))).collect();
+            while all.iter().any(|one| !one.is_finished()) {
+                mounts.list().iter().for_each(|info| drop(mounts.remove(info).unwrap()));
+            }
+        });
+        let left = mounts.list();
+        assert!(left.iter().all(|info| mounts.remove(info).unwrap()) && mounts.list().is_empty());
+        assert_eq!(fs::read_dir(dir.path().join("realm")).unwrap().count(), 0);
     }
 }
