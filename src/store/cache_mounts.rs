@@ -14,9 +14,12 @@ use sha2::{Digest as _, Sha256};
 use super::StoreError;
 use super::active::{make_dir, remove_all};
 use super::cache_owners::move_list;
+use super::lock::Lock;
 
 /// How often a lock that somebody holds is tried.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often who comes in tries, before that is waiting: a millisecond each.
+const KNOCKS: u32 = 50;
 /// Folders of one id at the most, for those who want one of their own.
 const MOST: usize = 256;
 /// What says whose a folder is.
@@ -45,7 +48,9 @@ pub enum Claim {
 #[derive(Debug)]
 pub struct CacheMount {
     dir: PathBuf,
-    _lock: File,
+    /// A program that a step starts must not keep it when it is given up.
+    #[allow(dead_code)]
+    lock: Lock,
 }
 
 /// What is known of the cache mounts of one id.
@@ -109,13 +114,19 @@ impl CacheMounts {
         wait: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<CacheMount, E> {
         let dir = self.of_id(realm, id);
-        let mut number = 0;
-        let mut come_in = || -> Result<Option<File>, StoreError> {
-            // While it is open nobody removes a cache, so locks that are made here are locks of what is there.
-            let door = self.door(realm)?;
-            if !had(door.try_lock_shared(), &self.door_path(realm))? {
-                return Ok(None);
-            }
+        let (mut number, mut knocks) = (0, 0);
+        let mut come_in = || -> Result<Option<Lock>, StoreError> {
+            // While it is open nobody removes a cache, so locks that are made here are locks of what is there. Who just looks
+            // holds it for a moment.
+            let _door = loop {
+                let door = self.door(realm)?;
+                match had(door.try_lock_shared(), &self.door_path(realm))? {
+                    true => break Lock::had(door),
+                    false if knocks == KNOCKS => return Ok(None),
+                    false => knocks += 1,
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            };
             fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
             private(&self.root.join(realm))?;
             loop {
@@ -126,7 +137,7 @@ impl CacheMounts {
                     Claim::Alone | Claim::Own => file.try_lock(),
                 };
                 match had(tried, &path)? {
-                    true => return Ok(Some(file)),
+                    true => return Ok(Some(Lock::had(file))),
                     false if claim == Claim::Own && number + 1 < MOST => number += 1,
                     false => return Ok(None),
                 }
@@ -143,7 +154,7 @@ impl CacheMounts {
         self.make(&dir, &data, id, fill)?;
         // When it was used last.
         let _ = File::open(dir.join(LABEL)).and_then(|file| file.set_modified(SystemTime::now()));
-        Ok(CacheMount { dir: data, _lock: lock })
+        Ok(CacheMount { dir: data, lock })
     }
 
     /// Makes what `fill` puts into an empty folder the cache mount `id` of `realm`, in place of what was there. Waits as
@@ -186,8 +197,7 @@ impl CacheMounts {
         }
         // Those who share it come here at the same time.
         let path = dir.join("new.lock");
-        let alone = open(&path)?;
-        alone.lock().map_err(|source| StoreError::io("lock", &path, source))?;
+        let _alone = Lock::wait_alone(&path)?;
         if !label.is_file() {
             let text = serde_json::to_vec(&Label { id: id.into() }).expect("text always serialises");
             let new = dir.join(".id");
@@ -211,7 +221,7 @@ impl CacheMounts {
     pub fn list(&self) -> Vec<CacheInfo> {
         let mut found = Vec::new();
         for realm in folders(&self.root) {
-            for dir in folders(&realm) {
+            for dir in folders(&realm).into_iter().filter(|dir| !dir.ends_with(GONE)) {
                 let label = dir.join(LABEL);
                 let Some(Label { id }) = super::stamp::read_json::<Label>(&label) else { continue };
                 let used = fs::metadata(&label).and_then(|meta| meta.modified()).ok();
@@ -219,10 +229,10 @@ impl CacheMounts {
                 let name = realm.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 found.push(CacheInfo {
                     id,
-                    realm: name,
+                    realm: name.clone(),
                     bytes: super::gc::disk_usage(&dir),
                     used: used.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
-                    busy: locks(&dir).is_none(),
+                    busy: self.is_busy(&name, &dir),
                     dir,
                 });
             }
@@ -237,10 +247,7 @@ impl CacheMounts {
     /// [`StoreError`] where a file cannot be removed: outside of the user namespace in which it was made.
     pub fn remove(&self, info: &CacheInfo) -> Result<bool, StoreError> {
         let realm = info.dir.parent().unwrap_or(&self.root);
-        let door = self.door(&info.realm)?;
-        if !had(door.try_lock(), &self.door_path(&info.realm))? {
-            return Ok(false);
-        }
+        let _door = Lock::wait_alone(&self.door_path(&info.realm))?;
         let Some(_locks) = locks(&info.dir) else { return Ok(false) };
         // Half of a cache must not be taken for one.
         let gone = realm.join(GONE);
@@ -254,6 +261,14 @@ impl CacheMounts {
         Ok(true)
     }
 
+    /// Returns whether somebody uses the cache mount in `dir`.
+    fn is_busy(&self, realm: &str, dir: &Path) -> bool {
+        // Who looks has its locks for a moment; nobody who comes must take that for use. A folder of somebody else has no door
+        // that could be opened.
+        let _door = Lock::wait_alone(&self.door_path(realm)).ok();
+        locks(dir).is_none()
+    }
+
     /// Returns what those hold shared who are about to lock a cache of `realm`, and who removes one alone.
     fn door(&self, realm: &str) -> Result<File, StoreError> {
         open(&self.door_path(realm))
@@ -265,10 +280,10 @@ impl CacheMounts {
 }
 
 /// Takes all locks of a cache mount; `None` where somebody has one.
-fn locks(dir: &Path) -> Option<Vec<File>> {
+fn locks(dir: &Path) -> Option<Vec<Lock>> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let paths = entries.filter(|path| path.extension().is_some_and(|extension| extension == "lock"));
-    paths.map(|path| File::open(path).ok().filter(|file| file.try_lock().is_ok())).collect()
+    paths.map(|path| Lock::alone_at_once(&path)).collect()
 }
 
 fn folders(dir: &Path) -> Vec<PathBuf> {
@@ -344,6 +359,61 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        drop(take(&mounts, "a", Claim::Own).unwrap());
+        drop(take(&mounts, "gone", Claim::Own).unwrap());
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                for _ in 0..3000 {
+                    mounts.list();
+                }
+            });
+            while !looking.is_finished() {
+                assert_eq!(take(&mounts, "a", Claim::Own).unwrap().dir().file_name().unwrap(), "0");
+                take(&mounts, "a", Claim::Alone).unwrap();
+            }
+        });
+        std::thread::scope(|scope| {
+            let all = mounts.list();
+            let looking = scope.spawn(|| {
+                for _ in 0..1000 {
+                    mounts.list();
+                }
+            });
+            let coming = scope.spawn(|| (0..1000).for_each(|_| drop(take(&mounts, "a", Claim::Shared).unwrap())));
+            while !looking.is_finished() || !coming.is_finished() {
+                assert!(mounts.remove(&all[1]).unwrap());
+                take(&mounts, "gone", Claim::Alone).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn who_left_is_not_there_for_what_a_program_that_is_starting_has_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        let mount = take(&mounts, "a", Claim::Own).unwrap();
+        // As a child has it before it becomes another program.
+        let copy = mount.lock.file().try_clone().unwrap();
+        drop(mount);
+        assert_eq!(take(&mounts, "a", Claim::Own).unwrap().dir().file_name().unwrap(), "0");
+        assert!(mounts.remove(&mounts.list()[0]).unwrap());
+        drop(copy);
+    }
+
+    #[test]
+    fn what_is_being_removed_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        drop(take(&mounts, "a", Claim::Own).unwrap());
+        let info = &mounts.list()[0];
+        fs::rename(&info.dir, info.dir.with_file_name(GONE)).unwrap();
+        assert_eq!(mounts.list(), []);
+    }
+
+    #[test]
     fn those_who_come_and_go_at_the_same_time_have_a_whole_cache() {
         let dir = tempfile::tempdir().unwrap();
         let mounts = CacheMounts::at(dir.path());
@@ -364,7 +434,7 @@ mod tests {
             let comers = [Claim::Shared, Claim::Shared, Claim::Own, Claim::Alone];
             let all: Vec<_> = comers.into_iter().map(|claim| scope.spawn(move || come(claim))).collect();
             while all.iter().any(|one| !one.is_finished()) {
-                mounts.list().iter().for_each(|info| drop(mounts.remove(info).unwrap()));
+                mounts.list().iter().for_each(|info| assert!(mounts.remove(info).is_ok()));
             }
         });
         let left = mounts.list();

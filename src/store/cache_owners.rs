@@ -5,7 +5,7 @@
 //! folder leads nowhere: no path is followed from its beginning to its end, but from folder to folder.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::cache_mounts::CacheMount;
+use super::lock::Lock;
 use super::stamp::read_json;
 use super::{StoreError, active, open_dir_in};
 use crate::tree::TreePath;
@@ -48,8 +49,7 @@ impl CacheMount {
             return Ok(());
         }
         let path = dir.with_file_name("owners.lock");
-        let lock = File::create(&path).map_err(|source| StoreError::io("create", &path, source))?;
-        lock.lock().map_err(|source| StoreError::io("lock", &path, source))?;
+        let _lock = Lock::wait_alone(&path)?;
         let others: HashMap<u64, CacheOwner> = read(dir).into_iter().map(|owner| (owner.inode, owner)).collect();
         let mut kept = Vec::new();
         for (path, device, inode) in special(dir)? {

@@ -7,9 +7,33 @@ use super::StoreError;
 
 /// A lock on a file or a folder (flock(2)), held until the value is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct Lock(#[allow(dead_code)] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a child that another thread is starting has it open too, until it becomes another
+        // program, and so long it would hold the lock.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
+    /// Returns the lock that is on `file` already.
+    pub(super) fn had(file: File) -> Self {
+        Lock(file)
+    }
+
+    /// Takes a lock that nobody shares, if it is free.
+    pub(super) fn alone_at_once(path: &Path) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        file.try_lock().is_ok().then_some(Lock(file))
+    }
+
+    /// Returns the file that has the lock.
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+
     /// Waits for a lock that others may share.
     pub(super) fn shared(path: &Path) -> Result<Self, StoreError> {
         let file = open(path)?;
