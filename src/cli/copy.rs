@@ -183,8 +183,8 @@ pub(super) fn load(request: &LoadRequest, mode: Mode, style: Style) -> Result<Ex
 fn spooled(store: &Store) -> Result<tempfile::NamedTempFile, Failure> {
     let lost = |source| FileLost { call: "read", path: "standard input".into(), source };
     let mut file = tempfile::NamedTempFile::new_in(store.tmp()).map_err(lost)?;
-    // So that nobody takes it for what a killed process left.
-    file.as_file().try_lock().map_err(|error| lost(error.into()))?;
+    // So that nobody takes it for what a killed process left. Who just looks has the lock for a moment.
+    file.as_file().lock().map_err(lost)?;
     io::copy(&mut io::stdin().lock(), file.as_file_mut()).map_err(lost)?;
     Ok(file)
 }

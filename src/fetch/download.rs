@@ -165,8 +165,8 @@ impl Attempt<'_> {
         let tmp = &self.fetcher.options.tmp;
         let file = tempfile::Builder::new().prefix("download-").tempfile_in(tmp);
         let file = file.map_err(|source| failed("create a file in", tmp, source))?;
-        // So that nobody takes it for what a killed process left.
-        file.as_file().try_lock().map_err(|error| failed("lock", file.path(), error.into()))?;
+        // So that nobody takes it for what a killed process left. Who just looks has the lock for a moment.
+        file.as_file().lock().map_err(|source| failed("lock", file.path(), source))?;
         let mut writer = DigestWriter::new(file.as_file());
         let mut buffer = vec![0; 128 << 10];
         let (mut size, mut told) = (0u64, Instant::now());
@@ -225,7 +225,7 @@ fn sound(path: &Path, digest: &Digest) -> Option<u64> {
 fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
     let fail = |source| failed("write", path, source);
     let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(fail)?;
-    file.as_file().try_lock().map_err(|error| fail(error.into()))?;
+    file.as_file().lock().map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;
     Ok(())

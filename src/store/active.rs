@@ -2,11 +2,12 @@ use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode};
 
+use super::blob::unique_name;
 use super::workshop::{Blank, Scraps, Workshop};
 use super::{Store, StoreError};
 
@@ -81,10 +82,7 @@ impl Drop for Active {
 impl Store {
     /// Returns a new folder for things that are being made, with a lock on it; its name begins with `kind`, one of [`LOCKED`].
     pub(super) fn locked_dir(&self, kind: &str) -> Result<(PathBuf, File), StoreError> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let nanos = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let name = format!("{kind}-{}-{count}-{:x}{:08x}", std::process::id(), nanos.tv_sec, nanos.tv_nsec);
+        let name = format!("{kind}-{}", unique_name());
         let new = self.tmp().join(format!(".{name}"));
         let dir = self.tmp().join(name);
         make_dir(&new, 0o700)?;

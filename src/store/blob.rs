@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::lock::Lock;
 use super::pending::{LONG, Pending};
 use super::workshop::Workshop;
 use super::{Store, StoreError};
@@ -29,12 +30,15 @@ impl Store {
     /// Returns the length in bytes of the blob `digest`; `None` where it is not in the store.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let named = |metadata: fs::Metadata| metadata.is_file().then_some(metadata.len());
-        fs::symlink_metadata(self.blob_path(digest)).ok().and_then(named).or_else(|| self.pending.size(digest))
+        let named = || fs::symlink_metadata(self.blob_path(digest)).ok().and_then(named);
+        // It may get its name between the first two.
+        named().or_else(|| self.pending.size(digest)).or_else(named)
     }
 
     /// Returns whether the blob `digest` is in the store and its content is `size` bytes with that digest. Reads all of it.
     pub fn blob_is_sound(&self, digest: &Digest, size: u64) -> bool {
-        is_sound(&self.blob_path(digest), digest, size) || self.pending.is_sound(digest, size)
+        let named = || is_sound(&self.blob_path(digest), digest, size);
+        named() || self.pending.is_sound(digest, size) || named()
     }
 
     /// Opens the blob `digest` for reading. Its content is not verified.
@@ -126,12 +130,11 @@ impl Store {
 
     pub(super) fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
         loop {
-            // Processes of different pid namespaces may have the same number: then the next serial is free.
-            let path = self.tmp().join(format!("blob-{}-{}", std::process::id(), next_serial()));
+            let path = self.tmp().join(format!("blob-{}", unique_name()));
             match create_new(&path) {
                 Ok(file) => {
-                    // So that nobody takes it for what a killed process left.
-                    file.try_lock().map_err(|error| StoreError::io("lock", &path, error.into()))?;
+                    // So that nobody takes it for what a killed process left. Who just looks has the lock for a moment.
+                    file.lock().map_err(|source| StoreError::io("lock", &path, source))?;
                     return Ok((path, file));
                 }
                 Err(Errno::EXIST) => {}
@@ -256,9 +259,12 @@ fn create_new(path: &Path) -> Result<File, Errno> {
     rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map(File::from)
 }
 
-/// Returns a number for the name of a temporary file, another one each time.
-pub(super) fn next_serial() -> u64 {
-    SERIAL.fetch_add(1, Ordering::Relaxed)
+/// Returns a name for a temporary thing that nobody else has: processes of different pid namespaces that use one store may have
+/// the same number, and count alike, but hardly in the same nanosecond.
+pub(super) fn unique_name() -> String {
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    format!("{}-{serial}-{:x}{:08x}", std::process::id(), time.tv_sec, time.tv_nsec)
 }
 
 /// Opens the regular file `path`, not through a symbolic link; `None` where there is nothing.
@@ -288,6 +294,15 @@ pub fn is_sound(path: &Path, digest: &Digest, size: u64) -> bool {
     let read = io::copy(&mut BufReader::with_capacity(256 << 10, &mut file), &mut hash);
     let (_, found, length) = hash.finish();
     read.is_ok() && (found, length) == (*digest, size)
+}
+
+/// Removes the file at `path` if nobody has a lock on it. Who waits for the lock must look whether the file is still there.
+pub(super) fn remove_unused(path: &Path) {
+    if let Some(lock) = Lock::alone_at_once(path)
+        && same_file(lock.file(), path)
+    {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// Returns whether `file` is what lies at `path` now.

@@ -284,7 +284,7 @@ pub(super) fn files(dir: &Path, depth: u32) -> Vec<PathBuf> {
 }
 
 /// Whether somebody has a lock on the file or folder.
-fn in_use(path: &Path) -> bool {
+pub(super) fn in_use(path: &Path) -> bool {
     fs::File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
 }
 

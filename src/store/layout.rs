@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
-use super::blob::{is_sound, next_serial, open_regular};
+use super::blob::{is_sound, open_regular, unique_name};
 use super::lock::Lock;
 use super::{Store, StoreError};
 use crate::oci::{Digest, Reference, media_type};
@@ -81,12 +82,12 @@ impl Layout {
             return check_version(&path, &bytes);
         }
         // A link, not a rename: other processes may hold a lock on the file that is there.
-        let temp = self.dir.join(format!(".{LAYOUT_FILE}.{}.{}", std::process::id(), next_serial()));
+        let temp = self.dir.join(format!(".{LAYOUT_FILE}.{}", unique_name()));
         write_synced(&temp, LAYOUT)?;
         let made = match fs::hard_link(&temp, &path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             // A file system without hard links.
-            Err(_) => fs::rename(&temp, &path).map_err(|source| StoreError::io("create", &path, source)),
+            Err(_) => rename_to_free(&temp, &path).map_err(|source| StoreError::io("create", &path, source)),
             Ok(()) => Ok(()),
         };
         let _ = fs::remove_file(&temp);
@@ -367,6 +368,15 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let _ = fs::remove_file(path);
         StoreError::io("write", path, source)
     })
+}
+
+/// Renames a file to a name that nothing has; otherwise it stays. Where the kernel cannot do that, it takes the place.
+fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn sync_dir(path: &Path) -> Result<(), StoreError> {

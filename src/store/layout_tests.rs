@@ -18,6 +18,16 @@ fn a_new_store_is_a_layout_without_images() {
 }
 
 #[test]
+fn a_process_of_the_same_number_elsewhere_is_not_disturbed() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = |n| dir.path().join(format!(".{LAYOUT_FILE}.{}.{n}", std::process::id()));
+    (0..500).for_each(|n| fs::write(theirs(n), "theirs").unwrap());
+    Layout::at(dir.path()).prepare().unwrap();
+    assert_eq!(fs::read(dir.path().join(LAYOUT_FILE)).unwrap(), LAYOUT);
+    assert!((0..500).all(|n| fs::read(theirs(n)).is_ok_and(|bytes| bytes == b"theirs")));
+}
+
+#[test]
 fn a_tag_is_full_and_moves_to_the_image_that_has_it_last() {
     let (_dir, store) = store();
     let one = image(&store, &[layer("a", b"1")], Packed::Tar);

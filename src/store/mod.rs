@@ -175,8 +175,8 @@ impl Store {
             fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
         }
         let mut file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail)?;
-        // So that nobody takes it for what a killed process left.
-        file.as_file().try_lock().map_err(|error| fail(error.into()))?;
+        // So that nobody takes it for what a killed process left. Who just looks has the lock for a moment.
+        file.as_file().lock().map_err(fail)?;
         file.write_all(bytes).map_err(fail)?;
         file.persist(path).map_err(|error| fail(error.error))?;
         Ok(())
@@ -190,6 +190,23 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_looks_what_could_go_is_not_in_the_way_of_who_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                for _ in 0..1000 {
+                    drop(store.blob_writer().unwrap());
+                    store.write_file(&dir.path().join("file"), b"text").unwrap();
+                }
+            });
+            while !writing.is_finished() {
+                gc::files(&store.tmp(), 1).iter().for_each(|file| _ = gc::in_use(file));
+            }
+        });
+    }
 
     #[test]
     fn layers_that_are_being_made_are_spread_over_the_disk() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use super::arrivals::Tail;
-use super::blob::{is_sound, next_serial};
+use super::blob::{is_sound, remove_unused, unique_name};
 use super::prune::age;
 use super::{Layout, Store, StoreError};
 use crate::oci::{Digest, DigestWriter};
@@ -65,17 +65,31 @@ impl Layout {
     /// # Errors
     /// [`StoreError::Io`]; [`StoreError::Damaged`] where somebody put something else in the place of that folder.
     pub fn partial_blob(&self, digest: &Digest, size: u64) -> Result<PartialBlob, StoreError> {
+        loop {
+            match self.begin_partial(digest, size) {
+                // Who ended just now took the folder away.
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && self.dir().is_dir() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn begin_partial(&self, digest: &Digest, size: u64) -> Result<PartialBlob, StoreError> {
         let dir = self.partial_dir();
-        fs::create_dir_all(&dir).map_err(|source| StoreError::io("create", &dir, source))?;
-        if !fs::symlink_metadata(&dir).is_ok_and(|metadata| metadata.is_dir()) {
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(|source| StoreError::io("create", &dir, source))?,
+        }
+        if !fs::symlink_metadata(&dir).map_err(|source| StoreError::io("stat", &dir, source))?.is_dir() {
             return Err(StoreError::Damaged { path: dir, reason: "it is not a directory".into() });
         }
         let temp = || {
             loop {
-                let path = dir.join(format!("{}.{}.{}", digest.hex(), std::process::id(), next_serial()));
+                let path = dir.join(format!("{}.{}", digest.hex(), unique_name()));
                 match open_partial(&path, OFlags::EXCL) {
                     Ok(file) => {
-                        file.try_lock().map_err(|error| StoreError::io("lock", &path, error.into()))?;
+                        file.lock().map_err(|source| StoreError::io("lock", &path, source))?;
                         return Ok((path, file));
                     }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -90,10 +104,9 @@ impl Layout {
     pub fn forget_partial(&self) {
         let dir = self.partial_dir();
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let unused = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            if is_file && age(&entry.path()) > FORGOTTEN && unused() {
-                let _ = fs::remove_file(entry.path());
+            if is_file && age(&entry.path()) > FORGOTTEN {
+                remove_unused(&entry.path());
             }
         }
         let _ = fs::remove_dir(&dir);
@@ -266,6 +279,8 @@ impl Drop for PartialBlob {
             if self.own || self.full || empty {
                 let _ = fs::remove_file(&self.path);
             }
+            // As every lock of the store ([`Lock`](super::lock::Lock)): a child that is starting must not keep it.
+            let _ = writer.get_mut().file.get_ref().unlock();
         }
     }
 }
@@ -308,6 +323,33 @@ mod tests {
         assert_eq!(store.partial_blob(&digest, 11).unwrap().kept(), 0);
         fs::write(store.root().join("partial").join(digest.hex()), [0; 100]).unwrap();
         assert_eq!(store.partial_blob(&digest, 11).unwrap().kept(), 0);
+    }
+
+    #[test]
+    fn those_who_end_do_not_take_the_folder_away_from_those_who_begin() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::at(dir.path());
+        let digest = Digest::of(b"hello");
+        std::thread::scope(|scope| {
+            let begin = || (0..1000).for_each(|_| drop(layout.partial_blob(&digest, 5).unwrap()));
+            let beginning = [scope.spawn(begin), scope.spawn(begin)];
+            while beginning.iter().any(|one| !one.is_finished()) {
+                layout.forget_partial();
+            }
+        });
+    }
+
+    #[test]
+    fn what_a_program_that_is_starting_has_open_too_is_gone_on_with() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"hello world");
+        let mut blob = store.partial_blob(&digest, 11).unwrap();
+        blob.write_all(b"hello").unwrap();
+        // As a child has it before it becomes another program.
+        let copy = blob.writer.as_mut().unwrap().get_mut().file.get_ref().try_clone().unwrap();
+        drop(blob);
+        assert_eq!(store.partial_blob(&digest, 11).unwrap().kept(), 5);
+        drop(copy);
     }
 
     #[test]

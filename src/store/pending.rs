@@ -51,17 +51,26 @@ impl Pending {
         }
     }
 
-    /// Gives each its name in the folder `blobs`, after `settle` has seen to it that its content survives.
-    fn name_all(&self, blobs: &Path, settle: impl Fn(&File) -> std::io::Result<()>) -> Result<(), StoreError> {
+    /// Returns which are here now.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Gives each of `digests` its name in the folder `blobs`, after `settle` has seen to it that its content survives.
+    fn name_all(
+        &self,
+        digests: &[Digest],
+        blobs: &Path,
+        settle: impl Fn(&File) -> std::io::Result<()>,
+    ) -> Result<(), StoreError> {
         let mut all = self.lock();
-        let digests: Vec<Digest> = all.keys().copied().collect();
         for digest in digests {
-            let Some(blob) = all.get(&digest) else { continue };
+            let Some(blob) = all.get(digest) else { continue };
             let path = blob.temp.path();
             settle(&blob.file).map_err(|source| StoreError::io("sync", path, source))?;
             let name = blobs.join(digest.hex());
             fs::rename(path, &name).map_err(|source| StoreError::io("rename", &name, source))?;
-            all.remove(&digest);
+            all.remove(digest);
         }
         Ok(())
     }
@@ -73,12 +82,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn settle(&self) -> Result<(), StoreError> {
-        self.pending.name_all(&self.blobs(), File::sync_data)
+        self.pending.name_all(&self.pending.digests(), &self.blobs(), File::sync_data)
     }
 
-    /// As [`settle`](Store::settle), when all that was written is on disk.
-    pub(super) fn name_blobs(&self) -> Result<(), StoreError> {
-        self.pending.name_all(&self.blobs(), |_| Ok(()))
+    /// Gives these blobs their names, which are on disk: they waited before all was written there.
+    pub(super) fn name_blobs(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.pending.name_all(digests, &self.blobs(), |_| Ok(()))
     }
 
     fn blobs(&self) -> PathBuf {
@@ -117,6 +126,38 @@ mod tests {
         store.sync().unwrap();
         assert_eq!(fs::read(store.blob_path(&digest)).unwrap(), b"hello");
         assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_blob_that_is_just_given_its_name_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let latest = Mutex::new(later(&store, b"first"));
+        std::thread::scope(|scope| {
+            let naming = scope.spawn(|| {
+                for number in 0..1000u32 {
+                    *latest.lock().unwrap() = later(&store, &number.to_le_bytes());
+                    store.name_blobs(&store.pending.digests()).unwrap();
+                }
+            });
+            while !naming.is_finished() {
+                let digest = *latest.lock().unwrap();
+                assert!(store.has_blob(&digest));
+            }
+        });
+    }
+
+    #[test]
+    fn a_sync_gives_no_name_to_what_came_while_it_waited_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let before = later(&store, b"before");
+        let due = store.pending.digests();
+        let after = later(&store, b"after");
+        store.name_blobs(&due).unwrap();
+        assert!(store.blob_path(&before).is_file() && !store.blob_path(&after).exists());
+        store.sync().unwrap();
+        assert!(store.blob_path(&after).is_file());
     }
 
     #[test]

@@ -56,9 +56,11 @@ impl Store {
     /// [`StoreError`] where the file system reports an error, for example that it is full.
     pub fn sync(&self) -> Result<(), StoreError> {
         let before = Stamp::now();
+        // What another thread adds meanwhile may be on disk or not.
+        let due = self.pending.digests();
         let root = File::open(self.root()).map_err(|source| StoreError::io("open", self.root(), source))?;
         rustix::fs::syncfs(&root).map_err(|errno| StoreError::io("sync", self.root(), errno.into()))?;
-        self.name_blobs()?;
+        self.name_blobs(&due)?;
         if before.boot.is_empty() {
             // The next boot could not tell its own time from that of this one.
             return Ok(());

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::blob::same_file;
+use super::blob::{remove_unused, same_file};
 use super::prune::age;
 use crate::oci::Digest;
 
@@ -120,16 +120,15 @@ impl Drop for UploadRecord {
         if self.known.is_none() {
             let _ = fs::remove_file(&self.path);
         }
+        // As every lock of the store ([`Lock`](super::lock::Lock)): a child that is starting must not keep it.
+        let _ = self.file.unlock();
     }
 }
 
 /// Removes the records that are too old for anybody.
 fn forget_old(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| age(&entry.path()) > LONGEST) {
-        let unused = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-        if unused {
-            let _ = fs::remove_file(entry.path());
-        }
+        remove_unused(&entry.path());
     }
 }
 
