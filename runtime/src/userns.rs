@@ -18,8 +18,8 @@ use crate::idmap::{IdMaps, IdRange, MapKind, map_text};
 use crate::role::{self, Role};
 use crate::{sys, wire};
 
-/// A thread that was joined may be seen a little longer.
-const THREADS_END_WITHIN: Duration = Duration::from_millis(50);
+/// A thread that was joined may be seen a little longer: until it gets a processor once more, which others may have.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Serialize, Deserialize)]
 struct Request {

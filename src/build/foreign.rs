@@ -2,10 +2,11 @@
 //!
 //! What it hands to whom is in a folder, but containers mostly do not see that: there a program that does nothing is tried.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::oci::Platform;
 
@@ -76,8 +77,15 @@ fn is_tried(platform: &Platform, scratch: &Path) -> bool {
     }
     // Nobody runs what somebody may still write to.
     let path = file.into_temp_path();
-    let tried = Command::new(&*path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    tried.is_ok_and(|status| status.code() == Some(ENDS))
+    let run = || Command::new(&*path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    for _ in 0..100 {
+        match run() {
+            // A child that another thread is starting may, until it becomes another program.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(5)),
+            tried => return tried.is_ok_and(|status| status.code() == Some(ENDS)),
+        }
+    }
+    false
 }
 
 /// Returns a program for `architecture` that ends with status 42.

@@ -271,8 +271,11 @@ struct Trial {
 
 impl Trial {
     fn new(dir: &Path) -> Result<Self, RuntimeError> {
+        // In another pid namespace there may be a process with this number, which tries in the same folder.
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let name = format!(".coracle-probe-{}-{:x}{:08x}", std::process::id(), time.tv_sec, time.tv_nsec);
         // What there is of it goes with the value, also where the disk is full.
-        let trial = Trial { dir: dir.join(format!(".coracle-probe-{}", std::process::id())) };
+        let trial = Trial { dir: dir.join(name) };
         for name in ["lower", "upper", "work", "root"] {
             let path = trial.dir.join(name);
             fs::create_dir_all(&path).map_err(|error| RuntimeError::call(format!("mkdir({path:?})"), error))?;
