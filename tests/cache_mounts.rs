@@ -3,8 +3,8 @@
 mod support;
 
 use std::fs;
-use std::time::Duration;
 
+use support::gate::Gate;
 use support::{Project, User, base};
 
 fn users() -> [(&'static str, User); 2] {
@@ -84,35 +84,39 @@ fn the_folder_can_be_named_and_shared_by_stores() {
 #[test]
 fn two_builds_wait_for_a_locked_cache_and_get_one_each_of_a_private_one() {
     for (mode, user) in users() {
-        let holds = project(
-            &user,
-            "RUN --mount=type=cache,target=/c,sharing=locked echo 1 >/c/busy && echo begun && sleep 2 && rm /c/busy",
-        );
-        let mut first = holds.named("first:latest").start();
-        first.wait_for(" begun");
-        let second =
-            project(&user, "RUN --mount=type=cache,target=/c,sharing=locked test ! -e /c/busy && echo alone >/alone")
-                .build();
-        second.stderr_has("waiting for the cache mount \"/c\"").succeeds().has_file("alone", "alone\n");
+        let holds = |target: &str, sharing: &str, end: &str| {
+            let gate = Gate::closed();
+            let wait = gate.wait();
+            // The instruction is shown before the step begins, so it must not have that word in it.
+            let mount = format!("--mount=type=cache,target={target}{sharing}");
+            let line = format!("RUN {mount} echo 1 >{target}/busy && echo beg''un && {{ {wait}; }} {end}");
+            let mut first = project(&user, &line).named("first:latest").start();
+            first.wait_for(" begun");
+            (first, gate)
+        };
+        let (first, gate) = holds("/c", ",sharing=locked", "&& rm /c/busy");
+        let waits =
+            project(&user, "RUN --mount=type=cache,target=/c,sharing=locked test ! -e /c/busy && echo alone >/alone");
+        let mut second = waits.start();
+        second.wait_for("waiting for the cache mount \"/c\"");
+        gate.open();
+        waits.built(second.wait()).succeeds().has_file("alone", "alone\n");
         first.wait().succeeds();
 
-        let holds =
-            project(&user, "RUN --mount=type=cache,target=/p,sharing=private echo 1 >/p/busy && echo begun && sleep 3");
-        let mut first = holds.named("first:latest").start();
-        first.wait_for(" begun");
+        let (first, gate) = holds("/p", ",sharing=private", "");
         let second =
             project(&user, "RUN --mount=type=cache,target=/p,sharing=private ls /p >/list && echo 2 >/p/second")
                 .build();
-        second.stderr_has_no("waiting").takes_at_most(Duration::from_secs(30)).succeeds().has_file("list", "");
+        second.stderr_has_no("waiting").succeeds().has_file("list", "");
+        gate.open();
         first.wait().succeeds();
         let third = project(&user, "RUN --mount=type=cache,target=/p,sharing=private ls /p >/list").build().succeeds();
         assert_eq!(third.text("list"), "busy\n", "{mode}: the first one again");
 
-        let holds = project(&user, "RUN --mount=type=cache,target=/s echo 1 >/s/busy && echo begun && sleep 3");
-        let mut first = holds.named("first:latest").start();
-        first.wait_for(" begun");
+        let (first, gate) = holds("/s", "", "");
         let second = project(&user, "RUN --mount=type=cache,target=/s ls /s >/list").build();
         second.stderr_has_no("waiting").succeeds().has_file("list", "busy\n");
+        gate.open();
         first.wait().succeeds();
     }
 }

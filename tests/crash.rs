@@ -116,7 +116,7 @@ fn sigkill_at_any_time_leaves_a_store_that_works() {
 fn gone(mark: &str) {
     let begin = Instant::now();
     while !processes_with(mark).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(2), "still there: {:?}", processes_with(mark));
+        assert!(begin.elapsed() < Duration::from_secs(10), "still there: {:?}", processes_with(mark));
         thread::sleep(Duration::from_millis(10));
     }
 }

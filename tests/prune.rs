@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::gate::Gate;
 use support::{Outcome, Project, User};
 
 fn run(user: &User, args: &[&str]) -> Outcome {
@@ -167,14 +168,18 @@ fn df_says_where_the_room_is() {
 #[test]
 fn a_running_build_loses_nothing() {
     let user = User::with_busybox();
-    let slow =
-        Project::of(&user).dockerfile("FROM busybox\nRUN echo one >/one\nRUN echo rea''dy; sleep 3; cat /one >/two");
+    let gate = Gate::closed();
+    let wait = gate.wait();
+    let slow = Project::of(&user)
+        .dockerfile(&format!("FROM busybox\nRUN echo one >/one\nRUN echo rea''dy; {wait}; cat /one >/two"));
     let mut building = slow.start();
     building.wait_for("ready");
     // To look waits for nobody; to remove waits for the build.
-    run(&user, &["prune", "--all", "--dry-run"]).succeeds().takes_at_most(Duration::from_secs(2));
-    let pruned = run(&user, &["prune", "--all", "--max-size", "1k", "--keep-for", "0s"]).succeeds();
-    pruned.stderr_has("waiting for other processes");
+    run(&user, &["prune", "--all", "--dry-run"]).succeeds().stderr_has_no("waiting for other processes");
+    let mut pruning = user.coracle(["prune", "--all", "--max-size", "1k", "--keep-for", "0s"]).start();
+    pruning.wait_for("waiting for other processes");
+    gate.open();
+    pruning.wait().succeeds();
     building.wait().succeeds();
     slow.image().has_file("two", "one\n");
 }

@@ -8,6 +8,7 @@ pub mod actions;
 pub mod base;
 pub mod bucket;
 pub mod environment;
+pub mod gate;
 mod image;
 pub mod nodes;
 mod outcome;
