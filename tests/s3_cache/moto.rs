@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::support::bucket::{ID, SECRET, TOKEN};
-use super::support::{Project, root};
+use super::support::{Project, free_port, root};
 use super::{build, heavy, on_heavy, project};
 
 struct Moto {
@@ -25,7 +24,7 @@ impl Moto {
             eprintln!("skipped: moto is not installed (scripts/need test)");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let port = free_port();
         let mut child = Command::new(python)
             .arg(root().join("tests/s3_cache/moto_server.py"))
             .args([&port.to_string(), ID, SECRET, TOKEN])

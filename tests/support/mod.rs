@@ -79,3 +79,16 @@ pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     });
     port
 }
+
+/// Returns a port of the loopback that nobody has, for a server of somebody else. It is none of those that the kernel gives away: of
+/// those, anybody may have it before that server does, even who only asks whether it is up.
+pub fn free_port() -> u16 {
+    use std::hash::{BuildHasher, Hasher};
+    loop {
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let port = 10_000 + u16::try_from(random % 20_000).expect("a small number");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

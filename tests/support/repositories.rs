@@ -42,7 +42,7 @@ impl Server {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         super::set_mode(dir.path(), 0o755);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+        let port = super::free_port();
         // Not by way of git, which would start another process that outlives it.
         let program = PathBuf::from(git(dir.path(), &["--exec-path"])).join("git-daemon");
         let daemon = Command::new(program)

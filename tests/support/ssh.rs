@@ -56,7 +56,7 @@ impl Sshd {
         let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
         let host = keygen(dir.path(), "ssh-keygen -q -N '' -t ed25519 -f host");
         fs::write(dir.path().join("allowed"), key).expect("a file");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+        let port = super::free_port();
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
