@@ -161,6 +161,28 @@ fn a_cache_can_be_exported_wiped_imported_and_hit() {
 }
 
 #[test]
+fn an_export_waits_for_the_steps_that_use_the_cache() {
+    let user = User::with_busybox();
+    let gate = Gate::closed();
+    let line = format!(
+        "RUN --mount=type=cache,target=/c touch /c/half && echo beg''un && {{ {}; }} && rm /c/half && touch /c/whole",
+        gate.wait()
+    );
+    let mut build = project(&user, &line).start();
+    build.wait_for(" begun");
+    let path = user.new_dir().join("caches/");
+    let mut export = user.coracle(["cache", "export", path.to_str().unwrap()]).start();
+    export.wait_for("waiting for the cache mount \"/c\"");
+    gate.open();
+    build.wait().succeeds();
+    export.wait().succeeds();
+    user.coracle(["cache", "rm", "--all"]).run().succeeds();
+    user.coracle(["cache", "import", path.to_str().unwrap()]).run().succeeds();
+    let list = project(&user, "RUN --mount=type=cache,target=/c ls /c >/list").build().succeeds();
+    list.has_file("list", "whole\n");
+}
+
+#[test]
 fn an_export_keeps_to_its_size_and_an_import_that_means_harm_does_none() {
     let user = User::with_busybox();
     project(&user, "RUN --mount=type=cache,target=/big head -c 3000000 /dev/urandom >/big/f").build().succeeds();

@@ -9,6 +9,7 @@ use coracle_runtime::owner::{FileOwner, XATTR};
 use rustix::fs::{FileType, Stat, lgetxattr, lstat};
 
 use crate::layer::{self, DiskTree, LayerError, PackOptions, UnpackOptions};
+use crate::progress::Event;
 use crate::store::{CacheInfo, CacheMounts, Claim, note_owners, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
@@ -38,7 +39,7 @@ impl Builder<'_> {
     ) -> Result<Vec<String>, BuildError> {
         self.enter()?;
         let on_disk = self.on_disk();
-        let cache = caches.take((&on_disk.realm, id), Claim::Shared, &mut |_| Ok(()), &mut || self.go_on())?;
+        let cache = caches.take((&on_disk.realm, id), Claim::Alone, &mut |_| Ok(()), &mut self.waiting(id))?;
         let mut warnings = Vec::new();
         let mut entries = entries(cache.dir(), on_disk.owners, &mut warnings)?;
         if on_disk.owners == Owners::Emulated {
@@ -94,11 +95,22 @@ impl Builder<'_> {
             }
             Ok(())
         };
-        caches.put((&on_disk.realm, id), &mut fill, &mut || self.go_on())
+        caches.put((&on_disk.realm, id), &mut fill, &mut self.waiting(id))
     }
 
-    fn go_on(&self) -> Result<(), BuildError> {
-        if self.control.cancelled() { Err(BuildError::Interrupted) } else { Ok(()) }
+    /// Returns what is called while steps use the cache mount `id`: it says so once, and ends the waiting when the user wants that.
+    fn waiting(&self, id: &str) -> impl FnMut() -> Result<(), BuildError> {
+        let mut told = false;
+        move || {
+            if self.control.cancelled() {
+                return Err(BuildError::Interrupted);
+            }
+            if !std::mem::replace(&mut told, true) {
+                let message = format!("waiting for the cache mount {id:?}, which a step uses");
+                self.sink.emit(Event::Warning { message, line: None });
+            }
+            Ok(())
+        }
     }
 }
 

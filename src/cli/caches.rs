@@ -128,7 +128,7 @@ fn with_builder<T>(
 ) -> Result<T, Failure> {
     let store = Store::open(&request.root)?;
     let control = Arc::new(Control::new());
-    let progress = Arc::new(Progress::new(Mode::Quiet, style));
+    let progress = Arc::new(Progress::new(Mode::Warnings, style));
     let on_enter = work::on_enter(&control, &progress);
     let mut builder = Builder {
         store: &store,

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::web::{Answer, Web};
 
-/// What a step waits for until the test lets it go on, however long that takes.
+/// What a step waits for until the test lets it go on, or is over.
 #[derive(Debug)]
 pub struct Gate {
     web: Web,
@@ -22,11 +22,17 @@ impl Gate {
     /// Returns the command of a step that waits for it, for the shell of busybox.
     pub fn wait(&self) -> String {
         let url = self.web.url("/open");
-        format!("n=0; until wget -q -O /dev/null {url}; do n=$((n+1)); [ $n -lt 3000 ] || exit 9; sleep 0.1; done")
+        format!("n=0; until wget -q -O /dev/null {url}; do n=$((n+1)); [ $n -lt 1200 ] || exit 9; sleep 0.1; done")
     }
 
     /// Lets who waits go on.
     pub fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.open();
     }
 }
