@@ -254,7 +254,7 @@ impl Write for BlobWriter {
     }
 }
 
-fn create_new(path: &Path) -> Result<File, Errno> {
+pub(super) fn create_new(path: &Path) -> Result<File, Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map(File::from)
 }

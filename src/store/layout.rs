@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
-use super::blob::{is_sound, open_regular, unique_name};
+use super::blob::{create_new, is_sound, open_regular, remove_unused, same_file, unique_name};
 use super::lock::Lock;
 use super::{Store, StoreError};
 use crate::oci::{Digest, Reference, media_type};
@@ -81,17 +81,38 @@ impl Layout {
         if let Some(bytes) = read(&path, 4096)? {
             return check_version(&path, &bytes);
         }
-        // A link, not a rename: other processes may hold a lock on the file that is there.
-        let temp = self.dir.join(format!(".{LAYOUT_FILE}.{}", unique_name()));
-        write_synced(&temp, LAYOUT)?;
-        let made = match fs::hard_link(&temp, &path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            // A file system without hard links.
-            Err(_) => rename_to_free(&temp, &path).map_err(|source| StoreError::io("create", &path, source)),
-            Ok(()) => Ok(()),
-        };
+        self.remove_left();
+        let (temp, file) = self.temp_layout()?;
+        let made = write_new(&file, LAYOUT)
+            .and_then(|()| rename_to_free(&temp, &path))
+            .map_err(|source| StoreError::io("create", &path, source));
+        // Where it got its name, there is nothing to remove.
         let _ = fs::remove_file(&temp);
         made
+    }
+
+    /// Returns a new file beside the place of the file `oci-layout`, locked by this process.
+    fn temp_layout(&self) -> Result<(PathBuf, File), StoreError> {
+        loop {
+            let temp = self.dir.join(format!(".{LAYOUT_FILE}.{}", unique_name()));
+            let file = create_new(&temp).map_err(|errno| StoreError::io("create", &temp, errno.into()))?;
+            file.lock().map_err(|source| StoreError::io("lock", &temp, source))?;
+            // Before it was locked another one may have taken it for left over.
+            if same_file(&file, &temp) {
+                return Ok((temp, file));
+            }
+        }
+    }
+
+    /// Removes what processes left that were killed while they began the layout.
+    fn remove_left(&self) {
+        let is_temp = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let rest = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(LAYOUT_FILE));
+            rest.is_some_and(|rest| rest.starts_with('.')) && entry.file_type().is_ok_and(|kind| kind.is_file())
+        };
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries.filter(is_temp).for_each(|entry| remove_unused(&entry.path()));
     }
 
     /// Returns the entries of index.json, in order; `None` where there is no index.json.
@@ -370,13 +391,23 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     })
 }
 
-/// Renames a file to a name that nothing has; otherwise it stays. Where the kernel cannot do that, it takes the place.
+/// Gives a file a name that nothing has; otherwise nothing changes, since others may hold a lock on what is there. On a file system
+/// that can do neither of the two, it takes the place.
 fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to),
-        Err(errno) => Err(errno.into()),
+        Ok(()) | Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        Err(errno) => return Err(errno.into()),
     }
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => fs::rename(from, to),
+        _ => Ok(()),
+    }
+}
+
+fn write_new(mut file: &File, bytes: &[u8]) -> std::io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_data()
 }
 
 fn sync_dir(path: &Path) -> Result<(), StoreError> {

@@ -21,10 +21,37 @@ fn a_new_store_is_a_layout_without_images() {
 fn a_process_of_the_same_number_elsewhere_is_not_disturbed() {
     let dir = tempfile::tempdir().unwrap();
     let theirs = |n| dir.path().join(format!(".{LAYOUT_FILE}.{}.{n}", std::process::id()));
-    (0..500).for_each(|n| fs::write(theirs(n), "theirs").unwrap());
+    let being_made = (0..50).map(|n| {
+        fs::write(theirs(n), "theirs").unwrap();
+        let file = File::open(theirs(n)).unwrap();
+        file.lock().unwrap();
+        file
+    });
+    let being_made: Vec<File> = being_made.collect();
     Layout::at(dir.path()).prepare().unwrap();
     assert_eq!(fs::read(dir.path().join(LAYOUT_FILE)).unwrap(), LAYOUT);
-    assert!((0..500).all(|n| fs::read(theirs(n)).is_ok_and(|bytes| bytes == b"theirs")));
+    assert!((0..50).all(|n| fs::read(theirs(n)).is_ok_and(|bytes| bytes == b"theirs")));
+    drop(being_made);
+}
+
+#[test]
+fn what_was_left_by_who_was_killed_while_the_layout_began_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(format!(".{LAYOUT_FILE}.1.2")), "half").unwrap();
+    Layout::at(dir.path()).prepare().unwrap();
+    let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["blobs", LAYOUT_FILE]);
+}
+
+#[test]
+fn those_who_begin_a_layout_at_the_same_time_have_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..100 {
+        let layout = Layout::at(&dir.path().join(number.to_string()));
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| layout.prepare().unwrap()))));
+        assert_eq!(fs::read_dir(layout.dir()).unwrap().count(), 2);
+    }
 }
 
 #[test]
