@@ -9,6 +9,8 @@ use super::OutputError;
 
 /// The most exports into one folder at the same time.
 const MAX_SLOTS: usize = 1000;
+/// The most files that one process writes into a folder at the same time.
+const WIDEST: usize = 4;
 
 /// A file that is being written in the folder where it will be, under a name for the time being. It is locked, so that
 /// the next one who comes along can tell it from what a killed process left, and removes that.
@@ -23,7 +25,7 @@ impl TempFile {
     pub(super) fn create(dir: &Path) -> Result<Self, OutputError> {
         let mut last = None;
         for slot in 0..MAX_SLOTS {
-            let path = dir.join(format!(".coracle-{slot}.tmp"));
+            let path = slot_path(dir, slot);
             remove_stale(&path);
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o666)) {
@@ -32,6 +34,8 @@ impl TempFile {
                     // Between the two calls another one may have taken it for stale.
                     let locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
                     if locked && is_at(&file, &path) {
+                        // Who wrote several at the same time may have been killed.
+                        (slot + 1..slot + 1 + WIDEST).for_each(|slot| remove_stale(&slot_path(dir, slot)));
                         return Ok(TempFile { path, file });
                     }
                 }
@@ -66,6 +70,10 @@ impl Drop for TempFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn slot_path(dir: &Path, slot: usize) -> PathBuf {
+    dir.join(format!(".coracle-{slot}.tmp"))
 }
 
 /// Removes what a killed process left: a file that nobody has locked.
@@ -112,7 +120,13 @@ mod tests {
         let second = TempFile::create(dir.path()).unwrap();
         assert!(first.path().ends_with(".coracle-0.tmp") && second.path().ends_with(".coracle-1.tmp"));
         assert_eq!(fs::metadata(first.path()).unwrap().len(), 0);
-        drop((first, second));
+        // And of several.
+        [2, 4].iter().for_each(|slot| fs::write(slot_path(dir.path(), *slot), b"left").unwrap());
+        drop(first);
+        let third = TempFile::create(dir.path()).unwrap();
+        assert!(third.path().ends_with(".coracle-0.tmp") && second.path().exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        drop((third, second));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
