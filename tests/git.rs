@@ -119,6 +119,28 @@ fn a_commit_that_was_fetched_needs_no_network() {
 }
 
 #[test]
+fn what_a_git_that_was_killed_has_locked_is_no_obstacle() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let repository = server.repository("web", &[("Dockerfile", "FROM scratch\nCOPY . /c/\n"), ("a", "one")]);
+    let user = User::new();
+    build(&user, &server.url("web")).succeeds();
+    let mirrors = user.store().join("cache/fetched/git");
+    let mirror = fs::read_dir(mirrors).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path();
+    let refs = mirror.join("refs/coracle");
+    let names: Vec<_> = fs::read_dir(&refs).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(!names.is_empty());
+    for locked in names.iter().chain(&[mirror.join("shallow"), mirror.join("packed-refs")]) {
+        fs::write(locked.with_extension("lock"), "").unwrap();
+    }
+    commit(&repository, &[("a", "two")]);
+    build(&user, &server.url("web")).succeeds();
+    Image::named(&user.layout(), "web:latest", Some(user.clone())).has_file("c/a", "two");
+}
+
+#[test]
 fn the_folder_of_git_is_kept_where_it_is_asked_for_and_is_the_same_each_time() {
     if !support::require_tool("git") {
         return;

@@ -148,6 +148,8 @@ impl Mirror {
             args.push(mirror.path.clone().into());
             git(fetcher, &Call::new("prepare a copy of", args), url)?;
         }
+        // Nobody else is here.
+        remove_locks(&mirror.path);
         Ok(mirror)
     }
 
@@ -169,8 +171,6 @@ impl Mirror {
         commit: &Commit,
         remote: Remote<'_>,
     ) -> Result<(), FetchError> {
-        // What a process that was killed left.
-        let _ = fs::remove_file(self.path.join("shallow.lock"));
         let place = |name: &str| format!("refs/coracle/{}", Digest::of(name.as_bytes()).hex());
         let by_name = commit.reference.as_ref().map(|name| vec![format!("+{name}:{}", place(name))]);
         let by_id = vec![format!("+{0}:{1}", commit.id, place(&commit.id))];
@@ -210,6 +210,23 @@ impl Mirror {
         args.extend(specs.iter().map(OsString::from));
         let call = Call { remote: Some(remote), ..Call::new("fetch", args) };
         git(fetcher, &call.within(&self.path), &address.url).map(drop)
+    }
+}
+
+/// Removes the locks of a git that was killed: no other one would ever go on.
+fn remove_locks(mirror: &Path) {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let mut todo = vec![mirror.to_path_buf(), mirror.join("refs")];
+    while let Some(dir) = todo.pop() {
+        for entry in entries(&dir) {
+            let path = entry.path();
+            if is_dir(&entry) && dir != mirror {
+                todo.push(path);
+            } else if path.extension().is_some_and(|end| end == "lock") {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 }
 
