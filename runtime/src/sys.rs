@@ -60,6 +60,39 @@ pub(crate) fn fork_into(namespaces: libc::c_int) -> Result<Forked, Errno> {
     }
 }
 
+/// How a child ended, and what it and those that it waited for used.
+pub(crate) struct Waited {
+    /// What it returned; `None` where a signal killed it.
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// Processor time in user mode and in the kernel: seconds and microseconds.
+    pub(crate) time: [(i64, i64); 2],
+    /// Memory of the largest process, KiB.
+    pub(crate) max_rss: i64,
+}
+
+/// Waits for the end of a child.
+pub(crate) fn wait_child(child: Pid) -> Result<Waited, Errno> {
+    let mut status = 0;
+    // SAFETY: numbers only, for all of which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers lead to what the kernel writes, and outlive the call.
+        match unsafe { libc::wait4(child.as_raw_nonzero().get(), &raw mut status, 0, &raw mut usage) } {
+            -1 if last().is(rustix::io::Errno::INTR) => {}
+            -1 => return Err(last()),
+            _ => break,
+        }
+    }
+    let time = |time: libc::timeval| (time.tv_sec, time.tv_usec);
+    Ok(Waited {
+        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        time: [time(usage.ru_utime), time(usage.ru_stime)],
+        max_rss: usage.ru_maxrss,
+    })
+}
+
 /// Ends this process at once: no destructors, no exit handlers.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.

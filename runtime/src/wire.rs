@@ -18,7 +18,10 @@ use crate::error::Errno;
 /// No message is longer: a step with 500 layers and a full environment takes some hundred kilobytes.
 const MAX_MESSAGE: usize = 64 << 20;
 
-/// Sends `message`, and `fds` with it (at most four). Blocks until all is written.
+/// Descriptors that come with a message at the most.
+const MOST_FDS: usize = 5;
+
+/// Sends `message`, and `fds` with it (at most [`MOST_FDS`]). Blocks until all is written.
 pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     send_body(socket, &body(message)?, fds)
 }
@@ -32,7 +35,7 @@ pub(crate) fn body<T: Serialize>(message: &T) -> Result<Vec<u8>, Errno> {
 pub(crate) fn send_body(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let length = u32::try_from(body.len()).map_err(|_| Errno::from(E::MSGSIZE))?;
     let bytes = [&length.to_ne_bytes()[..], body].concat();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(E::INVAL.into());
@@ -65,7 +68,7 @@ impl Receiver {
 
     /// Reads what is there, waiting for the first byte. Returns false at the end.
     pub(crate) fn fill(&mut self, socket: impl AsFd) -> Result<bool, Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut chunk = [0; 16 << 10];
         let received = loop {

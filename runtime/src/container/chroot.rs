@@ -11,34 +11,53 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeVal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno as E;
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, setrlimit, wait};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, setrlimit, wait,
+};
 
 use super::limits::Keep;
 use super::process::{self, Made, drop_privileges, give_pipes_away};
-use super::step::{self, Start, died, hide, own_pidfd, started, tell, usage};
-use super::{ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, fence, supervise};
+use super::step::{self, Told, died, hide, own_pidfd, tell};
+use super::{
+    ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, Usage, fence, supervise,
+};
 use crate::error::{Errno, RuntimeError};
 use crate::oci::{DEVICE_LINKS, DEVICES};
 use crate::owner::{Device, FileOwner, XATTR};
 use crate::sys::{self, Forked};
-use crate::{emulate, role};
+use crate::{emulate, role, wire};
 
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
 
 /// Where processes are looked for. S0 has the root of the step once it answers calls, but is in the /proc outside.
 const PROC: [&str; 2] = ["/proc", "."];
 
+/// S0, which tells of all that goes wrong.
+pub(super) fn alone(begun: role::Begun<Request<ContainerSpec>>) -> Result<(), Errno> {
+    let role::Begun { socket, mut receiver, request, .. } = begun;
+    let stdin = receiver.fd();
+    let ready = match request.spec.stdin {
+        Stdin::Inherit => step::take_stdin(stdin),
+        Stdin::Null => Ok(()),
+    };
+    let done = ready.and_then(|()| step::to_root()).and_then(|()| outer(&request, &socket));
+    done.or_else(|error| tell(&socket, &Message::Failed(error), &[]))
+}
+
 /// S0: waits for S1, and ends what S1 could not end.
-pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
+fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), RuntimeError> {
     reap_orphans()?;
     let this = own_pidfd()?;
-    let setup = supervise::prepare(&request.spec, emulate::open_proc()?, None)?;
+    let setup = supervise::prepare(request, emulate::open_proc()?, None)?;
     let (ours, theirs) = role::pair()?;
     match sys::fork().map_err(|errno| RuntimeError::call("fork", errno))? {
         Forked::Child => {
@@ -55,8 +74,14 @@ pub(super) fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Re
             }
             let status = step::wait(child)?;
             end_all();
-            step::tell_owners(socket, emulator?)?;
-            step::last_words(status)
+            if let Some(emulator) = emulator? {
+                supervise::tell_owners(socket, emulator)?;
+            }
+            // One that ends by itself has told why.
+            match status.terminating_signal() {
+                Some(signal) => Err(died("process 1 of the step", None, Some(signal))),
+                None => Ok(()),
+            }
         }
     }
 }
@@ -76,7 +101,7 @@ fn inner(
     let ended = command(request, socket, parent, supervisor);
     end_all();
     match ended {
-        Ok(exit) => tell(socket, &Message::Ended { exit, usage: usage() }, &[]),
+        Ok((exit, report)) => tell(socket, &Message::Ended { exit, usage: usage(), report }, &[]),
         Err(error) => tell(socket, &Message::Failed(error), &[]),
     }
 }
@@ -92,7 +117,7 @@ fn command(
     socket: &UnixStream,
     parent: &OwnedFd,
     supervisor: UnixStream,
-) -> Result<Exit, RuntimeError> {
+) -> Result<(Exit, Report), RuntimeError> {
     let mut children = SigSet::empty();
     children.add(Named::SIGCHLD);
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -113,7 +138,7 @@ fn command(
     drop((theirs, supervisor));
     // Not before: the supervisor reads the memory of the command, also while it still is a copy of this.
     hide();
-    let (start, _) = started(&ours, socket, child)?;
+    let told = started(&ours, socket, child)?;
     let status = loop {
         // Takes away what is told; each is looked for below.
         while let Ok(Some(_)) = signals.read_signal() {}
@@ -134,10 +159,41 @@ fn command(
             return Err(RuntimeError::Interrupted);
         }
     };
-    match start {
-        Start::Refused(exit) => Ok(exit),
-        Start::Died => Err(died("the process that makes the container", status)),
-        Start::Done => Ok(step::how(status)),
+    told.verdict(status.exit_status(), status.terminating_signal())
+}
+
+/// Hears from C on `ours` how it starts, and tells the caller when it has.
+fn started(ours: &UnixStream, socket: &UnixStream, child: Pid) -> Result<Told, RuntimeError> {
+    let mut told = Told::default();
+    let mut receiver = wire::Receiver::new();
+    // Its end closes when the command is executed.
+    let lost = |errno| RuntimeError::call("recv(socket of the command)", errno);
+    while let Some(word) = receiver.wait(ours).map_err(lost)? {
+        told.hear(word);
+    }
+    if told.ready.is_some() {
+        // The caller may be gone, in which case this process soon is too.
+        let _ = match pidfd_open(child, PidfdFlags::empty()) {
+            Ok(fd) => tell(socket, &Message::Started, &[fd.as_fd()]),
+            Err(_) => tell(socket, &Message::Started, &[]),
+        };
+    }
+    Ok(told)
+}
+
+/// Returns what the children used that have been waited for.
+fn usage() -> Usage {
+    // The call is there in every kernel; without it nothing is known.
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Usage::default() };
+    let time = |time: TimeVal| {
+        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
+    };
+    Usage {
+        user: time(usage.user_time()),
+        system: time(usage.system_time()),
+        // Linux counts in KiB.
+        max_rss: u64::try_from(usage.max_rss()).unwrap_or(0) * 1024,
     }
 }
 
@@ -220,7 +276,7 @@ pub fn end_marked(mark: u64) -> usize {
         for pid in found {
             let _ = kill_process(pid, Signal::KILL);
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     killed
 }

@@ -60,8 +60,8 @@ impl Control {
         self.attended.load(Ordering::SeqCst)
     }
 
-    /// Sends `signal` (a number, as in signal(7)) to the command of every step that has started. A command is process 1
-    /// of its namespace: a signal that it does not handle does nothing, except SIGKILL and SIGSTOP.
+    /// Sends `signal` (a number, as in signal(7)) to the command of every step. A command is process 1 of its namespace: a signal that
+    /// it does not handle, or not yet, does nothing, except SIGKILL and SIGSTOP.
     pub fn signal(&self, signal: i32) {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
         for step in self.lock().running.values() {
@@ -72,12 +72,12 @@ impl Control {
         }
     }
 
-    /// Adds a step by the handle of its outermost process.
-    pub(super) fn register(&self, outer: OwnedFd) -> Registered<'_> {
+    /// Adds a step by the handle of the process with which all others of it end, and of the command, where that is known.
+    pub(super) fn register(&self, outer: OwnedFd, command: Option<OwnedFd>) -> Registered<'_> {
         let mut steps = self.lock();
         steps.last += 1;
         let id = steps.last;
-        let step = Step { outer, init: None, command: None };
+        let step = Step { outer, init: None, command };
         // `kill` sets the flag before it takes the lock: either it sees this step, or this sees the flag.
         if self.cancelled() {
             step.kill();
@@ -97,7 +97,7 @@ impl Control {
 
 impl Step {
     fn kill(&self) {
-        // Process 1 of the outer pid namespace, where it is known: then the outermost process sees the end of all.
+        // In a chroot S1, where it is known: then S0 sees the end of all.
         let _ = pidfd_send_signal(self.init.as_ref().unwrap_or(&self.outer), Signal::KILL);
     }
 }
@@ -124,7 +124,7 @@ impl Registered<'_> {
         }
     }
 
-    /// Removes the step, and returns the handle of process 1 of the outer pid namespace where it is known.
+    /// Removes the step, and in a chroot returns the handle of S1 where it is known.
     pub(super) fn end(self) -> Option<OwnedFd> {
         self.control.lock().running.remove(&self.id).and_then(|step| step.init)
     }

@@ -2,15 +2,17 @@
 //! network is that of the caller, or none. Knows no images: what is mounted, who runs and with which environment is all in the
 //! [`ContainerSpec`].
 //!
-//! Four processes matter. The caller starts S0, this program in the role `coracle-step`. S0
-//! forks S1, process 1 of an outer pid namespace. S1 forks C, process 1 of an inner one with its own mounts, which mounts, drops its
-//! privileges and becomes the command: process 1, as in every container. When the caller or S0 dies, the kernel kills
-//! S1 (PR_SET_PDEATHSIG), and with S1 all that it holds. S0 also answers the system calls that are emulated. C could lose that setting to a setuid program; S0 and S1 exec
-//! nothing and change no ids, so they never do.
+//! The caller starts the nursery, this program in the role `coracle-step`, once for the steps of a thread. The nursery forks I, process 1 of a
+//! pid namespace. For each step I forks C, process 1 of an inner one with its own mounts, which mounts, drops its privileges and becomes
+//! the command: process 1, as in every container. When the caller or the nursery dies, the kernel kills I (PR_SET_PDEATHSIG), and with
+//! I all that it holds. C could lose that setting to a setuid program; the nursery and I exec nothing and change no ids, so they never
+//! do. Where system calls are answered, V does that, a child of the nursery.
 //!
-//! Where steps follow, their three processes are started while one before runs, and get ready without knowing what they
-//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. The mounts of a step go when C is over: S1 lets them go while
-//! the caller looks at what changed. S0 enters them only to answer calls, and leaves them when there is nobody left to make any.
+//! Where steps follow, their processes are started while one before runs, and get ready without knowing what they
+//! will be asked: namespaces, /proc, /dev and /sys are the same for every step. The mounts of a step go when C is over: I lets them go while
+//! the caller looks at what changed. V enters them only to answer calls, and leaves them when there is nobody left to make any.
+//!
+//! In a chroot ([`Place::Chroot`]) S0 and S1 stand between the caller and C: see there.
 
 mod ahead;
 mod chroot;
@@ -18,6 +20,7 @@ mod control;
 mod detached;
 mod ending;
 pub(crate) mod fence;
+mod init;
 mod limits;
 mod mounts;
 mod nursery;
@@ -373,24 +376,26 @@ struct Request<S> {
     open_files: Option<u64>,
     /// What its limits are kept with.
     means: limits::Means,
+    /// The pipes that are its output, by device and inode.
+    outputs: Vec<(u64, u64)>,
 }
 
-/// What the step tells the caller.
+/// What the caller is told of a step.
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
-    /// S1 is there; its pidfd comes along.
+    /// In a chroot: S1 is there; its pidfd comes along.
     Init,
-    /// The command runs; its pidfd comes along.
-    Started(Report),
-    /// The container could not be made.
+    /// In a chroot: the command runs; its pidfd comes along.
+    Started,
+    /// The container could not be made, or not be kept.
     Failed(RuntimeError),
+    /// A call waits for an answer, and there is no supervisor yet. What that needs comes along, as it would be handed to it.
+    Called,
     /// All processes are over.
-    Ended { exit: Exit, usage: Usage },
-    /// The mounts are, too, but for S0 while it answers calls.
+    Ended { exit: Exit, usage: Usage, report: Report },
+    /// The mounts are, too, but for V while it answers calls.
     Unmounted,
-    /// S0 answers calls although owners are not emulated, and will tell when it does no more.
-    Watched,
-    /// The end of answered calls: what [`Finished::special`] and [`Finished::mounted`] are.
+    /// By V, the end of answered calls: what [`Finished::special`] and [`Finished::mounted`] are.
     Owners(Vec<(u64, u32, u32)>, Vec<InodeOwner>),
 }
 

@@ -1,201 +1,91 @@
-//! Where the outermost processes of steps come from, when several follow each other: a process that has been executed once, and
-//! is copied for each step. To execute this program anew for each takes several times as long.
+//! Where the processes of steps come from: a process that has been executed once. Its children are I, from which the commands
+//! come, and the supervisors of those whose calls are answered. To execute this program anew for each takes several times as long.
 //!
 //! It has one thread and does nothing else, so that its copies may do all that a new program may. It ends with the thread that
-//! started it, and each copy ends with it: the kernel sees to both.
+//! started it, and all that come from it end with it: the kernel sees to that.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno as E;
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, pidfd_open, pidfd_send_signal,
-    set_dumpable_behavior, set_parent_process_death_signal, wait,
-};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, wait};
 use serde::{Deserialize, Serialize};
 
-use super::{detached, step};
+use super::step::{hide, own_pidfd};
+use super::{detached, init, supervise};
+use crate::emulate;
 use crate::error::{Errno, RuntimeError};
-use crate::role::{self, Role};
 use crate::sys::{self, Forked};
-use crate::wire;
+use crate::{role, wire};
 
 /// The argument of the process.
 pub(super) const NURSERY: &str = "nursery";
 
-/// What it is asked: a process on the socket that comes along, with the two outputs that do, and the socket of its command.
+/// What it is told first. With it comes the socket on which I hears and tells.
 #[derive(Serialize, Deserialize)]
-struct Wanted;
+pub(super) struct Opening {
+    /// Whether many steps are to come, so that what makes each of them quicker is worth it.
+    pub(super) for_many: bool,
+}
 
-/// What it answers; the pidfd comes along.
+/// What it is asked: a supervisor. With it come the socket on which that hears its request and tells, and the one on which a listener
+/// will come.
 #[derive(Serialize, Deserialize)]
-struct Born(Result<(), Errno>);
+pub(super) struct Supervise;
 
-/// The side of the caller.
-pub(super) struct Nursery {
-    /// `None` only after [`close`](Self::close).
-    child: Option<std::process::Child>,
-    id: u32,
-    socket: UnixStream,
-    receiver: wire::Receiver,
-    /// Those that come next, in order.
-    asked: VecDeque<Asked>,
-}
+/// What it answers.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Supervised(pub(super) Result<(), Errno>);
 
-/// A process that was asked for.
-pub(super) struct Asked {
-    /// The caller's end of its socket.
-    pub(super) socket: UnixStream,
-    /// The caller's end of the socket of its command.
-    pub(super) command: UnixStream,
-    /// The reading ends of its outputs.
-    pub(super) outputs: [OwnedFd; 2],
-}
-
-impl Nursery {
-    /// Starts one.
-    pub(super) fn start() -> Result<Self, RuntimeError> {
-        let (ours, theirs) = role::pair()?;
-        let mut command = Role::Step.command(theirs);
-        command.arg(NURSERY).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| Role::Step.spawn_failed(error))?;
-        let id = child.id();
-        Ok(Nursery { child: Some(child), id, socket: ours, receiver: wire::Receiver::new(), asked: VecDeque::new() })
-    }
-
-    /// The process from which all others come.
-    pub(super) fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// Asks for a process, without waiting for it.
-    pub(super) fn ask(&mut self) -> Result<(), RuntimeError> {
-        let (ours, theirs) = role::pair()?;
-        let (command, their_command) = role::pair()?;
-        let pipe = || {
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-                .map_err(|errno| RuntimeError::call("pipe2(O_CLOEXEC)", errno))
-        };
-        let (stdout, their_stdout) = pipe()?;
-        let (stderr, their_stderr) = pipe()?;
-        let fds = [theirs.as_fd(), their_stdout.as_fd(), their_stderr.as_fd(), their_command.as_fd()];
-        wire::send(self.socket.as_fd(), &Wanted, &fds).map_err(lost)?;
-        self.asked.push_back(Asked { socket: ours, command, outputs: [stdout, stderr] });
-        Ok(())
-    }
-
-    /// How many were asked for and have not been taken.
-    pub(super) fn count(&self) -> usize {
-        self.asked.len()
-    }
-
-    /// Lets it end by itself, and ends those that nobody needed. Returns the process, to be waited for.
-    pub(super) fn close(mut self) -> Option<std::process::Child> {
-        self.child.take()
-    }
-
-    /// Returns the one that was asked for first and could be made, with a handle of it. `None` where there is none.
-    pub(super) fn born(&mut self) -> Option<(Asked, OwnedFd)> {
-        while let Some(asked) = self.asked.pop_front() {
-            match (self.receiver.wait::<Born>(&self.socket), self.receiver.fd()) {
-                (Ok(Some(Born(Ok(())))), Some(pidfd)) => return Some((asked, pidfd)),
-                // For this one there was no process; for the next there may be one.
-                (Ok(Some(Born(Err(_)))), _) => {}
-                _ => self.asked.clear(),
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Nursery {
-    fn drop(&mut self) {
-        // Those that nobody needed.
-        while let Some((_, pidfd)) = self.born() {
-            end(&pidfd);
-        }
-        if let Some(child) = &mut self.child {
-            // Both do nothing where it has ended; its copies end with it.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn lost(errno: Errno) -> RuntimeError {
-    RuntimeError::call("socket of coracle-step, nursery", errno)
-}
-
-/// Returns whether the process `pidfd` has ended; waits for that if `patience` is none.
-pub(super) fn has_ended(pidfd: &OwnedFd, patience: Option<&Timespec>) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    loop {
-        match poll(&mut fds, patience) {
-            Err(E::INTR) => {}
-            Ok(0) => return false,
-            // What can not be polled can not be waited for.
-            Ok(_) | Err(_) => return true,
-        }
-    }
-}
-
-/// Kills the process `pidfd`, and waits for its end.
-pub(super) fn end(pidfd: &OwnedFd) {
-    let _ = pidfd_send_signal(pidfd, Signal::KILL);
-    has_ended(pidfd, None);
-}
-
-/// What a copy starts with.
-pub(super) struct Copy {
-    /// On which the step is told to it.
-    pub(super) socket: UnixStream,
-    /// On which the step is told to its command.
-    pub(super) command: UnixStream,
-    /// The mount namespace of the process that it is a copy of, where that is one to come back to.
-    pub(super) home: Option<OwnedFd>,
-}
-
-/// The process: returns in each copy.
-pub(super) fn serve(socket: UnixStream) -> Result<Copy, Errno> {
-    step::hide();
+/// The process. Its exit status is 128 and the signal by which I was killed, if it was.
+pub(super) fn serve(socket: UnixStream) -> Result<i32, Errno> {
+    let (role::Begun { socket, mut receiver, request, .. }, _) = role::hear::<Opening>(socket)?;
+    let to_init = UnixStream::from(receiver.fd().ok_or(Errno::from(rustix::io::Errno::BADF))?);
     // What is made ahead must not keep the step that runs from its processor.
     sys::take_time();
-    let home = home();
-    let mut receiver = wire::Receiver::new();
+    let home = if request.for_many { home() } else { None };
     let this = getpid();
-    while receiver.wait::<Wanted>(&socket)?.is_some() {
-        let (Some(theirs), Some(stdout), Some(stderr), Some(command)) =
-            (receiver.fd(), receiver.fd(), receiver.fd(), receiver.fd())
-        else {
-            return Err(E::BADF.into());
-        };
-        match sys::fork() {
-            Ok(Forked::Child) => {
-                drop((socket, receiver));
-                become_step(this, &stdout, &stderr)?;
-                return Ok(Copy { socket: theirs.into(), command: command.into(), home });
-            }
-            Ok(Forked::Parent(child)) => {
-                // Before it is waited for: its number is its own till then.
-                let pidfd = pidfd_open(child, PidfdFlags::empty());
-                match &pidfd {
-                    Ok(pidfd) => wire::send(socket.as_fd(), &Born(Ok(())), &[pidfd.as_fd()])?,
-                    Err(errno) => wire::send(socket.as_fd(), &Born(Err((*errno).into())), &[])?,
-                }
-            }
-            Err(errno) => wire::send(socket.as_fd(), &Born(Err(errno)), &[])?,
+    let made = own_pidfd().and_then(|pidfd| {
+        let proc = emulate::open_proc()?;
+        let forked = sys::fork_into(libc::CLONE_NEWPID);
+        Ok((pidfd, proc, forked.map_err(|errno| RuntimeError::call("clone(CLONE_NEWPID)", errno))?))
+    });
+    let (proc, init) = match made {
+        Ok((pidfd, proc, Forked::Child)) => {
+            drop((socket, receiver, proc));
+            sys::hurry();
+            sys::exit(i32::from(init::serve(to_init, &pidfd, home).is_err()))
         }
+        Ok((_, proc, Forked::Parent(init))) => (proc, init),
+        Err(error) => return wire::send(to_init.as_fd(), &init::Word::Failed(error), &[]).and(Ok(1)),
+    };
+    drop(to_init);
+    hide();
+    let mut ended = None;
+    while receiver.wait::<Supervise>(&socket)?.is_some() {
+        let (Some(caller), Some(calls)) = (receiver.fd(), receiver.fd()) else {
+            return Err(rustix::io::Errno::BADF.into());
+        };
+        let forked = sys::fork();
+        if let Ok(Forked::Child) = forked {
+            drop((socket, receiver));
+            let served = as_child_of(this).and_then(|()| supervise::serve(&caller.into(), &calls.into(), proc, home));
+            sys::exit(i32::from(served.is_err()))
+        }
+        wire::send(socket.as_fd(), &Supervised(forked.map(drop)), &[])?;
         // Those that have ended.
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        while let Ok(Some((child, status))) = wait(WaitOptions::NOHANG) {
+            ended = ended.or((child == init).then_some(status));
+        }
     }
-    sys::exit(0)
+    // None of those who are left has anything to wait for.
+    while let Ok(Some((child, status))) = wait(WaitOptions::empty()) {
+        ended = ended.or((child == init).then_some(status));
+    }
+    Ok(ended.and_then(WaitStatus::terminating_signal).map_or(0, |signal| 128 + signal))
 }
 
-/// Makes mounts of its own, which the copies can come back to from those of their steps; the ones around this can not be entered
+/// Makes mounts of its own, which commands can come back to from those of their steps; the ones around this can not be entered
 /// from below. What is unmounted outside goes here too.
 fn home() -> Option<OwnedFd> {
     sys::unshare(libc::CLONE_NEWNS).ok()?;
@@ -203,16 +93,12 @@ fn home() -> Option<OwnedFd> {
     detached::own_mounts().ok()
 }
 
-/// What the copy does first.
-fn become_step(parent: Pid, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), Errno> {
+/// What a copy does first.
+fn as_child_of(parent: Pid) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // A parent that died before that sends none.
     if getppid() != Some(parent) {
         sys::exit(1);
     }
-    // As a new program: it hides itself when it has made what it makes.
-    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-    rustix::stdio::dup2_stdout(stdout)?;
-    rustix::stdio::dup2_stderr(stderr)?;
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::{emulate, limits, role, sys, wire};
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What C tells S1. When its end of the socket closes without a refusal, the command runs.
+/// What C tells of itself. When its end of the socket closes without a refusal, the command runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// All is made; what follows is the execve.
@@ -39,13 +39,23 @@ pub(super) enum Word {
     },
 }
 
-/// Makes all that does not depend on the command, hears of that on `requests`, and becomes it. Tells `status` how far it
-/// comes, and hands the supervisor what it needs.
-pub(super) fn begin(status: &UnixStream, requests: &UnixStream, supervisor: &UnixStream, home: Option<OwnedFd>) -> ! {
+/// What C talks by.
+pub(super) struct Lines {
+    /// Where it tells how far it comes.
+    pub(super) status: UnixStream,
+    /// Where it hears what it is to do.
+    pub(super) requests: UnixStream,
+    /// Where what answers its calls gets what it needs.
+    pub(super) supervisor: UnixStream,
+}
+
+/// Makes all that does not depend on the command, hears of that, and becomes it. It comes back from its own mounts to those of `home`;
+/// where it begins a session of its own, `is_session` says so.
+pub(super) fn begin(lines: &Lines, home: Option<OwnedFd>, is_session: bool) -> ! {
+    let Lines { status, requests, supervisor } = lines;
     // They are all blocked till the end.
     sys::default_signals();
-    if home.is_some() {
-        // The steps of one that is copied all want a session of their own.
+    if is_session {
         let _ = rustix::process::setsid();
     }
     // What is made in /dev has the modes that are asked for.

@@ -4,30 +4,32 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno as E;
 
 use super::control::Registered;
-use super::ending::{Unmounting, await_ending, await_unmounting, end_later, unmount_later, wait_for_init};
+use super::ending::{Keeper, Unmounting, await_unmounting, unmount_later, wait_for_reaper};
+use super::init::Wanted;
 use super::limits::Means;
-use super::ready::{self, AHEAD, Waiting};
+use super::ready::{self, AHEAD, Waiting, Wish};
 use super::{
     ContainerSpec, Control, Exit, Finished, InodeOwner, Io, Message, Place, Report, Request, Stdin, Stream, Usage,
+    supervise,
 };
 use crate::cgroup::Group;
 use crate::error::{Errno, RuntimeError};
-use crate::role::{self, Role};
-use crate::{limits, wire};
+use crate::{limits, role, wire};
 
 /// Bytes that a pipe of an ordinary user holds at the most (/proc/sys/fs/pipe-max-size).
 const LARGEST_PIPE: usize = 1 << 20;
 
-/// S0, S1 and C.
-const PROCESSES: u32 = 3;
-/// Those of this step and of the ones that get ready, and the one from which S0 comes.
-const PROCESSES_OF_ALL: u32 = (1 + AHEAD as u32) * PROCESSES + 1;
+/// The nursery and I; in a chroot S0 and S1.
+const AROUND: u32 = 2;
+/// C, and V where there is one.
+const OF_STEP: u32 = 2;
 
 /// Runs a command in a container and returns when it and every process it left behind have ended. Several threads may
 /// run steps at the same time; the process must be root of a user namespace ([`userns::enter`](crate::userns::enter)).
@@ -41,37 +43,47 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     control.check()?;
     // Removed at the end of this function, when the step has ended.
     let (group, reason) = if spec.limits.want_group() { Group::new(&spec.limits) } else { (None, None) };
+    let captured = matches!(io, Io::Capture { .. });
     // As those are that get ready without knowing what they will be asked.
-    let is_usual = spec.place == Place::Namespaces && spec.new_session;
     let following = match io {
-        Io::Capture { following, .. } if is_usual => following,
+        Io::Capture { following, .. } if spec.place == Place::Namespaces && spec.new_session => following,
         _ => 0,
     };
+    let wanted = Wanted { new_session: spec.new_session, supervised: supervise::is_needed(spec) };
+    let wish = Wish { wanted, captured };
     let means = match spec.limits.want_group() {
         // Those of the next steps are there, too.
-        true => Means::new(group.as_ref(), reason, if following > 0 { PROCESSES_OF_ALL } else { PROCESSES }),
+        true => {
+            let ahead = u32::try_from(following.min(AHEAD)).unwrap_or(0);
+            Means::new(group.as_ref(), reason, AROUND + (1 + ahead) * OF_STEP)
+        }
         false => Means::default(),
     };
-    let waiting = match io {
-        Io::Capture { .. } if following > 0 => Waiting::take_or_ask()?,
-        Io::Capture { .. } if is_usual => Waiting::take()?,
-        Io::Capture { .. } => Waiting::start(Stdio::piped, spec.place)?,
-        Io::Inherit => Waiting::start(Stdio::inherit, spec.place)?,
+    let take = || match spec.place {
+        Place::Namespaces => Waiting::take(wish, following),
+        Place::Chroot { .. } => Waiting::in_chroot(if captured { Stdio::piped } else { Stdio::inherit }),
     };
-    let was_ready = waiting.is_copy();
-    let mut ended = Attempt { spec, io: &mut io, control, following }.run(waiting, means.clone());
+    let _ending = (following == 0).then(|| LastOne);
+    let waiting = take()?;
+    let was_ready = waiting.was_ready;
+    let mut ended = Attempt { spec, io: &mut io, control, following, wish }.run(waiting, means.clone());
     if was_ready && ended.as_ref().is_err_and(Unfinished::is_worth_another_attempt) {
         // What was scarce when it got ready need not be now.
-        ended = Attempt { spec, io: &mut io, control, following }.run(Waiting::start(Stdio::piped, spec.place)?, means);
-    }
-    if following == 0 {
-        ready::close();
-        await_ending();
+        ended = Attempt { spec, io: &mut io, control, following, wish }.run(take()?, means);
     }
     let Ended { exit, usage, heard } = ended.map_err(|unfinished| unfinished.error)?;
     let (special, mounted) = heard.special.unwrap_or_default();
     let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
     Ok(Finished { exit, report: heard.report, usage, out_of_memory, special, mounted })
+}
+
+/// The last step of several on this thread. When it is dropped, no process is there any more, whatever became of the step.
+struct LastOne;
+
+impl Drop for LastOne {
+    fn drop(&mut self) {
+        ready::close();
+    }
 }
 
 /// What it takes to run a command.
@@ -80,6 +92,8 @@ struct Attempt<'a, 'io> {
     io: &'a mut Io<'io>,
     control: &'a Control,
     following: usize,
+    /// What the next ones will be.
+    wish: Wish,
 }
 
 /// A command that was run.
@@ -105,159 +119,281 @@ impl Unfinished {
 
 impl Attempt<'_, '_> {
     fn run(self, waiting: Waiting, means: Means) -> Result<Ended, Unfinished> {
-        let Attempt { spec, io, control, following } = self;
-        let Waiting { mut child, socket: ours, command, outputs } = waiting;
+        let Attempt { spec, io, control, following, wish } = self;
+        let Waiting { mut keeper, words, requests, supervisor, outputs, .. } = waiting;
         let unbegun = |error| Unfinished { error, begun: false };
-        let step = control.register(child.handle().map_err(unbegun)?);
-        await_unmounting();
-        let sent = ask(&ours, command.as_ref(), child.parent(), spec, means);
-        drop(command);
-        // Now, because it takes the kernel longest to end a step while processes are made beside that.
-        Waiting::prepare(following);
-        let mut outputs = Outputs::new(outputs);
-        let mut heard = Heard::default();
-        // Where another step follows, this one need not be heard to the end.
-        let is_enough = |heard: &Heard| following > 0 && heard.is_whole(spec);
-        let listened = heard.listen(&ours, &mut outputs, io, &step, &is_enough);
-        // Whatever happened: no process of the step may be there when this returns.
-        if sent.is_err() || listened.is_err() {
-            child.kill();
-        }
-        let status = if following > 0 && child.is_copy() && listened.is_ok() && heard.is_whole(spec) {
-            // Of the step nothing is left but mounts, perhaps: these two only end.
-            let init = step.end();
-            if !heard.unmounted {
-                unmount_later(Unmounting { socket: ours, receiver: std::mem::take(&mut heard.receiver), init });
-            }
-            end_later(child);
-            None
-        } else {
-            drop(ours);
-            let status = child.wait();
-            wait_for_init(step.end());
-            Some(status)
+        let handle = || keeper.handle().map_err(unbegun);
+        let command = match keeper {
+            Keeper::Command { .. } => Some(handle()?),
+            Keeper::Outermost(_) => None,
         };
+        let step = control.register(handle()?, command);
+        let request = Request {
+            spec,
+            open_files: limits::original_open_files(),
+            means,
+            outputs: if spec.ids.are_emulated() { pipes(&outputs, io) } else { vec![] },
+        };
+        await_unmounting();
+        let sent = ask(&words, requests, supervisor.as_ref(), &request);
+        // Now, because it takes the kernel longest to end a step while processes are made beside that.
+        Waiting::prepare(wish, following);
+        let mut outputs = Outputs::new(outputs);
+        let mut heard = Heard::new(words, supervisor);
+        let listened = heard.listen(&mut outputs, io, &step, &request);
+        // Whatever happened: no process of the step may be there when this returns.
+        if sent.is_err() || listened.is_err() || heard.supervisor_is_lost() {
+            keeper.kill();
+        }
+        let reaper = step.end();
+        let is_over = listened.is_ok() && matches!(heard.result, Some(Ok(_)));
+        match &keeper {
+            // Of the step nothing is left but mounts, perhaps.
+            Keeper::Command { init, .. } if following > 0 && is_over => heard.leave_mounts(init),
+            Keeper::Command { .. } => {
+                keeper.wait();
+                heard.await_unmounted();
+            }
+            Keeper::Outermost(_) => {
+                keeper.wait();
+                wait_for_reaper(reaper);
+            }
+        }
         outputs.drain(io);
         let begun = heard.begun;
         let unfinished = |error| Err(Unfinished { error, begun });
-        match heard.result.take() {
-            // A supervisor that ends without a word did not see the end of the step.
-            Some(Ok(_)) if heard.waits_for_owners(spec) => {}
-            Some(Ok((exit, usage))) => return Ok(Ended { exit, usage, heard }),
-            // What a step says whose process 1 was killed by `control`.
-            Some(Err(error)) => return unfinished(control.check().err().unwrap_or(error)),
-            None => {}
-        }
-        if let Err(error) = control.check().and(sent).and(listened) {
+        // A step that was killed by `control` may have said anything.
+        if let Err(error) = control.check().and(listened) {
             return unfinished(error);
         }
-        let status = status.unwrap_or_else(|| role::how_it_ended(None, None));
-        unfinished(RuntimeError::Died { role: Role::Step.name().into(), status })
+        match heard.result.take() {
+            // A supervisor that ends without a word did not see the end of the step.
+            Some(Ok(_)) | None if heard.supervisor_is_lost() => unfinished(keeper.blame("the supervisor of the step")),
+            Some(Ok((exit, usage))) if !heard.lacks_owners(spec) => Ok(Ended { exit, usage, heard }),
+            Some(Err(error)) => unfinished(error),
+            Some(Ok(_)) | None => unfinished(sent.err().unwrap_or_else(|| keeper.blame(role::Role::Step.name()))),
+        }
     }
 }
 
-/// Tells the step what to do: the command, where that is not told by S0, and S0.
+/// Tells the step what to do: the command, and who answers its calls.
 fn ask(
-    socket: &UnixStream,
-    command: Option<&UnixStream>,
-    parent: u32,
-    spec: &ContainerSpec,
-    means: Means,
+    words: &UnixStream,
+    requests: Option<UnixStream>,
+    supervisor: Option<&UnixStream>,
+    request: &Request<&ContainerSpec>,
 ) -> Result<(), RuntimeError> {
-    let request = Request { spec, open_files: limits::original_open_files(), means };
-    let start = role::Start { parent, request };
+    let failed = |errno| RuntimeError::call("send(socket of coracle-step)", errno);
+    let body = body(request)?;
     let stdin = io::stdin();
-    let fds = match spec.stdin {
+    let fds = match request.spec.stdin {
         Stdin::Null => vec![],
         Stdin::Inherit => vec![stdin.as_fd()],
     };
-    let body = wire::body(&start);
-    let sent = body.and_then(|body| match command {
-        None => wire::send_body(socket.as_fd(), &body, &fds),
-        Some(command) => {
-            // Where it has ended already, process 1 of the step tells why.
-            let _ = wire::send_body(command.as_fd(), &body, &fds);
-            wire::send_body(socket.as_fd(), &body, &[])
+    match requests {
+        None => wire::send_body(words.as_fd(), &body, &fds).map_err(failed),
+        Some(requests) => {
+            // Whoever has ended already has told why.
+            let _ = wire::send_body(requests.as_fd(), &body, &fds);
+            let _ = supervisor.map(|socket| wire::send_body(socket.as_fd(), &body, &[]));
+            Ok(())
         }
-    });
-    sent.map_err(|errno| RuntimeError::call("send(socket of coracle-step)", errno))
+    }
+}
+
+fn body(request: &Request<&ContainerSpec>) -> Result<Vec<u8>, RuntimeError> {
+    let start = role::Start { parent: std::process::id(), request };
+    wire::body(&start).map_err(|errno| RuntimeError::call("request of coracle-step", errno))
+}
+
+/// Returns the pipes among the outputs of the command, by device and inode.
+fn pipes(outputs: &[(Stream, OwnedFd)], io: &Io<'_>) -> Vec<(u64, u64)> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let fds: Vec<_> = match io {
+        Io::Capture { .. } => outputs.iter().map(|(_, pipe)| pipe.as_fd()).collect(),
+        Io::Inherit => vec![stdout.as_fd(), stderr.as_fd()],
+    };
+    let stats = fds.into_iter().filter_map(|fd| rustix::fs::fstat(fd).ok());
+    let pipes = stats.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    pipes.map(|stat| (stat.st_dev, stat.st_ino)).collect()
 }
 
 /// What [`Finished::special`] is.
 type Special = Vec<(u64, u32, u32)>;
 
-/// What the step said.
-#[derive(Default)]
-struct Heard {
+/// A socket on which something is said of the step.
+struct Line {
+    socket: UnixStream,
     receiver: wire::Receiver,
+    is_open: bool,
+}
+
+/// What was said of the step.
+struct Heard {
+    /// `None` when somebody else hears the rest.
+    words: Option<Line>,
+    /// By V, where there is one.
+    supervisor: Option<Line>,
     /// Whether the command began.
     begun: bool,
     report: Report,
     result: Option<Result<(Exit, Usage), RuntimeError>>,
     special: Option<(Special, Vec<InodeOwner>)>,
-    /// Whether S0 answers calls although owners are not emulated.
-    watched: bool,
     /// Whether the mounts of the step have ended.
     unmounted: bool,
 }
 
+impl Line {
+    fn new(socket: UnixStream) -> Self {
+        Line { socket, receiver: wire::Receiver::new(), is_open: true }
+    }
+
+    /// Reads what is there.
+    fn read(&mut self) -> Result<Vec<Message>, RuntimeError> {
+        let lost = |errno: Errno| RuntimeError::call("recv(socket of coracle-step)", errno);
+        self.is_open = self.receiver.fill(&self.socket).map_err(lost)?;
+        let mut messages = Vec::new();
+        while let Some(message) = self.receiver.next().map_err(lost)? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}
+
 impl Heard {
-    /// Returns whether the step told all there is: how it ended, and whom files belong to.
+    fn new(words: UnixStream, supervisor: Option<UnixStream>) -> Self {
+        Heard {
+            words: Some(Line::new(words)),
+            supervisor: supervisor.map(Line::new),
+            begun: false,
+            report: Report::default(),
+            result: None,
+            special: None,
+            unmounted: false,
+        }
+    }
+
+    /// Returns whether nobody has told whom files belong to, where somebody will.
+    fn lacks_owners(&self, spec: &ContainerSpec) -> bool {
+        self.special.is_none() && (self.supervisor.is_some() || spec.ids.are_emulated())
+    }
+
+    /// Returns whether V ended before it told what it has to tell.
+    fn supervisor_is_lost(&self) -> bool {
+        self.special.is_none() && self.supervisor.as_ref().is_some_and(|line| !line.is_open)
+    }
+
+    /// Returns whether there is no more to be heard: of a step in a chroot, not before the sockets end.
     fn is_whole(&self, spec: &ContainerSpec) -> bool {
-        matches!(self.result, Some(Ok(_))) && !self.waits_for_owners(spec)
+        let is_told = self.words.as_ref().is_none_or(|words| !words.is_open);
+        match &self.result {
+            Some(Ok(_)) if spec.place == Place::Namespaces => !self.lacks_owners(spec),
+            Some(Err(_)) => is_told || spec.place == Place::Namespaces,
+            _ => is_told,
+        }
     }
 
-    /// Returns whether S0 has something to tell yet.
-    fn waits_for_owners(&self, spec: &ContainerSpec) -> bool {
-        self.special.is_none() && (self.watched || spec.ids.are_emulated())
-    }
-
-    /// Reads socket and outputs until the socket ends, or it `is_enough`: then the step has ended, or is ending.
+    /// Reads sockets and outputs until all is told.
     fn listen(
         &mut self,
-        socket: &UnixStream,
         outputs: &mut Outputs,
         io: &mut Io<'_>,
         step: &Registered<'_>,
-        is_enough: &dyn Fn(&Heard) -> bool,
+        request: &Request<&ContainerSpec>,
     ) -> Result<(), RuntimeError> {
-        let lost = |errno: Errno| RuntimeError::call("recv(socket of coracle-step)", errno);
-        loop {
-            let ready = outputs.wait(socket.as_fd()).map_err(|errno| RuntimeError::call("poll", errno))?;
+        while !self.is_whole(request.spec) {
+            let Some(words) = &mut self.words else { break };
+            let supervisor = self.supervisor.as_ref().filter(|line| line.is_open).map(|line| line.socket.as_fd());
+            let said = words.is_open.then_some(words.socket.as_fd());
+            let ready = outputs.wait(said, supervisor);
+            let ready = ready.map_err(|errno| RuntimeError::call("poll", errno))?;
             for stream in ready.streams {
                 outputs.read(stream, io);
             }
-            if !ready.socket {
-                continue;
-            }
-            if !self.receiver.fill(socket).map_err(lost)? {
-                return Ok(());
-            }
-            while let Some(message) = self.receiver.next::<Message>().map_err(lost)? {
-                match message {
-                    Message::Init => {
-                        if let Some(init) = self.receiver.fd() {
-                            step.set_init(init);
-                        }
+            if let Some(line) = self.supervisor.as_mut().filter(|_| ready.supervisor) {
+                for message in line.read()? {
+                    match message {
+                        Message::Failed(error) => return Err(error),
+                        Message::Owners(special, mounted) => self.special = Some((special, mounted)),
+                        _ => {}
                     }
-                    Message::Started(report) => {
-                        (self.begun, self.report) = (true, report);
-                        if let Some(command) = self.receiver.fd() {
-                            step.set_command(command);
-                        }
-                    }
-                    Message::Failed(error) => self.result = Some(Err(error)),
-                    Message::Watched => self.watched = true,
-                    Message::Unmounted => self.unmounted = true,
-                    Message::Owners(special, mounted) => self.special = Some((special, mounted)),
-                    Message::Ended { exit, usage } => self.result = Some(Ok((exit, usage))),
+                }
+                if !line.is_open && self.special.is_none() {
+                    // The calls of the step would never be answered.
+                    return Ok(());
                 }
             }
-            if is_enough(self) {
-                return Ok(());
+            if ready.words {
+                let messages = words.read()?;
+                let mut fds: Vec<OwnedFd> = std::iter::from_fn(|| words.receiver.fd()).collect();
+                for message in messages {
+                    self.take(message, &mut fds, step, request)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the mounts end beside what comes next.
+    fn leave_mounts(&mut self, init: &Arc<OwnedFd>) {
+        if let (false, Some(Line { socket, receiver, .. })) = (self.unmounted, self.words.take()) {
+            unmount_later(Unmounting { words: socket, receiver, init: init.clone() });
+        }
+    }
+
+    /// Waits for the end of the mounts.
+    fn await_unmounted(&mut self) {
+        let Some(words) = &mut self.words else { return };
+        while words.is_open && !self.unmounted {
+            match words.read() {
+                Ok(messages) => self.unmounted = messages.iter().any(|message| matches!(message, Message::Unmounted)),
+                Err(_) => return,
             }
         }
     }
+
+    fn take(
+        &mut self,
+        message: Message,
+        fds: &mut Vec<OwnedFd>,
+        step: &Registered<'_>,
+        request: &Request<&ContainerSpec>,
+    ) -> Result<(), RuntimeError> {
+        match message {
+            Message::Init => {
+                if let Some(init) = next(fds) {
+                    step.set_init(init);
+                }
+            }
+            Message::Started => {
+                if let Some(command) = next(fds) {
+                    step.set_command(command);
+                }
+                self.begun = true;
+            }
+            Message::Called => {
+                let calls = std::mem::take(fds);
+                self.begun = true;
+                let supervisor = ready::supervise(&calls)?;
+                wire::send_body(supervisor.as_fd(), &body(request)?, &[])
+                    .map_err(|errno| RuntimeError::call("send(socket of the supervisor)", errno))?;
+                self.supervisor = Some(Line::new(supervisor));
+            }
+            Message::Failed(error) => self.result = Some(Err(error)),
+            Message::Ended { exit, usage, report } => {
+                (self.begun, self.report) = (true, report);
+                self.result = Some(Ok((exit, usage)));
+            }
+            Message::Unmounted => self.unmounted = true,
+            Message::Owners(special, mounted) => self.special = Some((special, mounted)),
+        }
+        Ok(())
+    }
+}
+
+/// Takes the first of what came along.
+fn next(fds: &mut Vec<OwnedFd>) -> Option<OwnedFd> {
+    (!fds.is_empty()).then(|| fds.remove(0))
 }
 
 /// The reading ends of the pipes of the command. Without a captured output there are none.
@@ -267,7 +403,8 @@ struct Outputs {
 }
 
 struct Readable {
-    socket: bool,
+    words: bool,
+    supervisor: bool,
     streams: Vec<Stream>,
 }
 
@@ -281,17 +418,23 @@ impl Outputs {
         Outputs { pipes, buffer }
     }
 
-    fn wait(&self, socket: BorrowedFd<'_>) -> Result<Readable, E> {
-        let mut fds = vec![PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-        fds.extend(self.pipes.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(E::INTR) => return Ok(Readable { socket: false, streams: vec![] }),
+    /// Waits for something to be there. What V said before something else was said is there with it.
+    fn wait(&self, words: Option<BorrowedFd<'_>>, supervisor: Option<BorrowedFd<'_>>) -> Result<Readable, E> {
+        let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut fds: Vec<_> = words.map(readable).into_iter().collect();
+        fds.extend(self.pipes.iter().map(|(_, pipe)| readable(pipe.as_fd())));
+        fds.extend(supervisor.map(readable));
+        let is_ready = match poll(&mut fds, None) {
+            Ok(_) => |fd: &PollFd<'_>| !fd.revents().is_empty(),
+            Err(E::INTR) => |_: &PollFd<'_>| false,
             Err(errno) => return Err(errno),
-        }
-        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let streams = self.pipes.iter().zip(&fds[1..]).filter(|(_, fd)| is_ready(fd)).map(|((stream, _), _)| *stream);
-        Ok(Readable { socket: is_ready(&fds[0]), streams: streams.collect() })
+        };
+        let pipes = self.pipes.iter().zip(&fds[usize::from(words.is_some())..]);
+        Ok(Readable {
+            words: words.is_some() && is_ready(&fds[0]),
+            supervisor: supervisor.is_some() && fds.last().is_some_and(is_ready),
+            streams: pipes.filter(|(_, fd)| is_ready(fd)).map(|((stream, _), _)| *stream).collect(),
+        })
     }
 
     /// Hands on one piece of what is there. Returns whether there was some; forgets a pipe at its end.

@@ -1,25 +1,26 @@
-//! S0 as the supervisor of the step: what it needs to answer system calls, and how it gets it.
+//! V, the supervisor of a step: what it needs to answer system calls, and how it gets it. In a chroot S0 is it.
 //!
-//! Where owners are emulated, it answers from the start, in the mounts of the step. Else it waits outside until a device is made, which
-//! few steps do.
+//! Where owners are emulated, it answers from the start, in the mounts of the step. Else there is one from the first device on that a step
+//! makes, which few do.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno as E;
+use rustix::process::{Signal, pidfd_send_signal};
 use rustix::thread::CapabilitySet;
 
 use super::step::{self, own_pidfd};
-use super::{ContainerSpec, DeviceFiles, Ids, Message, MountSource, Place, RootfsSource};
+use super::{ContainerSpec, DeviceFiles, Devices, Ids, Message, MountSource, Place, Request, RootfsSource};
 use crate::emulate::{self, Emulator, Families, Outside, Setup};
 use crate::error::{Errno, RuntimeError};
+use crate::lacking::Lacking;
 use crate::oci::DEVICES;
 use crate::owner::XATTR;
-use crate::{sys, wire};
+use crate::{role, sys, wire};
 
 /// What is mounted in every step that can mount anything.
 const MOUNT_POINTS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -32,9 +33,56 @@ pub(super) fn families(spec: &ContainerSpec) -> Families {
     Families { owners, places: owners && !in_namespaces, tree }
 }
 
-/// Takes what the emulator needs from outside. `proc` is [`emulate::open_proc`]'s; `home` is a process in whose mounts the threads
-/// can end, so that they do not keep those of the step.
-pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>) -> Result<Setup, RuntimeError> {
+/// Returns whether a step needs a supervisor from its beginning.
+pub(super) fn is_needed(spec: &ContainerSpec) -> bool {
+    let families = families(spec);
+    // What a directory had before its command began has to be known before that.
+    families.owners || families.tree
+}
+
+/// V: answers the calls of a step, and tells the caller of the owners.
+pub(super) fn serve(
+    caller: &UnixStream,
+    calls: &UnixStream,
+    proc: OwnedFd,
+    home: Option<OwnedFd>,
+) -> Result<(), Errno> {
+    let mut receiver = wire::Receiver::new();
+    // Without a word from there nobody wants this any more.
+    let Some(role::Start { request, .. }) = receiver.wait::<role::Start<Request<ContainerSpec>>>(caller)? else {
+        return Ok(());
+    };
+    sys::hurry();
+    let told = step::to_root()
+        .and_then(|()| prepare(&request, proc, home))
+        .and_then(|setup| watch_to_the_end(setup, request.spec.devices, calls))
+        .and_then(|emulator| match emulator {
+            Some(emulator) => tell_owners(caller, emulator),
+            None => step::tell(caller, &Message::Owners(vec![], vec![]), &[]).map_err(lost),
+        });
+    told.or_else(|error| step::tell(caller, &Message::Failed(error), &[]))
+}
+
+/// Tells the owners in the end.
+pub(super) fn tell_owners(caller: &UnixStream, emulator: Arc<Emulator>) -> Result<(), RuntimeError> {
+    if emulator.has_ended_it() {
+        return Err(RuntimeError::Lacking(Lacking::Devices));
+    }
+    let (of_root, mounted) = emulator.special();
+    // With it goes the last handle of a file of the step, and with that what is mounted.
+    drop(emulator);
+    step::tell(caller, &Message::Owners(of_root, mounted), &[])
+        .map_err(|errno| RuntimeError::call("send(owners)", errno))
+}
+
+/// Takes what the emulator needs from outside. `proc` is [`emulate::open_proc`]'s; `home` is a mount namespace in which the threads
+/// can end, so that they do not keep the one of the step.
+pub(super) fn prepare(
+    request: &Request<ContainerSpec>,
+    proc: OwnedFd,
+    home: Option<OwnedFd>,
+) -> Result<Setup, RuntimeError> {
+    let spec = &request.spec;
     let families = families(spec);
     if families.owners {
         emulate::check_limits()?;
@@ -51,7 +99,7 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>
         groups: spec.groups.clone(),
         capabilities: spec.capabilities.set().bits(),
         special,
-        outputs: outputs(),
+        outputs: request.outputs.clone(),
         devices: if shows_others(spec) { DeviceFiles::Possible } else { in_layers },
         proc,
         upper: None,
@@ -65,14 +113,6 @@ pub(super) fn prepare(spec: &ContainerSpec, proc: OwnedFd, home: Option<OwnedFd>
             _ => None,
         },
     })
-}
-
-/// Returns the pipes that are the output of this process, which is that of the command.
-fn outputs() -> Vec<(u64, u64)> {
-    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let stats = [stdout.as_fd(), stderr.as_fd()].map(|fd| rustix::fs::fstat(fd).ok());
-    let pipes = stats.into_iter().flatten().filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-    pipes.map(|stat| (stat.st_dev, stat.st_ino)).collect()
 }
 
 /// Returns whether files are shown that are not of the layers and of which somebody else may have made devices.
@@ -128,39 +168,38 @@ impl Handles {
 
 /// Answers the calls of a step with a mount namespace of its own until there is nobody left to make any, and leaves its mounts.
 /// `None`: there were none to answer.
-pub(super) fn watch_to_the_end(
-    setup: Setup,
-    socket: &UnixStream,
-    caller: &UnixStream,
-) -> Result<Option<Arc<Emulator>>, RuntimeError> {
+fn watch_to_the_end(setup: Setup, devices: Devices, calls: &UnixStream) -> Result<Option<Arc<Emulator>>, RuntimeError> {
     let mut receiver = wire::Receiver::new();
-    receiver.fill(socket).map_err(lost)?;
+    receiver.fill(calls).map_err(lost)?;
     let (Some(listener), Some(command)) = (receiver.fd(), receiver.fd()) else { return Ok(None) };
-    let_go_of_output();
-    // What a directory had before its command began has to be known before that.
-    if !setup.families.owners && setup.in_place.is_none() && !is_called(&listener)? {
-        return Ok(None);
-    }
-    match sys::enter_mounts(command.as_fd()) {
-        Ok(()) => {}
-        // The command is over.
-        Err(errno) if errno.is(E::SRCH) => return Ok(None),
-        Err(errno) => return Err(RuntimeError::call("setns(mounts of the step)", errno)),
-    }
-    if !setup.families.owners {
-        step::tell(caller, &Message::Watched, &[]).map_err(lost)?;
-    }
-    // Not earlier, and by nobody else: whoever holds it keeps it mounted.
-    let root = step_root()?;
-    let is_awaited = setup.in_place.is_some();
-    let emulator = Emulator::start(Setup { upper: receiver.fd(), ..setup }, listener, &root)?;
-    drop(root);
-    if is_awaited {
-        // Whether it waits or is gone.
-        let _ = wire::send(socket.as_fd(), &(), &[]);
-    }
-    emulator.wait();
-    Ok(Some(emulator))
+    let answer = || -> Result<Option<Arc<Emulator>>, RuntimeError> {
+        match sys::enter_mounts(command.as_fd()) {
+            Ok(()) => {}
+            // The command is over.
+            Err(errno) if errno.is(E::SRCH) => return Ok(None),
+            Err(errno) => return Err(RuntimeError::call("setns(mounts of the step)", errno)),
+        }
+        let ends = match devices {
+            Devices::End => Some(command.try_clone()),
+            Devices::StandIn => None,
+        };
+        let ends = ends.transpose().map_err(|error| RuntimeError::call("dup(pidfd of the command)", error))?;
+        // Not earlier, and by nobody else: whoever holds it keeps it mounted.
+        let root = step_root()?;
+        let is_awaited = setup.in_place.is_some();
+        let emulator = Emulator::start(Setup { upper: receiver.fd(), ends, ..setup }, listener, &root)?;
+        drop(root);
+        if is_awaited {
+            // Whether it waits or is gone.
+            let _ = wire::send(calls.as_fd(), &(), &[]);
+        }
+        emulator.wait();
+        Ok(Some(emulator))
+    };
+    // Its calls would never be answered.
+    answer().inspect_err(|_| {
+        let _ = pidfd_send_signal(&command, Signal::KILL);
+    })
 }
 
 /// Takes hold of the root of this process, which is that of the step.
@@ -171,18 +210,6 @@ fn step_root() -> Result<OwnedFd, RuntimeError> {
 
 fn lost(errno: Errno) -> RuntimeError {
     RuntimeError::call("recv(listener of the step)", errno)
-}
-
-/// Waits for the first call. Returns false where none comes any more.
-fn is_called(listener: &OwnedFd) -> Result<bool, RuntimeError> {
-    loop {
-        let mut fds = [PollFd::new(listener, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Err(E::INTR) => {}
-            Err(errno) => return Err(RuntimeError::call("poll(listener of the step)", errno)),
-            Ok(_) => return Ok(fds[0].revents().contains(PollFlags::IN)),
-        }
-    }
 }
 
 /// Waits for the listener of a command in a directory, and answers its calls. `None`: there is none, because the container could not

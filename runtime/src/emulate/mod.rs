@@ -88,8 +88,8 @@ pub(crate) struct Families {
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) families: Families,
-    /// Process 1 of the step, to be ended where the step makes a device and owners are real; `None` where that gets a stand-in.
-    pub(crate) ends: Option<Pid>,
+    /// The command, to be ended where the step makes a device and owners are real; `None` where that gets a stand-in.
+    pub(crate) ends: Option<OwnedFd>,
     /// Who the command is.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -120,7 +120,7 @@ pub(crate) struct Emulator {
     listener: OwnedFd,
     watch: Watch,
     families: Families,
-    ends: Option<Pid>,
+    ends: Option<OwnedFd>,
     /// Whether it was ended for that.
     ended: AtomicBool,
     table: Table,
@@ -322,9 +322,9 @@ impl Emulator {
 
     /// Ends the step, if it is to be ended where it makes a device.
     fn end(&self) -> bool {
-        let Some(init) = self.ends else { return false };
+        let Some(command) = &self.ends else { return false };
         self.ended.store(true, Ordering::Release);
-        rustix::process::kill_process(init, Signal::KILL).is_ok()
+        rustix::process::pidfd_send_signal(command, Signal::KILL).is_ok()
     }
 
     /// Whom the output of the command belongs to: its first user, until that is changed.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use coracle_runtime::container::{Control, Exit, Io, Obstacle, RootfsSource, run};
@@ -65,18 +66,22 @@ fn signals(place: &Place) {
     // Process 1 is killed by no signal of its own but a fault.
     let done = place.shell("sh -c 'kill -9 $$'; echo $?").run();
     assert_eq!((done.exit(), done.out().as_str()), (Exit::Code(0), "137"));
-    let control = Control::new();
+    let control = &Control::new();
     std::thread::scope(|scope| {
-        let step = scope.spawn(|| place.step(&["sleep", "100"]).try_run(&control).expect("runs"));
-        while !step.is_finished() {
-            control.signal(libc::SIGKILL);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(step.join().expect("ends").exit(), Exit::Signal(libc::SIGKILL));
+        let (begun, has_begun) = mpsc::channel();
+        let slow = place.shell("echo; exec sleep 100");
+        let step = scope.spawn(move || {
+            let mut on_output = |_, _: &[u8]| begun.send(()).expect("somebody waits");
+            let io = Io::Capture { on_output: &mut on_output, following: slow.following };
+            run(&slow.fresh_spec(), io, control).expect("runs")
+        });
+        has_begun.recv().expect("begins");
+        control.signal(libc::SIGKILL);
+        assert_eq!(step.join().expect("ends").exit, Exit::Signal(libc::SIGKILL));
     });
     let trapped = place.shell("trap 'exit 3' TERM; while :; do sleep 0.01; done");
     std::thread::scope(|scope| {
-        let step = scope.spawn(|| trapped.try_run(&control).expect("runs"));
+        let step = scope.spawn(|| trapped.try_run(control).expect("runs"));
         while !step.is_finished() {
             control.signal(libc::SIGTERM);
             std::thread::sleep(Duration::from_millis(5));

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("killing a process between builder and command leaves no process", between_killed),
     ("a panic in the reader of the output leaves no process", panic_in_output),
     ("a step can be killed at any moment", any_moment),
+    ("steps that follow each other come from one process", one_nursery),
     ("what can not be made ahead of a step is made when it comes", scarce_processes),
 ];
 
@@ -144,7 +145,7 @@ fn builder_killed(place: &Place) {
 }
 
 fn between_killed(place: &Place) {
-    // How far above the command: S1, S0; and the command itself.
+    // How far above the command: I, the nursery (in a chroot S1, S0); and the command itself.
     for above in [1, 2, 0] {
         let (step, mark) = sleeper(place);
         let control = Control::new();
@@ -163,10 +164,7 @@ fn between_killed(place: &Place) {
                 _ => {
                     let text = ended.err().map(|error| error.to_string());
                     let role = ["process 1 of the step", "coracle-step"][above - 1];
-                    // Whose child it is not, hears no more than that it ended.
-                    let how =
-                        if step.following > 0 && above == 2 { "ended without a word" } else { "was killed (signal 9)" };
-                    assert_eq!(text, Some(format!("{role} {how}")));
+                    assert_eq!(text, Some(format!("{role} was killed (signal 9)")));
                 }
             }
         });
@@ -203,17 +201,37 @@ fn any_moment(place: &Place) {
     assert_eq!(left.next(), None, "no zombie either; {nursery:?}");
 }
 
+fn one_nursery(place: &Place) {
+    let step = |following| Step { following, ..place.shell("echo fine") };
+    let others = nurseries();
+    assert_eq!(step(3).prints(), "fine");
+    let first = nurseries();
+    for following in [2, 1] {
+        assert_eq!(step(following).prints(), "fine");
+        assert_eq!(nurseries(), first);
+    }
+    assert_eq!(step(0).prints(), "fine");
+    let left = nurseries();
+    assert!(left.len() < first.len() && left.iter().all(|pid| others.contains(pid)), "{others:?}, {first:?}, {left:?}");
+}
+
 /// Where a user may have no more processes for a while, which is when the next steps get ready, no step fails for it.
 fn scarce_processes(place: &Place) {
     let step = |following| Step { following, ..place.shell("echo fine") };
     for limit in 1..=14 {
         assert_eq!(step(3).prints(), "fine");
-        let nursery = nurseries().last().copied();
-        let nursery = nursery.and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("a nursery");
-        let old = set_processes(nursery, Some(limit), None);
+        // From it supervisors come, from I commands.
+        let nursery = nurseries().last().copied().expect("a nursery");
+        let init = found("coracle-step\0nursery").into_iter().filter(|pid| parent(*pid) == Some(nursery)).min();
+        let makers = [nursery, init.expect("its first child")];
+        let makers = makers.map(|pid| Pid::from_raw(pid.cast_signed()).expect("a pid"));
+        let old = makers.map(|maker| set_processes(maker, Some(limit), None));
         // Those that get ready beside it can not, at one point or another.
         assert_eq!(step(2).prints(), "fine", "{limit}");
-        set_processes(nursery, old.current, old.maximum);
+        for (maker, old) in makers.into_iter().zip(old) {
+            // Where one was of no use any more, there is another one.
+            let _ = prlimit(Some(maker), Resource::Nproc, old);
+        }
         for following in [2, 1, 0] {
             assert_eq!(step(following).prints(), "fine", "{limit}, {following} before the last one");
         }
