@@ -21,32 +21,31 @@ pub(super) struct Ahead {
     pub(super) sys: OwnedFd,
     /// With memory of the usual size in shm.
     pub(super) dev: OwnedFd,
-    /// Memory for what is mounted but no part of anything, with an empty directory root.
-    pub(super) scratch: OwnedFd,
     pub(super) ground: Ground,
     pub(super) report: Report,
 }
 
 /// What this process stands on when it hears what the step is.
 pub(super) enum Ground {
-    /// A copy of the mounts outside.
-    Outside,
-    /// The scratch directory, with nothing around it.
-    Scratch {
-        /// The mount namespace in which there is nothing else.
-        own: OwnedFd,
-        /// The one from which everything outside is seen. Steps share it: nothing is mounted in it.
-        home: OwnedFd,
+    /// A copy of the mounts outside, of its own.
+    Copy,
+    /// The mounts outside, which others share: nothing is mounted there.
+    Shared {
+        /// What it begins its own mounts with.
+        bare: OwnedFd,
     },
 }
 
 impl Ahead {
-    /// Makes them. This process must be process 1 of a new pid namespace in a mount namespace of its own. It leaves what is mounted
-    /// outside where it can come back by `home`.
-    pub(super) fn make(home: Option<OwnedFd>) -> Result<Self, RuntimeError> {
-        // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
+    /// Makes them. This process must be process 1 of a new pid namespace, in a mount namespace of its own where there are no `bare` mounts
+    /// to begin with.
+    pub(super) fn make(bare: Option<OwnedFd>) -> Result<Self, RuntimeError> {
+        let ground = bare.map_or(Ground::Copy, |bare| Ground::Shared { bare });
+        if matches!(ground, Ground::Copy) {
+            // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
+            let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+            mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
+        }
         let mut report = Report::default();
         let Outside { proc, mut sys, dev, empty } = detached::take(&mut report)?;
         make_file(&dev.dir, "null")?;
@@ -63,7 +62,6 @@ impl Ahead {
         report.sys_empty = sys.is_none();
         let mut cover = Cover { empty, used: false };
         restrict(&proc, sys.as_ref(), &null, &mut cover)?;
-        let is_staged = stage.is_some();
         let (mut proc, mut dev) = (proc.into_dir(), dev.dir);
         let mut sys = sys.map_or_else(|| cover.another(), |sys| Ok(sys.into_dir()))?;
         if let Some(stage) = stage {
@@ -78,24 +76,23 @@ impl Ahead {
         for tree in [&proc, &sys, &dev] {
             detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
         }
-        let scratch = scratch()?;
-        let ground = match home {
-            // What kernels mount on a mount that is nowhere, they also take from one.
-            Some(home) if !is_staged => leave(&scratch, home)?,
-            _ => Ground::Outside,
-        };
-        Ok(Ahead { proc, sys, dev, scratch, ground, report })
+        Ok(Ahead { proc, sys, dev, ground, report })
     }
 }
 
-impl Ahead {
-    /// Goes to where everything outside is seen.
-    pub(super) fn go_outside(&self) -> Result<(), RuntimeError> {
-        match &self.ground {
-            Ground::Outside => Ok(()),
-            Ground::Scratch { home, .. } => enter(home, "mounts outside"),
-        }
+/// Makes a mount namespace with nothing in it but an empty directory, for steps to begin theirs with: to leave the mounts around takes as
+/// long as a processor may take to notice, and to copy them as long as they are many. `home` are those that this process is in, and is in
+/// again when this returns. `None` where steps can not begin so.
+///
+/// # Errors
+/// The way back is closed.
+pub(super) fn bare(home: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
+    if !takes_mounts_nowhere() || sys::unshare(libc::CLONE_NEWNS).is_err() {
+        return Ok(None);
     }
+    let bare = leave();
+    enter(home, "mounts outside")?;
+    Ok(bare.ok())
 }
 
 /// Moves this process to a mount namespace.
@@ -103,32 +100,35 @@ pub(super) fn enter(mounts: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
     sys::enter_mounts(mounts.as_fd()).map_err(|errno| RuntimeError::call(format!("setns({name})"), errno))
 }
 
-/// Takes away what is mounted outside, but for `scratch`. It takes as long as a processor may take to notice: so it is done while
-/// there is nothing else to do.
-fn leave(scratch: &OwnedFd, home: OwnedFd) -> Result<Ground, RuntimeError> {
-    let Ok(own) = detached::own_mounts() else { return Ok(Ground::Outside) };
+/// Replaces all mounts of this process, which are its own, by an empty directory. Returns the namespace.
+fn leave() -> Result<OwnedFd, RuntimeError> {
+    let own = detached::own_mounts().map_err(failed("open(\"/proc/self/ns/mnt\")"))?;
     let root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
-    put(scratch, &root).map_err(failed("move_mount(scratch tmpfs, \"/\")"))?;
-    rustix::process::fchdir(scratch).map_err(failed("fchdir(scratch)"))?;
-    match rustix::process::pivot_root(".", ".") {
-        Ok(()) => detached::drop_old_root(&root)?,
-        // As above, where the new root covers the old one for good: not before all is taken from that.
-        Err(E::PERM | E::INVAL | E::NOSYS) => {
-            rustix::process::chdir("/").map_err(failed("chdir(\"/\")"))?;
-            return Ok(Ground::Outside);
-        }
-        Err(errno) => return Err(RuntimeError::call("pivot_root(\".\", \".\")", errno)),
-    }
-    Ok(Ground::Scratch { own, home })
+    let empty = detached::empty()?;
+    put(&empty, &root).map_err(failed("move_mount(empty tmpfs, \"/\")"))?;
+    rustix::process::fchdir(&empty).map_err(failed("fchdir(empty tmpfs)"))?;
+    // Some seccomp profiles refuse it, and a root that can not be moved (initramfs).
+    rustix::process::pivot_root(".", ".").map_err(failed("pivot_root(\".\", \".\")"))?;
+    detached::drop_old_root(&root)?;
+    Ok(own)
 }
 
-fn scratch() -> Result<OwnedFd, RuntimeError> {
+/// Memory for what is mounted but no part of anything, with an empty directory root.
+pub(super) fn scratch() -> Result<OwnedFd, RuntimeError> {
     let quiet =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let dir = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64m")], quiet)
         .map_err(failed("fsmount(scratch tmpfs)"))?;
     rustix::fs::mkdirat(&dir, "root", Mode::from_raw_mode(0o755)).map_err(failed("mkdir(scratch/root)"))?;
     Ok(dir)
+}
+
+/// Returns whether the kernel mounts on a mount that is nowhere, as it does from 6.15 on. Then it also takes from one.
+fn takes_mounts_nowhere() -> bool {
+    let trial = || -> Result<(), RuntimeError> {
+        put_in(&detached::empty()?, &scratch()?, "root").map_err(failed("move_mount(tmpfs, tmpfs)"))
+    };
+    trial().is_ok()
 }
 
 /// Puts the null device into the new /dev, on its file. Returns whether that went: kernels before 6.15 mount nothing on a mount that is

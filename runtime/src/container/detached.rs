@@ -56,18 +56,24 @@ pub(super) fn take(report: &mut Report) -> Result<Outside, RuntimeError> {
         proc: take_proc(report)?,
         sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok()),
         dev: take_dev(report)?,
-        empty: fresh(
-            "tmpfs",
-            &[("mode", "755"), ("size", "4k")],
-            NOSUID | NOEXEC | NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY,
-        )
-        .map_err(failed("fsmount(empty tmpfs)"))?,
+        empty: empty()?,
     })
+}
+
+/// Returns a read-only tmpfs with nothing in it.
+pub(super) fn empty() -> Result<OwnedFd, RuntimeError> {
+    let quiet = NOSUID | NOEXEC | NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    fresh("tmpfs", &[("mode", "755"), ("size", "4k")], quiet).map_err(failed("fsmount(empty tmpfs)"))
 }
 
 /// Returns the mount namespace of this process.
 pub(super) fn own_mounts() -> Result<OwnedFd, E> {
     rustix::fs::open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// As [`own_mounts`], by a /proc that need not be mounted anywhere.
+pub(super) fn own_mounts_by(proc: &OwnedFd) -> Result<OwnedFd, E> {
+    rustix::fs::openat(proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Returns memory of the usual size for /dev/shm.

@@ -15,6 +15,7 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::ahead;
 use super::process::{self, Lines};
 use super::step::{Told, has_ended, hide, own_pidfd, tell};
 use super::{Message, Usage};
@@ -47,8 +48,8 @@ pub(super) enum Word {
 struct Init {
     requests: UnixStream,
     receiver: wire::Receiver,
-    /// The mounts that are seen from outside of those of a step.
-    home: Option<OwnedFd>,
+    /// What the mounts of steps begin with; where there is none, with a copy of those around this process.
+    bare: Option<OwnedFd>,
     commands: Vec<Command>,
 }
 
@@ -86,8 +87,12 @@ pub(super) fn serve(requests: UnixStream, parent: &OwnedFd, home: Option<OwnedFd
         Ok(this) => wire::send(requests.as_fd(), &Word::There, &[this.as_fd()])?,
         Err(error) => return wire::send(requests.as_fd(), &Word::Failed(error), &[]),
     }
+    let bare = match home.map_or(Ok(None), |home| ahead::bare(&home)) {
+        Ok(bare) => bare,
+        Err(error) => return wire::send(requests.as_fd(), &Word::Failed(error), &[]),
+    };
     hide();
-    let mut init = Init { requests, receiver: wire::Receiver::new(), home, commands: Vec::new() };
+    let mut init = Init { requests, receiver: wire::Receiver::new(), bare, commands: Vec::new() };
     while init.attend()? {}
     for command in init.commands {
         let _ = pidfd_send_signal(&command.pidfd, Signal::KILL);
@@ -155,7 +160,8 @@ impl Init {
                 (Some(listeners), supervisor)
             }
         };
-        match sys::fork_into(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID)? {
+        let mounts = if self.bare.is_some() { 0 } else { libc::CLONE_NEWNS };
+        match sys::fork_into(mounts | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID)? {
             Forked::Child => {
                 // What is made ahead must not keep the step that runs from its processor.
                 sys::take_time();
@@ -169,7 +175,7 @@ impl Init {
                 }
                 drop((stdout, stderr));
                 let lines = Lines { status: its_status, requests, supervisor };
-                process::begin(&lines, self.home.take(), wanted.new_session)
+                process::begin(&lines, self.bare.take(), wanted.new_session)
             }
             Forked::Parent(pid) => {
                 // Its number is its own until it is waited for.

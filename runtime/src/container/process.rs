@@ -49,9 +49,9 @@ pub(super) struct Lines {
     pub(super) supervisor: UnixStream,
 }
 
-/// Makes all that does not depend on the command, hears of that, and becomes it. It comes back from its own mounts to those of `home`;
-/// where it begins a session of its own, `is_session` says so.
-pub(super) fn begin(lines: &Lines, home: Option<OwnedFd>, is_session: bool) -> ! {
+/// Makes all that does not depend on the command, hears of that, and becomes it. `bare` mounts are what its own begin with, where it
+/// has none yet; where it begins a session of its own, `is_session` says so.
+pub(super) fn begin(lines: &Lines, bare: Option<OwnedFd>, is_session: bool) -> ! {
     let Lines { status, requests, supervisor } = lines;
     // They are all blocked till the end.
     sys::default_signals();
@@ -60,7 +60,7 @@ pub(super) fn begin(lines: &Lines, home: Option<OwnedFd>, is_session: bool) -> !
     }
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
-    let ahead = match Ahead::make(home) {
+    let ahead = match Ahead::make(bare) {
         Ok(ahead) => ahead,
         Err(error) => {
             let _ = wire::send(status.as_fd(), &Word::Failed(error), &[]);
@@ -75,12 +75,7 @@ pub(super) fn begin(lines: &Lines, home: Option<OwnedFd>, is_session: bool) -> !
     sys::hurry();
     let stdin = receiver.fd();
     drop(receiver);
-    // Where the files of its control group are, too.
-    let outside = ahead.go_outside();
-    become_command(&request, status, |keep| {
-        outside?;
-        prepare(&request.spec, ahead, stdin, keep, supervisor)
-    })
+    become_command(&request, status, |keep| prepare(&request.spec, ahead, stdin, keep, supervisor))
 }
 
 /// What is around the command.
