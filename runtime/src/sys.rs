@@ -119,6 +119,17 @@ pub(crate) fn enter_mounts(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
     nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| Errno::from_raw(errno as i32))
 }
 
+/// Returns the mount namespace of the process `pidfd` (Linux 6.11).
+pub(crate) fn mounts_of(pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    /// PIDFD_GET_MNT_NAMESPACE.
+    const REQUEST: libc::Ioctl = 0xFF03;
+    // SAFETY: the request takes no argument, and returns a new descriptor, which nobody else knows.
+    let fd = check(unsafe { libc::ioctl(pidfd.as_raw_fd(), REQUEST, 0) }.into())?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::from_raw(libc::EBADF))?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Gives this thread a working directory, root and umask of its own.
 pub(crate) fn unshare_files() -> Result<(), Errno> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).map_err(|errno| Errno::from_raw(errno as i32))

@@ -1,7 +1,7 @@
 //! What every step sees of the kernel: /proc, /sys and /dev. It is the same for all of them, and made before it is known what
 //! the step is, as trees of mounts that are nowhere yet.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -10,6 +10,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_c
 
 use super::Report;
 use super::detached::{self, Dev, Outside, clone_of, failed, put, put_in, read_only};
+use super::step::own_pidfd;
 use crate::error::RuntimeError;
 use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
 use crate::rootfs::Rootfs;
@@ -21,6 +22,9 @@ pub(super) struct Ahead {
     pub(super) sys: OwnedFd,
     /// With memory of the usual size in shm.
     pub(super) dev: OwnedFd,
+    /// Memory for what is mounted but no part of anything, with an empty directory root. To be mounted somewhere: one that is not
+    /// takes the kernel long to let go of.
+    pub(super) scratch: OwnedFd,
     pub(super) ground: Ground,
     pub(super) report: Report,
 }
@@ -76,7 +80,7 @@ impl Ahead {
         for tree in [&proc, &sys, &dev] {
             detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
         }
-        Ok(Ahead { proc, sys, dev, ground, report })
+        Ok(Ahead { proc, sys, dev, scratch: scratch()?, ground, report })
     }
 }
 
@@ -95,6 +99,11 @@ pub(super) fn bare(home: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
     Ok(bare.ok())
 }
 
+/// Returns the mount namespace of this process, by a handle of it: no /proc need be mounted.
+pub(super) fn own_mounts(this: BorrowedFd<'_>) -> Result<OwnedFd, RuntimeError> {
+    sys::mounts_of(this).map_err(|errno| RuntimeError::call("ioctl(PIDFD_GET_MNT_NAMESPACE)", errno))
+}
+
 /// Moves this process to a mount namespace.
 pub(super) fn enter(mounts: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
     sys::enter_mounts(mounts.as_fd()).map_err(|errno| RuntimeError::call(format!("setns({name})"), errno))
@@ -102,7 +111,7 @@ pub(super) fn enter(mounts: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
 
 /// Replaces all mounts of this process, which are its own, by an empty directory. Returns the namespace.
 fn leave() -> Result<OwnedFd, RuntimeError> {
-    let own = detached::own_mounts().map_err(failed("open(\"/proc/self/ns/mnt\")"))?;
+    let own = own_mounts(own_pidfd()?.as_fd())?;
     let root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
     let empty = detached::empty()?;
     put(&empty, &root).map_err(failed("move_mount(empty tmpfs, \"/\")"))?;
@@ -113,8 +122,7 @@ fn leave() -> Result<OwnedFd, RuntimeError> {
     Ok(own)
 }
 
-/// Memory for what is mounted but no part of anything, with an empty directory root.
-pub(super) fn scratch() -> Result<OwnedFd, RuntimeError> {
+fn scratch() -> Result<OwnedFd, RuntimeError> {
     let quiet =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let dir = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64m")], quiet)

@@ -330,6 +330,7 @@ fn prepare(
     report.unfenced = fence::raise_around(root.as_fd(), proc.as_ref().map(AsFd::as_fd)).is_err();
     drop((root, proc));
     keep.raise()?;
+    process::limit_capabilities(spec.capabilities)?;
     drop_privileges(spec, supervisor, None)?;
     report.limits = keep.finish();
     if spec.limits.shm.is_some() {

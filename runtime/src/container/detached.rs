@@ -71,11 +71,6 @@ pub(super) fn own_mounts() -> Result<OwnedFd, E> {
     rustix::fs::open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// As [`own_mounts`], by a /proc that need not be mounted anywhere.
-pub(super) fn own_mounts_by(proc: &OwnedFd) -> Result<OwnedFd, E> {
-    rustix::fs::openat(proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-}
-
 /// Returns memory of the usual size for /dev/shm.
 pub(super) fn shm() -> Result<OwnedFd, RuntimeError> {
     let size = DEFAULT_SHM.to_string();

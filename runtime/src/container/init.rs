@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::ahead;
 use super::process::{self, Lines};
 use super::step::{Told, has_ended, hide, own_pidfd, tell};
-use super::{Message, Usage};
+use super::{Message, Usage, supervise};
+use crate::capability::Capabilities;
+use crate::emulate::{self, Families};
 use crate::error::{Errno, RuntimeError};
 use crate::sys::{self, Forked, Waited};
 use crate::wire;
@@ -29,8 +31,17 @@ use crate::wire;
 pub(super) struct Wanted {
     /// Whether it will want a session of its own.
     pub(super) new_session: bool,
-    /// Whether a supervisor waits for its calls.
-    pub(super) supervised: bool,
+    /// What of its calls will be answered.
+    pub(super) families: Families,
+    /// What it may get. It is not asked for more later.
+    pub(super) capabilities: Capabilities,
+}
+
+impl Wanted {
+    /// Returns whether a supervisor waits for its calls from the beginning.
+    pub(super) fn is_supervised(self) -> bool {
+        supervise::is_needed(self.families)
+    }
 }
 
 /// What it says.
@@ -150,7 +161,7 @@ impl Init {
     fn begin(&mut self, wanted: Wanted) -> Result<OwnedFd, Errno> {
         let mut fd = || self.receiver.fd().ok_or(Errno::from(E::BADF));
         let (words, requests, stdout, stderr) = (fd()?.into(), fd()?.into(), fd()?, fd()?);
-        let supervisor = if wanted.supervised { Some(fd()?.into()) } else { None };
+        let supervisor = if wanted.is_supervised() { Some(fd()?.into()) } else { None };
         let pair = || UnixStream::pair().map_err(Errno::from);
         let (status, its_status) = pair()?;
         let (listeners, supervisor) = match supervisor {
@@ -160,6 +171,8 @@ impl Init {
                 (Some(listeners), supervisor)
             }
         };
+        // All that come from here have it then.
+        let _ = emulate::filter(wanted.families);
         let mounts = if self.bare.is_some() { 0 } else { libc::CLONE_NEWNS };
         match sys::fork_into(mounts | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID)? {
             Forked::Child => {
@@ -175,7 +188,7 @@ impl Init {
                 }
                 drop((stdout, stderr));
                 let lines = Lines { status: its_status, requests, supervisor };
-                process::begin(&lines, self.bare.take(), wanted.new_session)
+                process::begin(&lines, self.bare.take(), wanted)
             }
             Forked::Parent(pid) => {
                 // Its number is its own until it is waited for.

@@ -132,11 +132,6 @@ pub(super) enum Stacks {
     InScratch,
 }
 
-/// Returns whether [`make`] needs the scratch directory.
-pub(super) fn want_scratch(spec: &ContainerSpec) -> bool {
-    spec.mounts.iter().any(|mount| matches!(mount.source, MountSource::Text { .. }))
-}
-
 /// Makes the rest of what `spec` has mounted. The working directory is the scratch directory.
 pub(super) fn make(spec: &ContainerSpec, taken: Vec<Option<OwnedFd>>) -> Result<Vec<Taken>, RuntimeError> {
     let mut made = Vec::with_capacity(taken.len());

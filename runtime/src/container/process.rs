@@ -13,10 +13,12 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::ahead::Ahead;
+use super::init::Wanted;
 use super::limits::Keep;
 use super::root;
 use super::supervise::Handles;
 use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};
+use crate::capability::Capabilities;
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, role, sys, wire};
 
@@ -49,18 +51,19 @@ pub(super) struct Lines {
     pub(super) supervisor: UnixStream,
 }
 
-/// Makes all that does not depend on the command, hears of that, and becomes it. `bare` mounts are what its own begin with, where it
-/// has none yet; where it begins a session of its own, `is_session` says so.
-pub(super) fn begin(lines: &Lines, bare: Option<OwnedFd>, is_session: bool) -> ! {
+/// Makes all that does not depend on the command but what is `wanted`, hears of it, and becomes it. `bare` mounts are what its own begin
+/// with, where it has none yet.
+pub(super) fn begin(lines: &Lines, bare: Option<OwnedFd>, wanted: Wanted) -> ! {
     let Lines { status, requests, supervisor } = lines;
     // They are all blocked till the end.
     sys::default_signals();
-    if is_session {
+    if wanted.new_session {
         let _ = rustix::process::setsid();
     }
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
-    let ahead = match Ahead::make(bare) {
+    let ahead = Ahead::make(bare).and_then(|ahead| limit_capabilities(wanted.capabilities).map(|()| ahead));
+    let ahead = match ahead {
         Ok(ahead) => ahead,
         Err(error) => {
             let _ = wire::send(status.as_fd(), &Word::Failed(error), &[]);
@@ -159,15 +162,9 @@ pub(super) fn give_pipes_away(spec: &ContainerSpec) {
     }
 }
 
-/// Takes away what a command must not have, and becomes its user. The supervisor gets the `handles`. Returns why nobody listens to its
-/// calls, where it can do without.
-pub(super) fn drop_privileges(
-    spec: &ContainerSpec,
-    supervisor: &UnixStream,
-    handles: Option<&Handles>,
-) -> Result<Option<Errno>, RuntimeError> {
-    let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
-    let allowed = spec.capabilities.set();
+/// Takes away what no program gets any more.
+pub(super) fn limit_capabilities(capabilities: Capabilities) -> Result<(), RuntimeError> {
+    let allowed = capabilities.set();
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         if allowed.contains(one) {
@@ -182,6 +179,18 @@ pub(super) fn drop_privileges(
             Err(errno) => return Err(RuntimeError::call(format!("prctl(PR_CAPBSET_DROP, {bit})"), errno)),
         }
     }
+    Ok(())
+}
+
+/// After [`limit_capabilities`], takes away what else a command must not have, and becomes its user. The supervisor gets the `handles`. Returns why nobody listens to its
+/// calls, where it can do without.
+pub(super) fn drop_privileges(
+    spec: &ContainerSpec,
+    supervisor: &UnixStream,
+    handles: Option<&Handles>,
+) -> Result<Option<Errno>, RuntimeError> {
+    let own = rustix::thread::capabilities(None).map_err(|errno| RuntimeError::call("capget", errno))?.permitted;
+    let allowed = spec.capabilities.set();
     let families = supervise::families(spec);
     if families.owners {
         // Who the command is, the supervisor knows. It is the last thing that is done here for real.

@@ -94,7 +94,7 @@ pub(super) fn supervise(calls: &[OwnedFd]) -> Result<UnixStream, RuntimeError> {
         let nursery =
             nursery.as_mut().ok_or_else(|| RuntimeError::call("fork(supervisor)", rustix::io::Errno::CHILD))?;
         let socket = nursery.supervisor(&theirs)?;
-        while nursery.asked.iter().any(|asked| asked.wish.wanted.supervised && asked.supervised.is_none()) {
+        while nursery.asked.iter().any(|asked| asked.wish.wanted.is_supervised() && asked.supervised.is_none()) {
             nursery.hear_of_supervisor()?;
         }
         let Supervised(born) = nursery.answer()?;
@@ -195,7 +195,7 @@ impl Nursery {
         };
         let mut fds = vec![its_words.as_fd(), its_requests.as_fd()];
         fds.extend(its_outputs);
-        let (calls, its_calls) = match wish.wanted.supervised {
+        let (calls, its_calls) = match wish.wanted.is_supervised() {
             true => role::pair().map(|(calls, its)| (Some(calls), Some(its)))?,
             false => (None, None),
         };
@@ -245,7 +245,7 @@ impl Nursery {
         while self.asked[at].born.is_none() {
             self.hear_of_command().inspect_err(|_| self.is_broken = true)?;
         }
-        while self.asked[at].wish.wanted.supervised && self.asked[at].supervised.is_none() {
+        while self.asked[at].wish.wanted.is_supervised() && self.asked[at].supervised.is_none() {
             self.hear_of_supervisor().inspect_err(|_| self.is_broken = true)?;
         }
         let asked = self.asked.remove(at).expect("it was there just now");
@@ -278,7 +278,7 @@ impl Nursery {
     /// Waits for the next word about a supervisor that waits.
     fn hear_of_supervisor(&mut self) -> Result<(), RuntimeError> {
         let Supervised(result) = self.answer()?;
-        let is_next = |asked: &&mut Asked| asked.wish.wanted.supervised && asked.supervised.is_none();
+        let is_next = |asked: &&mut Asked| asked.wish.wanted.is_supervised() && asked.supervised.is_none();
         if let Some(next) = self.asked.iter_mut().find(is_next) {
             next.supervised = Some(result);
         }

@@ -25,13 +25,13 @@ use crate::sys;
 
 /// Makes `spec`'s file system the root of this process, which made `ahead`.
 pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<(Made, Handles), RuntimeError> {
-    let Ahead { proc, sys, dev, ground, report } = ahead;
+    let Ahead { proc, sys, dev, scratch, ground, report } = ahead;
     let (Inside { root, handles, binds, more }, mounts) = match ground {
         Ground::Shared { bare } => {
-            let (inside, mounts) = from_shared(spec, &bare, &proc)?;
+            let (inside, mounts) = from_shared(spec, &bare, &scratch)?;
             (inside, Some(mounts))
         }
-        Ground::Copy => (from_copy(spec)?, None),
+        Ground::Copy => (from_copy(spec, &scratch)?, None),
     };
     arrived(&root)?;
     for (tree, name) in [(&proc, "proc"), (&sys, "sys"), (&dev, "dev")] {
@@ -61,7 +61,7 @@ struct Inside {
 
 /// From the mounts outside, which others share, to some of its own that begin as the `bare` ones: with an empty directory as their root,
 /// which the new one covers. Returns the namespace, too.
-fn from_shared(spec: &ContainerSpec, bare: &OwnedFd, proc: &OwnedFd) -> Result<(Inside, OwnedFd), RuntimeError> {
+fn from_shared(spec: &ContainerSpec, bare: &OwnedFd, scratch: &OwnedFd) -> Result<(Inside, OwnedFd), RuntimeError> {
     let handles = Handles::of(spec)?;
     let tree = match &spec.rootfs {
         RootfsSource::Overlay { lower, upper, work } => overlay::loose(lower, upper, work)?,
@@ -73,13 +73,11 @@ fn from_shared(spec: &ContainerSpec, bare: &OwnedFd, proc: &OwnedFd) -> Result<(
     let more = mounts::take(spec, Stacks::Loose)?;
     ahead::enter(bare, "bare mounts")?;
     sys::unshare(libc::CLONE_NEWNS).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS)", errno))?;
-    let own = detached::own_mounts_by(proc).map_err(failed("open(\"/proc/self/ns/mnt\")"))?;
-    let scratch = if mounts::want_scratch(spec) { Some(ahead::scratch()?) } else { None };
-    if let Some(scratch) = &scratch {
-        rustix::process::fchdir(scratch).map_err(failed("fchdir(scratch)"))?;
-    }
-    let more = mounts::make(spec, more)?;
+    let own = ahead::own_mounts(handles.command())?;
     let above = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
+    put(scratch, &above).map_err(failed("move_mount(scratch tmpfs, \"/\")"))?;
+    rustix::process::fchdir(scratch).map_err(failed("fchdir(scratch)"))?;
+    let more = mounts::make(spec, more)?;
     put(&tree, &above).map_err(failed("move_mount(root, \"/\")"))?;
     rustix::process::fchdir(&tree).map_err(failed("fchdir(root)"))?;
     cover()?;
@@ -87,11 +85,11 @@ fn from_shared(spec: &ContainerSpec, bare: &OwnedFd, proc: &OwnedFd) -> Result<(
 }
 
 /// From a copy of the mounts outside.
-fn from_copy(spec: &ContainerSpec) -> Result<Inside, RuntimeError> {
+fn from_copy(spec: &ContainerSpec, scratch: &OwnedFd) -> Result<Inside, RuntimeError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(failed("mount(\"/\", MS_REC | MS_PRIVATE)"))?;
     let handles = Handles::of(spec)?;
-    let root = Rootfs::of(mount_root(spec, &ahead::scratch()?)?);
+    let root = Rootfs::of(mount_root(spec, scratch)?);
     let old_root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
     let binds = detached::take_binds(spec)?;
     let more = mounts::make(spec, mounts::take(spec, Stacks::InScratch)?)?;

@@ -49,7 +49,8 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
         Io::Capture { following, .. } if spec.place == Place::Namespaces && spec.new_session => following,
         _ => 0,
     };
-    let wanted = Wanted { new_session: spec.new_session, supervised: supervise::is_needed(spec) };
+    let wanted =
+        Wanted { new_session: spec.new_session, families: supervise::families(spec), capabilities: spec.capabilities };
     let wish = Wish { wanted, captured };
     let means = match spec.limits.want_group() {
         // Those of the next steps are there, too.

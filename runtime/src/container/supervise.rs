@@ -3,7 +3,7 @@
 //! Where owners are emulated, it answers from the start, in the mounts of the step. Else there is one from the first device on that a step
 //! makes, which few do.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,8 +34,7 @@ pub(super) fn families(spec: &ContainerSpec) -> Families {
 }
 
 /// Returns whether a step needs a supervisor from its beginning.
-pub(super) fn is_needed(spec: &ContainerSpec) -> bool {
-    let families = families(spec);
+pub(super) fn is_needed(families: Families) -> bool {
     // What a directory had before its command began has to be known before that.
     families.owners || families.tree
 }
@@ -164,6 +163,11 @@ impl Handles {
         };
         Ok(Handles { command: own_pidfd()?, upper })
     }
+
+    /// Returns a handle of this process.
+    pub(super) fn command(&self) -> BorrowedFd<'_> {
+        self.command.as_fd()
+    }
 }
 
 /// Answers the calls of a step with a mount namespace of its own until there is nobody left to make any, and leaves its mounts.
@@ -260,9 +264,9 @@ pub(super) fn watch(
     let filter = emulate::filter(families);
     let speed = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // A signal to a process whose call is being answered would make it ask again. Linux before 5.19 has no remedy.
-    let patient = sys::seccomp_listener(&filter, speed | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    let patient = sys::seccomp_listener(filter, speed | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
     let listener = match patient {
-        Err(errno) if errno.is(E::INVAL) => sys::seccomp_listener(&filter, speed),
+        Err(errno) if errno.is(E::INVAL) => sys::seccomp_listener(filter, speed),
         other => other,
     };
     match listener {

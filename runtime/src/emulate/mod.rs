@@ -51,6 +51,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as E;
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
 use crate::container::{DeviceFiles, InodeOwner, SpecialOwner};
 use crate::error::{Errno, RuntimeError};
@@ -74,7 +75,7 @@ pub(crate) use places::Outside;
 pub(crate) use rules::filter;
 
 /// What is emulated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Families {
     /// All ids and owners; devices in any case.
     pub(crate) owners: bool,

@@ -1,5 +1,7 @@
 //! Which calls come here, and who answers them: the families of the emulator as one table.
 
+use std::sync::OnceLock;
+
 use libc::sock_filter;
 
 use super::call::{Call, Reply};
@@ -168,11 +170,16 @@ fn rows(families: Families) -> impl Iterator<Item = &'static Row> {
     owners.into_iter().chain([places]).flatten()
 }
 
-/// Returns the filter of a step that has these families: what they answer, and what is denied in any case.
-pub(crate) fn filter(families: Families) -> Vec<sock_filter> {
-    let watched: Vec<_> = rows(families).map(|(nr, when, _)| (*nr, *when)).collect();
-    let foreign = if families.owners { seccomp::Foreign::Absent } else { seccomp::Foreign::Allowed };
-    seccomp::filter(&watched, foreign)
+/// Returns the filter of a step that has these families: what they answer, and what is denied in any case. It is made once, also for the
+/// copies that this process makes of itself afterwards.
+pub(crate) fn filter(families: Families) -> &'static [sock_filter] {
+    static MADE: [OnceLock<Vec<sock_filter>>; 8] = [const { OnceLock::new() }; 8];
+    let Families { owners, places, tree } = families;
+    MADE[usize::from(owners) | usize::from(places) << 1 | usize::from(tree) << 2].get_or_init(|| {
+        let watched: Vec<_> = rows(families).map(|(nr, when, _)| (*nr, *when)).collect();
+        let foreign = if owners { seccomp::Foreign::Absent } else { seccomp::Foreign::Allowed };
+        seccomp::filter(&watched, foreign)
+    })
 }
 
 /// Returns whether a call is always answered within microseconds.
