@@ -1,7 +1,7 @@
 //! Users, owners and devices where the kernel has none to give: a supervisor that answers system calls of a step.
 //!
-//! The calls of all processes of a step that have to do with ids go to a seccomp listener, which the outermost process of
-//! the step (S0) reads. It is in the user and mount namespaces of the step and has its root, but not its pid namespace. What
+//! The calls of all processes of a step that have to do with ids go to a seccomp listener, which a process beside
+//! the step reads (V; in a chroot S0). It is in the user and mount namespaces of the step and has its root, but not its pid namespace. What
 //! it does, it does with real calls, as the one user that there is; what can not be done for real is written down: the
 //! owner of a file in an attribute of the file ([`crate::owner`]), the ids of a process in a limit of the process. Most calls
 //! are looked at and left to the kernel.
