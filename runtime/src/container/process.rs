@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno as E;
@@ -24,6 +25,10 @@ use crate::{emulate, limits, role, sys, wire};
 
 /// Where programs are searched when the environment says nothing.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How often, and after how long, a program is tried again that somebody writes.
+const BUSY_ATTEMPTS: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// What C tells of itself. When its end of the socket closes without a refusal, the command runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -251,7 +256,15 @@ fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word
     }
     for candidate in candidates {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
-        let errno = sys::execve(&path, &args, &env);
+        let mut errno = sys::execve(&path, &args, &env);
+        // A process that is about to become another program may have it open yet, as the copy of who wrote it.
+        for _ in 0..BUSY_ATTEMPTS {
+            if !errno.is(E::TXTBSY) {
+                break;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+            errno = sys::execve(&path, &args, &env);
+        }
         let next_may_work = [E::NOENT, E::NOTDIR, E::ACCESS].into_iter().any(|passable| errno.is(passable));
         if !next_may_work {
             return refused(candidate, errno);

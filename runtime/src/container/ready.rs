@@ -179,11 +179,11 @@ impl Nursery {
     fn ask(&mut self, wish: Wish) -> Result<(), RuntimeError> {
         let (words, its_words) = role::pair()?;
         let (requests, its_requests) = role::pair()?;
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| RuntimeError::call("pipe2(O_CLOEXEC)", errno));
         let (mut outputs, mut its_outputs) = (vec![], vec![]);
         if wish.captured {
             for stream in [Stream::Stdout, Stream::Stderr] {
-                let (ours, its) = pipe()?;
+                let (ours, its) =
+                    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| RuntimeError::call("pipe2(O_CLOEXEC)", errno))?;
                 outputs.push((stream, ours));
                 its_outputs.push(its);
             }

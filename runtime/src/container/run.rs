@@ -69,7 +69,8 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     let was_ready = waiting.was_ready;
     let mut ended = Attempt { spec, io: &mut io, control, following, wish }.run(waiting, means.clone());
     if was_ready && ended.as_ref().is_err_and(Unfinished::is_worth_another_attempt) {
-        // What was scarce when it got ready need not be now.
+        // What was scarce when it got ready need not be now. Others got ready beside it.
+        ready::close();
         ended = Attempt { spec, io: &mut io, control, following, wish }.run(take()?, means);
     }
     let Ended { exit, usage, heard } = ended.map_err(|unfinished| unfinished.error)?;

@@ -10,7 +10,7 @@ use coracle_runtime::container::{Control, Exit, Io, Obstacle, RootfsSource, run}
 use coracle_runtime::{Errno, RuntimeError};
 
 use crate::Case;
-use crate::place::Place;
+use crate::place::{Place, Step};
 
 pub const CASES: &[Case] = &[
     ("the exit code is that of the command", exit_codes),
@@ -23,6 +23,7 @@ pub const CASES: &[Case] = &[
     ("the limit of open files is that of the caller's caller, and this program has more", open_files),
     ("changes go to the upper directory and nowhere else", changes),
     ("a directory can be the root itself", directory),
+    ("a program that somebody still writes is waited for", busy_program),
     ("a bind is seen and leaves nothing in the upper directory", binds),
     ("a dangling link as target of a bind is followed inside only", dangling_bind),
     ("a hundred layers can be mounted", |place| many_layers(place, 100)),
@@ -170,8 +171,8 @@ fn changes(place: &Place) {
     );
 }
 
-fn directory(place: &Place) {
-    let mut step = place.shell("echo x >/made; echo /proc/[0-9]*");
+/// Has `step` work in a directory, which has a shell only.
+fn in_directory(place: &Place, step: &mut Step) -> PathBuf {
     let dir = place.dir("root");
     for name in ["bin", "proc", "sys", "dev"] {
         fs::create_dir(dir.join(name)).expect("mkdir");
@@ -179,6 +180,29 @@ fn directory(place: &Place) {
     let RootfsSource::Overlay { lower, .. } = &step.spec.rootfs else { unreachable!() };
     fs::copy(lower[0].join("bin/busybox"), dir.join("bin/sh")).expect("copies");
     step.spec.rootfs = RootfsSource::Dir(dir.clone());
+    dir
+}
+
+fn busy_program(place: &Place) {
+    let mut step = place.shell("echo started");
+    let dir = in_directory(place, &mut step);
+    let writer = fs::OpenOptions::new().append(true).open(dir.join("bin/sh")).expect("opens");
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| step.prints());
+        std::thread::sleep(Duration::from_millis(30));
+        drop(writer);
+        assert_eq!(running.join().expect("ends"), "started");
+    });
+    let _writer = fs::OpenOptions::new().append(true).open(dir.join("bin/sh")).expect("opens");
+    match step.run().exit() {
+        Exit::NotStarted { errno, what: Obstacle::Program, .. } => assert_eq!(errno.raw(), libc::ETXTBSY),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn directory(place: &Place) {
+    let mut step = place.shell("echo x >/made; echo /proc/[0-9]*");
+    let dir = in_directory(place, &mut step);
     step.prints();
     assert_eq!(fs::read_to_string(dir.join("made")).expect("reads"), "x\n");
 }
