@@ -176,8 +176,6 @@ impl Init {
         let mounts = if self.bare.is_some() { 0 } else { libc::CLONE_NEWNS };
         match sys::fork_into(mounts | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID)? {
             Forked::Child => {
-                // What is made ahead must not keep the step that runs from its processor.
-                sys::take_time();
                 // Nothing of other steps.
                 self.commands.clear();
                 drop((words, status, listeners));

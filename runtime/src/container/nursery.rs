@@ -41,7 +41,7 @@ pub(super) struct Supervised(pub(super) Result<(), Errno>);
 pub(super) fn serve(socket: UnixStream) -> Result<i32, Errno> {
     let (role::Begun { socket, mut receiver, request, .. }, _) = role::hear::<Opening>(socket)?;
     let to_init = UnixStream::from(receiver.fd().ok_or(Errno::from(rustix::io::Errno::BADF))?);
-    // What is made ahead must not keep the step that runs from its processor.
+    // What is made ahead must not keep the step that runs from its processor, and neither must who makes it.
     sys::take_time();
     let home = if request.for_many { home() } else { None };
     let this = getpid();
@@ -53,7 +53,6 @@ pub(super) fn serve(socket: UnixStream) -> Result<i32, Errno> {
     let (proc, init) = match made {
         Ok((pidfd, proc, Forked::Child)) => {
             drop((socket, receiver, proc));
-            sys::hurry();
             sys::exit(i32::from(init::serve(to_init, &pidfd, home).is_err()))
         }
         Ok((_, proc, Forked::Parent(init))) => (proc, init),
