@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 
+use coracle_runtime::container::Control;
 use coracle_runtime::owner::{FileOwner, XATTR};
 use rustix::fs::{FileType, Stat, lgetxattr, lstat};
 
 use crate::layer::{self, DiskTree, LayerError, PackOptions, UnpackOptions};
-use crate::progress::Event;
+use crate::progress::{Event, Sink};
 use crate::store::{CacheInfo, CacheMounts, Claim, note_owners, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
@@ -39,7 +40,12 @@ impl Builder<'_> {
     ) -> Result<Vec<String>, BuildError> {
         self.enter()?;
         let on_disk = self.on_disk();
-        let cache = caches.take((&on_disk.realm, id), Claim::Alone, &mut |_| Ok(()), &mut self.waiting(id))?;
+        let cache = caches.take(
+            (&on_disk.realm, id),
+            Claim::Alone,
+            &mut |_| Ok(()),
+            &mut waiting(self.control, self.sink, id),
+        )?;
         let mut warnings = Vec::new();
         let mut entries = entries(cache.dir(), on_disk.owners, &mut warnings)?;
         if on_disk.owners == Owners::Emulated {
@@ -95,22 +101,22 @@ impl Builder<'_> {
             }
             Ok(())
         };
-        caches.put((&on_disk.realm, id), &mut fill, &mut self.waiting(id))
+        caches.put((&on_disk.realm, id), &mut fill, &mut waiting(self.control, self.sink, id))
     }
+}
 
-    /// Returns what is called while steps use the cache mount `id`: it says so once, and ends the waiting when the user wants that.
-    fn waiting(&self, id: &str) -> impl FnMut() -> Result<(), BuildError> {
-        let mut told = false;
-        move || {
-            if self.control.cancelled() {
-                return Err(BuildError::Interrupted);
-            }
-            if !std::mem::replace(&mut told, true) {
-                let message = format!("waiting for the cache mount {id:?}, which a step uses");
-                self.sink.emit(Event::Warning { message, line: None });
-            }
-            Ok(())
+/// Returns what is called while a step uses the cache mount `id`: it says so once, and ends the waiting when the user wants that.
+pub(super) fn waiting(control: &Control, sink: &dyn Sink, id: &str) -> impl FnMut() -> Result<(), BuildError> {
+    let mut told = false;
+    move || {
+        if control.cancelled() {
+            return Err(BuildError::Interrupted);
         }
+        if !std::mem::replace(&mut told, true) {
+            let message = format!("waiting for the cache mount {id:?}, which a step uses");
+            sink.emit(Event::Warning { message, line: None });
+        }
+        Ok(())
     }
 }
 

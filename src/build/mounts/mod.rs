@@ -23,6 +23,7 @@ use crate::store::{Active, CacheMount, CacheMounts, CacheOwner, Claim, View, not
 use crate::tree::{Owners, Tree, TreePath, resolve};
 
 use super::BuildError;
+use super::caches::waiting;
 use super::chain::Chain;
 use super::given::{Secret, Volume};
 use super::run::{self, MOUNT_POINTS};
@@ -411,22 +412,16 @@ impl Work<'_> {
                 (Sharing::Locked, _) | (Sharing::Shared, StepPlace::Chroot) => Claim::Alone,
                 (Sharing::Shared, StepPlace::Namespaces) => Claim::Shared,
             };
-            let mut told = false;
-            let mut wait = || {
-                if self.control.cancelled() {
-                    return Err(BuildError::Interrupted);
-                }
-                if !std::mem::replace(&mut told, true) {
-                    let message = format!("waiting for the cache mount {id:?}, which another step uses");
-                    self.sink.emit(Event::Warning { message, line: None });
-                }
-                Ok(())
-            };
             let mut fill = |dir: &Path| match from {
                 None => gather::own(dir, self.on_disk.owners, &meta),
                 Some(from) => self.fill_cache((from, source), dir),
             };
-            let mount = caches.take((&self.on_disk.realm, &id), claim, &mut fill, &mut wait)?;
+            let mount = caches.take(
+                (&self.on_disk.realm, &id),
+                claim,
+                &mut fill,
+                &mut waiting(self.control, self.sink, &id),
+            )?;
             let given = if self.on_disk.owners == Owners::Emulated { mount.owners() } else { vec![] };
             taken.push(Claimed { id, mount, given });
         }
