@@ -38,11 +38,6 @@ impl Rootfs {
         &self.dir
     }
 
-    /// Returns the directory, which nobody has paths in any more.
-    pub(crate) fn into_dir(self) -> OwnedFd {
-        self.dir
-    }
-
     /// Returns a handle (O_PATH) to what is at `path`, and its type. No link is followed at all: one on the way, or at
     /// the end, is ELOOP.
     pub(crate) fn place(&self, path: &str) -> Result<(OwnedFd, FileType), E> {

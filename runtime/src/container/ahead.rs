@@ -1,7 +1,7 @@
 //! What every step sees of the kernel: /proc, /sys and /dev. It is the same for all of them, and made before it is known what
 //! the step is, as trees of mounts that are nowhere yet.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -9,12 +9,11 @@ use rustix::io::Errno as E;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 use super::Report;
-use super::detached::{self, Dev, Outside, clone_of, failed, put, put_in, read_only};
-use super::step::own_pidfd;
+use super::detached::{self, Dev, Devices, clone_of, failed, put, put_in};
+use super::restrict::{Cover, Restrictions};
+use super::template::Template;
 use crate::error::RuntimeError;
-use crate::oci::{DEVICE_LINKS, PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
-use crate::rootfs::Rootfs;
-use crate::sys;
+use crate::oci::DEVICE_LINKS;
 
 /// The trees, and what is not as it should be in them.
 pub(super) struct Ahead {
@@ -41,88 +40,75 @@ pub(super) enum Ground {
 }
 
 impl Ahead {
-    /// Makes them. This process must be process 1 of a new pid namespace, in a mount namespace of its own where there are no `bare` mounts
-    /// to begin with.
-    pub(super) fn make(bare: Option<OwnedFd>) -> Result<Self, RuntimeError> {
-        let ground = bare.map_or(Ground::Copy, |bare| Ground::Shared { bare });
-        if matches!(ground, Ground::Copy) {
-            // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
-            let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-            mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
+    /// Makes them. This process must be process 1 of a new pid namespace, in the mounts of who made the `template`; without one, in a mount
+    /// namespace of its own.
+    pub(super) fn make(template: Option<Template>) -> Result<Self, RuntimeError> {
+        let ahead = match template {
+            Some(template) => Self::from_template(template),
+            None => Self::from_outside(),
+        }?;
+        // From here on nothing of it goes any more when something is unmounted outside.
+        for tree in [&ahead.proc, &ahead.sys, &ahead.dev] {
+            detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
         }
-        let mut report = Report::default();
-        let Outside { proc, mut sys, dev, empty } = detached::take(&mut report)?;
+        Ok(ahead)
+    }
+
+    fn from_template(template: Template) -> Result<Self, RuntimeError> {
+        let Template { bare, sys, devices, devices_missing, in_proc, empty } = template;
+        let mut report = Report { devices_missing, sys_empty: sys.is_none(), ..Report::default() };
+        let proc = detached::take_proc(&mut report)?;
+        let dev = detached::new_dev()?;
         make_file(&dev.dir, "null")?;
-        let stage = match takes_mounts(&dev)? {
+        let devices = devices.copies().map_err(failed("open_tree(devices, OPEN_TREE_CLONE)"))?;
+        takes_mounts(&dev, &devices)?;
+        let mut cover = Cover::shared(empty, fill_dev(&dev, &devices)?);
+        in_proc.impose(&proc, &mut cover)?;
+        let sys = match sys {
+            Some(sys) => clone_of(&sys, true).map_err(failed("open_tree(sysfs, OPEN_TREE_CLONE | AT_RECURSIVE)"))?,
+            None => cover.of_directory()?,
+        };
+        Ok(Ahead { proc, sys, dev: dev.dir, scratch: scratch()?, ground: Ground::Shared { bare }, report })
+    }
+
+    fn from_outside() -> Result<Self, RuntimeError> {
+        // What is unmounted outside meanwhile goes here too, so that nobody waits for this process.
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", slave).map_err(failed("mount(\"/\", MS_REC | MS_SLAVE)"))?;
+        let mut report = Report::default();
+        let mut proc = detached::take_proc(&mut report)?;
+        let mut sys = detached::take_sys();
+        let devices = detached::take_devices(&mut report)?;
+        let mut dev = detached::new_dev()?;
+        make_file(&dev.dir, "null")?;
+        let stage = match takes_mounts(&dev, &devices)? {
             true => None,
             false => {
                 let stage = Stage::make(&proc, &mut sys, &dev.dir)?;
-                takes_mounts(&dev)?;
+                takes_mounts(&dev, &devices)?;
                 Some(stage)
             }
         };
-        let null = fill_dev(&dev)?;
-        let (proc, sys) = (Rootfs::of(proc), sys.map(Rootfs::of));
         report.sys_empty = sys.is_none();
-        let mut cover = Cover { empty, used: false };
-        restrict(&proc, sys.as_ref(), &null, &mut cover)?;
-        let (mut proc, mut dev) = (proc.into_dir(), dev.dir);
-        let mut sys = sys.map_or_else(|| cover.another(), |sys| Ok(sys.into_dir()))?;
+        let mut cover = Cover::new(detached::empty()?, fill_dev(&dev, &devices)?);
+        Restrictions::of_proc(&proc)?.impose(&proc, &mut cover)?;
+        if let Some(sys) = &sys {
+            Restrictions::of_sys(sys)?.impose(sys, &mut cover)?;
+        }
+        let mut sys = sys.map_or_else(|| cover.of_directory(), Ok)?;
         if let Some(stage) = stage {
-            let mut trees = vec![(&mut proc, "proc"), (&mut dev, "dev")];
+            let mut trees = vec![(&mut proc, "proc"), (&mut dev.dir, "dev")];
             // What stands for it has never been on the stage, or is a copy already.
             if !report.sys_empty {
                 trees.push((&mut sys, "sys"));
             }
             stage.leave(trees)?;
         }
-        // From here on nothing of it goes any more when something is unmounted outside.
-        for tree in [&proc, &sys, &dev] {
-            detached::private(tree).map_err(|errno| RuntimeError::call("mount_setattr(…, MS_PRIVATE)", errno))?;
-        }
-        Ok(Ahead { proc, sys, dev, scratch: scratch()?, ground, report })
+        Ok(Ahead { proc, sys, dev: dev.dir, scratch: scratch()?, ground: Ground::Copy, report })
     }
 }
 
-/// Makes a mount namespace with nothing in it but an empty directory, for steps to begin theirs with: to leave the mounts around takes as
-/// long as a processor may take to notice, and to copy them as long as they are many. `home` are those that this process is in, and is in
-/// again when this returns. `None` where steps can not begin so.
-///
-/// # Errors
-/// The way back is closed.
-pub(super) fn bare(home: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
-    if !takes_mounts_nowhere() || sys::unshare(libc::CLONE_NEWNS).is_err() {
-        return Ok(None);
-    }
-    let bare = leave();
-    enter(home, "mounts outside")?;
-    Ok(bare.ok())
-}
-
-/// Returns the mount namespace of this process, by a handle of it: no /proc need be mounted.
-pub(super) fn own_mounts(this: BorrowedFd<'_>) -> Result<OwnedFd, RuntimeError> {
-    sys::mounts_of(this).map_err(|errno| RuntimeError::call("ioctl(PIDFD_GET_MNT_NAMESPACE)", errno))
-}
-
-/// Moves this process to a mount namespace.
-pub(super) fn enter(mounts: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
-    sys::enter_mounts(mounts.as_fd()).map_err(|errno| RuntimeError::call(format!("setns({name})"), errno))
-}
-
-/// Replaces all mounts of this process, which are its own, by an empty directory. Returns the namespace.
-fn leave() -> Result<OwnedFd, RuntimeError> {
-    let own = own_mounts(own_pidfd()?.as_fd())?;
-    let root = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
-    let empty = detached::empty()?;
-    put(&empty, &root).map_err(failed("move_mount(empty tmpfs, \"/\")"))?;
-    rustix::process::fchdir(&empty).map_err(failed("fchdir(empty tmpfs)"))?;
-    // Some seccomp profiles refuse it, and a root that can not be moved (initramfs).
-    rustix::process::pivot_root(".", ".").map_err(failed("pivot_root(\".\", \".\")"))?;
-    detached::drop_old_root(&root)?;
-    Ok(own)
-}
-
-fn scratch() -> Result<OwnedFd, RuntimeError> {
+pub(super) fn scratch() -> Result<OwnedFd, RuntimeError> {
     let quiet =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let dir = detached::fresh("tmpfs", &[("mode", "700"), ("size", "64m")], quiet)
@@ -131,19 +117,10 @@ fn scratch() -> Result<OwnedFd, RuntimeError> {
     Ok(dir)
 }
 
-/// Returns whether the kernel mounts on a mount that is nowhere, as it does from 6.15 on. Then it also takes from one.
-fn takes_mounts_nowhere() -> bool {
-    let trial = || -> Result<(), RuntimeError> {
-        put_in(&detached::empty()?, &scratch()?, "root").map_err(failed("move_mount(tmpfs, tmpfs)"))
-    };
-    trial().is_ok()
-}
-
 /// Puts the null device into the new /dev, on its file. Returns whether that went: kernels before 6.15 mount nothing on a mount that is
 /// nowhere.
-fn takes_mounts(dev: &Dev) -> Result<bool, RuntimeError> {
-    let Some((name, null)) = dev.devices.iter().find(|(name, _)| *name == "null") else { return Ok(false) };
-    match put_in(null, &dev.dir, name) {
+fn takes_mounts(dev: &Dev, devices: &Devices) -> Result<bool, RuntimeError> {
+    match put_in(&devices.null, &dev.dir, "null") {
         Ok(()) => Ok(true),
         Err(E::INVAL) => Ok(false),
         Err(errno) => Err(RuntimeError::call("move_mount(…, \"/dev/null\")", errno)),
@@ -190,17 +167,15 @@ fn make_file(dev: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
         .map_err(failed(format!("mknod(\"/dev/{name}\")")))
 }
 
-/// Fills /dev, where the file null is already. Only this process has seen the new tmpfs: its names are what they were made as.
-/// Returns the null device.
-fn fill_dev(dev: &Dev) -> Result<OwnedFd, RuntimeError> {
+/// Fills /dev, where null is already. Only this process has seen the new tmpfs: its names are what they were made as. Returns the null
+/// device.
+fn fill_dev(dev: &Dev, devices: &Devices) -> Result<OwnedFd, RuntimeError> {
     let dir = &dev.dir;
     let moved =
         |tree: &OwnedFd, name: &str| put_in(tree, dir, name).map_err(failed(format!("move_mount(…, \"/dev/{name}\")")));
-    for (name, tree) in &dev.devices {
-        if *name != "null" {
-            make_file(dir, name)?;
-            moved(tree, name)?;
-        }
+    for (name, tree) in &devices.others {
+        make_file(dir, name)?;
+        moved(tree, name)?;
     }
     for (target, link) in DEVICE_LINKS {
         rustix::fs::symlinkat(target, dir, link).map_err(failed(format!("symlink(\"/dev/{link}\")")))?;
@@ -214,57 +189,4 @@ fn fill_dev(dev: &Dev) -> Result<OwnedFd, RuntimeError> {
     }
     rustix::fs::openat(dir, "null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed("open(\"/dev/null\", O_PATH)"))
-}
-
-/// An empty directory that nothing can be put into, shown in place of others.
-struct Cover {
-    empty: OwnedFd,
-    /// Whether it has been given away. Before 6.15, a mount that is nowhere can not be copied; one that was given away is somewhere.
-    used: bool,
-}
-
-impl Cover {
-    fn another(&mut self) -> Result<OwnedFd, RuntimeError> {
-        if self.used {
-            return clone_of(&self.empty, false).map_err(failed("open_tree(empty tmpfs, OPEN_TREE_CLONE)"));
-        }
-        self.used = true;
-        self.empty.try_clone().map_err(|error| RuntimeError::call("dup(empty tmpfs)", error))
-    }
-}
-
-/// Takes away what a step must not see, and the writing of what it must not change.
-fn restrict(proc: &Rootfs, sys: Option<&Rootfs>, null: &OwnedFd, cover: &mut Cover) -> Result<(), RuntimeError> {
-    for path in PROC_READ_ONLY {
-        let Some((place, _)) = find(proc, "/proc", path)? else { continue };
-        let name = format!("/proc/{path}");
-        let tree = clone_of(&place, true).map_err(failed(format!("open_tree({name:?}, OPEN_TREE_CLONE)")))?;
-        read_only(&tree, true)
-            .map_err(|errno| RuntimeError::call(format!("mount_setattr({name:?}, MOUNT_ATTR_RDONLY)"), errno))?;
-        put(&tree, &place).map_err(failed(format!("move_mount(…, {name:?})")))?;
-    }
-    let masks = PROC_MASKED.map(|path| (Some(proc), "/proc", path));
-    for (dir, above, path) in masks.into_iter().chain(SYS_MASKED.map(|path| (sys, "/sys", path))) {
-        let Some(dir) = dir else { continue };
-        match find(dir, above, path)? {
-            None => {}
-            Some((place, FileType::Directory)) => {
-                put(&cover.another()?, &place).map_err(failed("move_mount(empty tmpfs, …)"))?;
-            }
-            Some((place, _)) => {
-                let tree = clone_of(null, false).map_err(failed("open_tree(\"/dev/null\", OPEN_TREE_CLONE)"))?;
-                put(&tree, &place).map_err(failed(format!("move_mount(\"/dev/null\", \"{above}/{path}\")")))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns what is at `path` in a file system of the kernel; `None` where this kernel has no such thing.
-fn find(dir: &Rootfs, above: &str, path: &str) -> Result<Option<(OwnedFd, FileType)>, RuntimeError> {
-    match dir.place(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(E::NOENT | E::NOTDIR | E::ACCESS) => Ok(None),
-        Err(errno) => Err(RuntimeError::call(format!("openat2(\"{above}/{path}\", RESOLVE_NO_SYMLINKS)"), errno)),
-    }
 }

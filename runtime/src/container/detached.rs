@@ -22,24 +22,28 @@ const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
-/// What every step takes from outside.
-pub(super) struct Outside {
-    pub(super) proc: OwnedFd,
-    /// `None` where it can not be made read-only.
-    pub(super) sys: Option<OwnedFd>,
-    pub(super) dev: Dev,
-    /// A read-only tmpfs with nothing in it.
-    pub(super) empty: OwnedFd,
-}
-
-/// What /dev is made of.
+/// What /dev is made of, besides the devices.
 pub(super) struct Dev {
     /// A tmpfs.
     pub(super) dir: OwnedFd,
-    pub(super) devices: Vec<(&'static str, OwnedFd)>,
     pub(super) pts: OwnedFd,
     /// Few programs use message queues, and some kernels have none.
     pub(super) mqueue: Option<OwnedFd>,
+}
+
+/// The devices that every step has.
+pub(super) struct Devices {
+    pub(super) null: OwnedFd,
+    /// With their names in /dev.
+    pub(super) others: Vec<(&'static str, OwnedFd)>,
+}
+
+impl Devices {
+    /// Returns copies of them.
+    pub(super) fn copies(&self) -> Result<Self, E> {
+        let others = self.others.iter().map(|(name, tree)| Ok((*name, clone_of(tree, false)?)));
+        Ok(Devices { null: clone_of(&self.null, false)?, others: others.collect::<Result<_, E>>()? })
+    }
 }
 
 pub(super) fn failed(call: impl Into<String>) -> impl FnOnce(E) -> RuntimeError {
@@ -50,14 +54,9 @@ pub(super) fn shown(path: &Path) -> String {
     format!("{path:?}")
 }
 
-/// Takes and makes what every step needs, from and in the old root.
-pub(super) fn take(report: &mut Report) -> Result<Outside, RuntimeError> {
-    Ok(Outside {
-        proc: take_proc(report)?,
-        sys: clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok()),
-        dev: take_dev(report)?,
-        empty: empty()?,
-    })
+/// Takes the /sys of the outside; `None` where it can not be made read-only.
+pub(super) fn take_sys() -> Option<OwnedFd> {
+    clone_tree(Path::new("/sys"), true).ok().filter(|tree| read_only(tree, true).is_ok())
 }
 
 /// Returns a read-only tmpfs with nothing in it.
@@ -104,7 +103,7 @@ pub(super) fn take_binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, PathBuf)>
 
 /// A new procfs, which is granted only as long as the old one is in sight, without anything that hides a part of it.
 /// Else the old one. That lists processes outside of the step, whose files must not be written: so it is read-only.
-fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
+pub(super) fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
     match fresh("proc", &[], NOSUID | NOEXEC | NODEV) {
         Err(E::PERM) => {}
         other => return other.map_err(failed("fsmount(proc)")),
@@ -118,21 +117,26 @@ fn take_proc(report: &mut Report) -> Result<OwnedFd, RuntimeError> {
     Ok(tree)
 }
 
-fn take_dev(report: &mut Report) -> Result<Dev, RuntimeError> {
-    let mut devices = Vec::with_capacity(DEVICES.len());
-    for (name, ..) in DEVICES {
-        match clone_tree(&Path::new("/dev").join(name), false) {
-            Ok(tree) => devices.push((name, tree)),
-            Err(_) if name != "null" => report.devices_missing.push(name.into()),
-            Err(errno) => return Err(RuntimeError::call("open_tree(\"/dev/null\", OPEN_TREE_CLONE)", errno)),
+/// Takes the devices of the outside. Those that are not there are left out, but for null.
+pub(super) fn take_devices(report: &mut Report) -> Result<Devices, RuntimeError> {
+    let take = |name: &str| clone_tree(&Path::new("/dev").join(name), false);
+    let mut others = Vec::with_capacity(DEVICES.len());
+    for (name, ..) in DEVICES.into_iter().filter(|(name, ..)| *name != "null") {
+        match take(name) {
+            Ok(tree) => others.push((name, tree)),
+            Err(_) => report.devices_missing.push(name.into()),
         }
     }
+    Ok(Devices { null: take("null").map_err(failed("open_tree(\"/dev/null\", OPEN_TREE_CLONE)"))?, others })
+}
+
+/// Makes the file systems of a /dev.
+pub(super) fn new_dev() -> Result<Dev, RuntimeError> {
     let quiet = NOSUID | NOEXEC;
     // Group 5 is tty, by agreement; where the map has no such group, terminals belong to their user's.
     let pts = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     Ok(Dev {
         dir: fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], NOSUID).map_err(failed("fsmount(tmpfs)"))?,
-        devices,
         pts: fresh("devpts", &pts, quiet)
             .or_else(|_| fresh("devpts", &pts[..3], quiet))
             .map_err(failed("fsmount(devpts, newinstance)"))?,
@@ -176,7 +180,12 @@ pub(super) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, E> {
     open_tree(CWD, path, clone_flags(recursive))
 }
 
-/// Returns a copy of what is seen at `file`. That must be mounted in this namespace.
+/// Returns a copy of what is seen at `name` in `dir`, and below.
+pub(super) fn clone_in(dir: &OwnedFd, name: &str) -> Result<OwnedFd, E> {
+    open_tree(dir, name, clone_flags(true) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Returns a copy of what is seen at `file`. That must be mounted in this namespace, or, from Linux 6.15 on, made in it.
 pub(super) fn clone_of(file: &OwnedFd, recursive: bool) -> Result<OwnedFd, E> {
     open_tree(file, c"", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
 }

@@ -15,9 +15,9 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::ahead;
 use super::process::{self, Lines};
 use super::step::{Told, has_ended, hide, own_pidfd, tell};
+use super::template::Template;
 use super::{Message, Usage, supervise};
 use crate::capability::Capabilities;
 use crate::emulate::{self, Families};
@@ -59,8 +59,8 @@ pub(super) enum Word {
 struct Init {
     requests: UnixStream,
     receiver: wire::Receiver,
-    /// What the mounts of steps begin with; where there is none, with a copy of those around this process.
-    bare: Option<OwnedFd>,
+    /// Where there is none, the mounts of a step begin with a copy of those around this process.
+    template: Option<Template>,
     commands: Vec<Command>,
 }
 
@@ -98,12 +98,12 @@ pub(super) fn serve(requests: UnixStream, parent: &OwnedFd, home: Option<OwnedFd
         Ok(this) => wire::send(requests.as_fd(), &Word::There, &[this.as_fd()])?,
         Err(error) => return wire::send(requests.as_fd(), &Word::Failed(error), &[]),
     }
-    let bare = match home.map_or(Ok(None), |home| ahead::bare(&home)) {
-        Ok(bare) => bare,
+    let template = match home.map_or(Ok(None), |home| Template::make(&home)) {
+        Ok(template) => template,
         Err(error) => return wire::send(requests.as_fd(), &Word::Failed(error), &[]),
     };
     hide();
-    let mut init = Init { requests, receiver: wire::Receiver::new(), bare, commands: Vec::new() };
+    let mut init = Init { requests, receiver: wire::Receiver::new(), template, commands: Vec::new() };
     while init.attend()? {}
     for command in init.commands {
         let _ = pidfd_send_signal(&command.pidfd, Signal::KILL);
@@ -173,7 +173,7 @@ impl Init {
         };
         // All that come from here have it then.
         let _ = emulate::filter(wanted.families);
-        let mounts = if self.bare.is_some() { 0 } else { libc::CLONE_NEWNS };
+        let mounts = if self.template.is_some() { 0 } else { libc::CLONE_NEWNS };
         match sys::fork_into(mounts | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID)? {
             Forked::Child => {
                 // Nothing of other steps.
@@ -186,7 +186,7 @@ impl Init {
                 }
                 drop((stdout, stderr));
                 let lines = Lines { status: its_status, requests, supervisor };
-                process::begin(&lines, self.bare.take(), wanted)
+                process::begin(&lines, self.template.take(), wanted)
             }
             Forked::Parent(pid) => {
                 // Its number is its own until it is waited for.

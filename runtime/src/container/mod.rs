@@ -27,10 +27,12 @@ mod nursery;
 mod overlay;
 mod process;
 mod ready;
+mod restrict;
 mod root;
 mod run;
 mod step;
 mod supervise;
+mod template;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -18,6 +18,7 @@ use super::init::Wanted;
 use super::limits::Keep;
 use super::root;
 use super::supervise::Handles;
+use super::template::Template;
 use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};
 use crate::capability::Capabilities;
 use crate::error::{Errno, RuntimeError};
@@ -56,9 +57,9 @@ pub(super) struct Lines {
     pub(super) supervisor: UnixStream,
 }
 
-/// Makes all that does not depend on the command but what is `wanted`, hears of it, and becomes it. `bare` mounts are what its own begin
-/// with, where it has none yet.
-pub(super) fn begin(lines: &Lines, bare: Option<OwnedFd>, wanted: Wanted) -> ! {
+/// Makes all that does not depend on the command but what is `wanted`, hears of it, and becomes it. Without a `template` it has mounts of
+/// its own.
+pub(super) fn begin(lines: &Lines, template: Option<Template>, wanted: Wanted) -> ! {
     let Lines { status, requests, supervisor } = lines;
     // They are all blocked till the end.
     sys::default_signals();
@@ -67,7 +68,7 @@ pub(super) fn begin(lines: &Lines, bare: Option<OwnedFd>, wanted: Wanted) -> ! {
     }
     // What is made in /dev has the modes that are asked for.
     rustix::process::umask(Mode::empty());
-    let ahead = Ahead::make(bare).and_then(|ahead| limit_capabilities(wanted.capabilities).map(|()| ahead));
+    let ahead = Ahead::make(template).and_then(|ahead| limit_capabilities(wanted.capabilities).map(|()| ahead));
     let ahead = match ahead {
         Ok(ahead) => ahead,
         Err(error) => {

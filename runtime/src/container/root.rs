@@ -13,12 +13,12 @@ use rustix::fs::{AtFlags, CWD, FileType, OFlags, StatxFlags};
 use rustix::io::Errno as E;
 use rustix::mount::{MountPropagationFlags, mount_change, mount_move};
 
-use super::ahead::{self, Ahead, Ground};
+use super::ahead::{Ahead, Ground};
 use super::detached::{self, clone_tree, failed, put, shown};
 use super::mounts::{self, Stacks, Taken};
 use super::process::Made;
 use super::supervise::Handles;
-use super::{ContainerSpec, DEFAULT_SHM, RootfsSource, overlay};
+use super::{ContainerSpec, DEFAULT_SHM, RootfsSource, overlay, template};
 use crate::error::RuntimeError;
 use crate::rootfs::Rootfs;
 use crate::sys;
@@ -71,9 +71,9 @@ fn from_shared(spec: &ContainerSpec, bare: &OwnedFd, scratch: &OwnedFd) -> Resul
     };
     let binds = detached::take_binds(spec)?;
     let more = mounts::take(spec, Stacks::Loose)?;
-    ahead::enter(bare, "bare mounts")?;
+    template::enter(bare, "bare mounts")?;
     sys::unshare(libc::CLONE_NEWNS).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNS)", errno))?;
-    let own = ahead::own_mounts(handles.command())?;
+    let own = template::own_mounts(handles.command())?;
     let above = detached::open_path(Path::new("/"), OFlags::DIRECTORY)?;
     put(scratch, &above).map_err(failed("move_mount(scratch tmpfs, \"/\")"))?;
     rustix::process::fchdir(scratch).map_err(failed("fchdir(scratch)"))?;
