@@ -2,13 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno as E;
 
 use super::detached::{clone_in, clone_of, failed, put_in, read_only};
 use crate::error::RuntimeError;
 use crate::oci::{PROC_MASKED, PROC_READ_ONLY, SYS_MASKED};
-use crate::rootfs::Rootfs;
 
 /// What is shown in the place of something else.
 pub(super) struct Cover {
@@ -44,12 +43,13 @@ impl Cover {
     }
 }
 
-/// What there is to restrict in a file system of the kernel: the same in each that shows the same.
+/// What there is to restrict in a file system of the kernel: the same in each that shows the same, but for modules that come and go.
 pub(super) struct Restrictions {
     /// Where it is.
     above: &'static str,
-    read_only: Vec<&'static str>,
-    masked: Vec<(&'static str, FileType)>,
+    read_only: &'static [&'static str],
+    /// With what they were, where they were there.
+    masked: Vec<(&'static str, Option<FileType>)>,
 }
 
 impl Restrictions {
@@ -66,47 +66,51 @@ impl Restrictions {
     fn of(
         tree: &OwnedFd,
         above: &'static str,
-        read_only: &[&'static str],
+        read_only: &'static [&'static str],
         masked: &[&'static str],
     ) -> Result<Self, RuntimeError> {
-        let tree = Rootfs::of(tree.try_clone().map_err(|error| RuntimeError::call(format!("dup({above})"), error))?);
-        let mut found = Restrictions { above, read_only: vec![], masked: vec![] };
-        for path in read_only {
-            found.read_only.extend(kind(&tree, above, path)?.map(|_| *path));
-        }
-        for path in masked {
-            found.masked.extend(kind(&tree, above, path)?.map(|kind| (*path, kind)));
-        }
-        Ok(found)
+        let masked = masked.iter().map(|path| Ok((*path, kind(tree, above, path)?)));
+        Ok(Restrictions { above, read_only, masked: masked.collect::<Result<_, RuntimeError>>()? })
     }
 
-    /// Imposes them on `tree`. Nobody but the kernel makes names there, so they are what they were.
+    /// Imposes them on `tree`. Nobody but the kernel makes names there.
     pub(super) fn impose(&self, tree: &OwnedFd, cover: &mut Cover) -> Result<(), RuntimeError> {
         let above = self.above;
-        let put = |from: &OwnedFd, path: &str| {
-            put_in(from, tree, path).map_err(failed(format!("move_mount(…, \"{above}/{path}\")")))
+        let put = |from: &OwnedFd, path: &str| match put_in(from, tree, path) {
+            Ok(()) | Err(E::NOENT) => Ok(()),
+            Err(errno) => Err(RuntimeError::call(format!("move_mount(…, \"{above}/{path}\")"), errno)),
         };
-        for path in &self.read_only {
-            let copy =
-                clone_in(tree, path).map_err(failed(format!("open_tree(\"{above}/{path}\", OPEN_TREE_CLONE)")))?;
+        for path in self.read_only {
+            let copy = match clone_in(tree, path) {
+                Ok(copy) => copy,
+                Err(E::NOENT | E::NOTDIR | E::ACCESS) => continue,
+                Err(errno) => {
+                    return Err(RuntimeError::call(format!("open_tree(\"{above}/{path}\", OPEN_TREE_CLONE)"), errno));
+                }
+            };
             read_only(&copy, true).map_err(|errno| {
                 RuntimeError::call(format!("mount_setattr(\"{above}/{path}\", MOUNT_ATTR_RDONLY)"), errno)
             })?;
             put(&copy, path)?;
         }
-        for (path, kind) in &self.masked {
-            let instead = if *kind == FileType::Directory { cover.of_directory()? } else { cover.of_file()? };
-            put(&instead, path)?;
+        for (path, was) in &self.masked {
+            // What was not there may have come since.
+            match was.map_or_else(|| kind(tree, above, path), |kind| Ok(Some(kind)))? {
+                None => {}
+                Some(FileType::Directory) => put(&cover.of_directory()?, path)?,
+                Some(_) => put(&cover.of_file()?, path)?,
+            }
         }
         Ok(())
     }
 }
 
 /// Returns what `path` is in a file system of the kernel; `None` where this kernel has no such thing.
-fn kind(tree: &Rootfs, above: &str, path: &str) -> Result<Option<FileType>, RuntimeError> {
-    match tree.place(path) {
-        Ok((_, kind)) => Ok(Some(kind)),
+fn kind(tree: &OwnedFd, above: &str, path: &str) -> Result<Option<FileType>, RuntimeError> {
+    // No link is followed: there is none at these places.
+    match statat(tree, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
         Err(E::NOENT | E::NOTDIR | E::ACCESS) => Ok(None),
-        Err(errno) => Err(RuntimeError::call(format!("openat2(\"{above}/{path}\", RESOLVE_NO_SYMLINKS)"), errno)),
+        Err(errno) => Err(RuntimeError::call(format!("fstatat(\"{above}/{path}\")"), errno)),
     }
 }
