@@ -28,6 +28,9 @@ bench-modes: ## measure what emulated owners cost
 bench-floor: ## measure the least that a RUN and a stat can take on this machine
 	scripts/bench-floor $(ARGS)
 
+bench-plan: build ## measure the planning of 10,000 instructions
+	scripts/bench-plan $(ARGS)
+
 build: ## target/coracle: one static file
 	scripts/build
 
@@ -43,4 +46,4 @@ doc: ## the manual of the code
 clean: ## all that is made here
 	cargo clean && rm -rf .fixtures target
 
-.PHONY: help demo test test-environments check bench bench-registry bench-modes bench-floor build install fixtures doc clean
+.PHONY: help demo test test-environments check bench bench-registry bench-modes bench-floor bench-plan build install fixtures doc clean

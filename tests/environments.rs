@@ -148,7 +148,7 @@ fn document(all: &[(Environment, Found)]) -> String {
          `tests/environments/in-env`: simulated with the real seccomp profiles, without AppArmor and SELinux.\n\n\
          - **full map**: a user namespace with many ids. **single id**: one with the caller's id alone; owners are emulated.\n\
          - **chroot**: as root, where namespaces are refused; no boundary around a step (`docs/security.md`).\n\
-         - **none**: no RUN. Builds without RUN work everywhere, and so does every verb but `run`.\n\
+         - **none**: no RUN. Builds without RUN work everywhere, and so does every verb but `run` and `unshare`.\n\
          - \"no volume\": the store lies on the overlay of the container.\n\n\
          Where a RUN works the image is the same, to the byte.\n\n\
          | environment | what it stands for | mode | RUN | warnings, or what would help |\n| --- | --- | --- | --- | --- |\n",
