@@ -168,6 +168,34 @@ fn mounts_lie_in_each_other() {
     built.succeeds().has_file("list", "main\nnode_modules\n").has_file("kept", "x\n").has_no("app");
 }
 
+// As BuildKit has it: targets are sorted.
+#[test]
+fn what_lies_in_another_mount_may_be_written_before_it() {
+    let built = in_each_mode(|project| {
+        let secret = format!("--secret=id=s,src={}", project.path("token").display());
+        project
+            .file("token", "t\n")
+            .arg(&secret)
+            .file("app/main", "1")
+            .dockerfile(
+                "
+                FROM busybox
+                RUN --mount=type=cache,target=/app/node_modules --mount=source=app,target=/app,rw \
+                    echo x >/app/node_modules/m && ls /app >/list
+                RUN --mount=type=cache,target=/app/node_modules cat /app/node_modules/m >/kept
+                RUN --mount=type=secret,id=s,target=/app/.npmrc --mount=source=app,target=/app,rw cat /app/.npmrc >/secret
+                RUN --mount=type=secret,id=s --mount=type=tmpfs,target=/run cat /run/secrets/s >>/secret
+                RUN --mount=type=secret,id=s,target=/both --mount=source=app/main,target=/both cat /both >>/secret
+                RUN --mount=type=tmpfs,target=/t/u --mount=type=tmpfs,target=/t-u --mount=type=tmpfs,target=/t \
+                    awk '$2 ~ \"^/t\" { print $2 }' /proc/self/mounts >/order
+                ",
+            )
+    });
+    let image = built.succeeds();
+    image.has_file("list", "main\nnode_modules\n").has_file("kept", "x\n").has_file("secret", "t\nt\nt\n");
+    image.has_file("order", "/t\n/t-u\n/t/u\n").has_no("app").has_no("run/secrets");
+}
+
 #[test]
 fn a_link_on_the_way_is_followed_inside_of_the_image_only() {
     let user = User::with_busybox();

@@ -207,6 +207,10 @@ fn define_run(key: &mut KeyBuilder, run: &Run) {
     for mount in &run.mounts {
         define_mount(key, mount);
     }
+    if !run.mount_order().is_sorted() {
+        // Programs up to 2026-11 showed them as they are written.
+        key.field("mount-order", "target");
+    }
     match run.network {
         Network::Default => {}
         Network::None => drop(key.field("network", "none")),

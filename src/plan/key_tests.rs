@@ -61,6 +61,40 @@ fn everything_that_decides_a_run_is_in_its_key() {
     }
 }
 
+// What an older program kept under the key of a step that showed them in another order must not be found.
+#[test]
+fn mounts_that_are_shown_in_another_order_than_they_are_written_in_have_a_field() {
+    let tmpfs = |target: &str| Mount {
+        span: crate::source::Span::default(),
+        target: target.into(),
+        kind: MountKind::Tmpfs { size: None },
+    };
+    let secret = |target: &str| Mount {
+        kind: MountKind::Secret {
+            id: "s".into(),
+            env: Some("S".into()),
+            file: !target.is_empty(),
+            required: true,
+            mode: 0o400,
+            uid: 0,
+            gid: 0,
+        },
+        ..tmpfs(target)
+    };
+    for (mounts, ordered) in [
+        (vec![], false),
+        (vec![tmpfs("/a"), tmpfs("/a/b")], false),
+        (vec![tmpfs("/a/b"), tmpfs("/a")], true),
+        (vec![tmpfs("/a"), tmpfs("/a")], false),
+        (vec![tmpfs("/a"), secret("/a"), tmpfs("/b"), secret("")], false),
+        (vec![secret("/a"), tmpfs("/a")], true),
+    ] {
+        let run = Run { mounts, ..run() };
+        let found = components(&Op::Run(run.clone())).iter().any(|part| part.tag == "mount-order");
+        assert_eq!(found, ordered, "{:?}", run.mounts);
+    }
+}
+
 #[test]
 fn a_proxy_is_not_in_the_key() {
     let mut with = run();

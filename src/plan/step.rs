@@ -180,6 +180,26 @@ pub struct Run {
     pub script: Option<Script>,
 }
 
+impl Run {
+    /// Returns the numbers of the mounts that have a place, in the order in which they are shown, as BuildKit has it: by their
+    /// targets, so that what lies in another one comes behind it. Of several at one place the last one counts, and secrets and
+    /// sockets stand behind all others there.
+    pub fn mount_order(&self) -> Vec<usize> {
+        let rank = |at: usize| {
+            let Mount { target, kind, .. } = &self.mounts[at];
+            let last = match kind {
+                MountKind::Bind { .. } | MountKind::Cache { .. } | MountKind::Tmpfs { .. } => 0,
+                MountKind::Secret { .. } => 1,
+                MountKind::Ssh { .. } => 2,
+            };
+            (target.as_str(), last)
+        };
+        let mut order: Vec<usize> = (0..self.mounts.len()).filter(|&at| !self.mounts[at].target.is_empty()).collect();
+        order.sort_by(|&a, &b| rank(a).cmp(&rank(b)));
+        order
+    }
+}
+
 /// A program whose text stands in the Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {

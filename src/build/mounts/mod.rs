@@ -9,6 +9,7 @@ mod gather;
 mod keys;
 mod mask;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -254,6 +255,7 @@ impl Work<'_> {
         self.check_given(run)?;
         let of_host = Mounts::of_volumes(&self.options.around.volumes)?;
         let mut mounts = Mounts { caches: self.claim_caches(run)?, ..of_host };
+        let mut shown = BTreeMap::new();
         let mut agents = 0;
         for (number, mount) in run.mounts.iter().enumerate() {
             let folder = active.dir().join(format!("mount-{number}"));
@@ -261,7 +263,7 @@ impl Work<'_> {
             match &mount.kind {
                 MountKind::Bind { from, source, writable } => {
                     let (what, special) = self.bind((from, source), &folder, stacking)?;
-                    mounts.shown.push(Shown { target, what, read_only: !writable, special });
+                    shown.insert(number, Shown { target, what, read_only: !writable, special });
                 }
                 MountKind::Cache { id, read_only, .. } => {
                     let id = self.cache_id(id);
@@ -269,14 +271,14 @@ impl Work<'_> {
                     let cache = taken.expect("each cache of the step was claimed");
                     let what = What::Cache(cache.mount.dir().to_path_buf());
                     let special = cache.given.iter().map(|owner| (owner.path.clone(), owner.uid, owner.gid)).collect();
-                    mounts.shown.push(Shown { target, what, read_only: *read_only, special });
+                    shown.insert(number, Shown { target, what, read_only: *read_only, special });
                 }
                 MountKind::Tmpfs { size } => {
                     if size.is_some() && self.place == StepPlace::Chroot {
                         let message = format!("{target} is a folder on disk in a chroot, and its size has no limit");
                         self.sink.emit(Event::Warning { message, line: None });
                     }
-                    mounts.shown.push(Shown { target, what: What::Memory(*size), read_only: false, special: vec![] });
+                    shown.insert(number, Shown { target, what: What::Memory(*size), read_only: false, special: vec![] });
                 }
                 MountKind::Secret { id, env, file, mode, uid, gid, .. } => {
                     let Some(secret) = self.options.given.secrets.get(id) else { continue };
@@ -287,7 +289,7 @@ impl Work<'_> {
                     if *file {
                         let text = Hidden(secret.bytes().to_vec());
                         let what = What::Text { text, mode: *mode, uid: *uid, gid: *gid };
-                        mounts.shown.push(Shown { target, what, read_only: true, special: owner(*uid, *gid) });
+                        shown.insert(number, Shown { target, what, read_only: true, special: owner(*uid, *gid) });
                     }
                 }
                 MountKind::Ssh { id, mode, uid, gid, .. } => {
@@ -305,11 +307,12 @@ impl Work<'_> {
                         .map_err(|source| BuildError::Agent { id: id.clone(), source })?;
                     self.own_socket(forwarder.path(), *mode, (*uid, *gid))?;
                     let what = What::File(forwarder.path().to_path_buf());
-                    mounts.shown.push(Shown { target, what, read_only: false, special: owner(*uid, *gid) });
+                    shown.insert(number, Shown { target, what, read_only: false, special: owner(*uid, *gid) });
                     mounts._agents.push(forwarder);
                 }
             }
         }
+        mounts.shown.extend(run.mount_order().into_iter().filter_map(|number| shown.remove(&number)));
         if let Some(script) = &run.script {
             let path = active.dir().join("script");
             let fail = |source| BuildError::io("write", &path, source);
