@@ -26,7 +26,7 @@ fn a_cache_stays_and_its_id_is_its_target_unless_it_has_one() {
         let first = project(
             &user,
             "
-            RUN --mount=type=cache,target=/c,mode=0750,uid=7,gid=8 stat -c '%a %u:%g' /c >/stat && echo kept >/c/f && chown 5:6 /c/f
+            RUN --mount=type=cache,target=/c stat -c '%a %u:%g' /c >/stat && echo kept >/c/f && chown 5:6 /c/f
             RUN --mount=type=cache,target=/c/ cat /c/f >/same && ! test -e /d
             RUN --mount=type=cache,target=/d,id=/c stat -c %u:%g /d/f >/owner
             RUN --mount=type=cache,target=/c,id=other ls /c >/other && touch /c/x
@@ -37,12 +37,11 @@ fn a_cache_stays_and_its_id_is_its_target_unless_it_has_one() {
             ",
         );
         let image = first.build().succeeds();
-        image.has_file("stat", "750 7:8\n").has_file("same", "kept\n").has_file("owner", "5:6\n").has_file("other", "");
+        image.has_file("stat", "755 0:0\n").has_file("same", "kept\n").has_file("owner", "5:6\n").has_file("other", "");
         image.has_no("c").has_no("d");
         image.has_file("links", "5:6\n7:0\n0:0\n").has_file("links-then", "0:0\n7:0\n0:0\n");
-        let again =
-            project(&user, "RUN --mount=type=cache,target=/c,mode=0700 stat -c '%a %u' /c >/stat && cat /c/f >/f");
-        again.build().succeeds().has_file("stat", "750 7\n").has_file("f", "kept\n");
+        let again = project(&user, "RUN --mount=type=cache,target=/c,mode=755 cat /c/f >/f");
+        again.build().succeeds().has_file("f", "kept\n");
         // Another namespace, another cache.
         let other = project(&user, "RUN --mount=type=cache,target=/c ls /c >/list")
             .arg("--build-arg=BUILDKIT_CACHE_MOUNT_NS=x");
@@ -67,6 +66,77 @@ fn a_cache_begins_with_what_from_says() {
         );
         project.build().succeeds().has_file("owner", "3:4\n3:4\n8:9\n").has_file("second", "2\n");
     }
+}
+
+// As with BuildKit: what a cache begins with is a part of its name.
+#[test]
+fn a_cache_that_begins_with_other_files_is_another_one() {
+    for (mode, user) in users() {
+        let seeded = |text: &str, more: &str| {
+            Project::of(&user).dockerfile(&support::dedent(&format!(
+                "
+                FROM busybox AS deps
+                RUN mkdir /seed /like && echo {text} >/seed/f && echo {text} >/like/f{more}
+                FROM busybox
+                RUN --mount=type=cache,target=/c,from=deps,source=/seed cp /c/f /f && touch /c/mine && ls /c >/list
+                RUN --mount=type=cache,target=/c ls /c >/plain
+                RUN --mount=type=cache,target=/a,id=k,from=deps,source=/seed \
+                    --mount=type=cache,target=/b,id=k,from=deps,source=/like touch /a/mine && ls /b >/other
+                "
+            )))
+        };
+        let built = seeded("1", "").build().succeeds();
+        built.has_file("f", "1\n").has_file("list", "f\nmine\n").has_file("plain", "").has_file("other", "f\n");
+        let built = seeded("2", "").build().succeeds();
+        assert_eq!(built.text("f"), "2\n", "{mode}");
+        // The same files, of another stage: the same cache, which another step has used since.
+        let used = project(
+            &user,
+            "RUN mkdir /seed && echo 2 >/seed/f
+            FROM busybox
+            RUN --mount=type=cache,target=/c,from=0,source=/seed ls /c >/list && rm /c/f",
+        );
+        used.build().succeeds().has_file("list", "f\nmine\n");
+        let again = seeded("2", " && true").arg("--no-cache").build().fails_cleanly();
+        again.stderr_has("/c/f");
+    }
+}
+
+#[test]
+fn a_cache_of_somebody_else_is_another_one() {
+    for (mode, user) in users() {
+        let built = project(
+            &user,
+            "
+            RUN mkdir -p /home/app && chown 1000:1000 /home/app
+            RUN --mount=type=cache,target=/home/app/.cache touch /home/app/.cache/of-root
+            USER 1000
+            RUN --mount=type=cache,target=/home/app/.cache,uid=1000,gid=1000 ls /home/app/.cache >/tmp/list && touch /home/app/.cache/x
+            RUN --mount=type=cache,target=/home/app/.cache,gid=1000,uid=1000,mode=755 ls /home/app/.cache >/tmp/again
+            RUN --mount=type=cache,target=/home/app/.cache,uid=1000,gid=1000,mode=0700 stat -c '%a %u:%g' /home/app/.cache >/tmp/stat
+            ",
+        );
+        let built = built.build().succeeds();
+        built.has_file("tmp/list", "").has_file("tmp/again", "x\n");
+        assert_eq!(built.text("tmp/stat"), "700 1000:1000\n", "{mode}");
+    }
+    let user = User::with_busybox();
+    project(&user, "RUN --mount=type=cache,target=/c touch /c/plain").build().succeeds();
+    let list = |flag: &[&str]| user.coracle(["cache", "ls"].iter().chain(flag)).run().succeeds().stdout;
+    assert!(!list(&[]).contains("BEGINS WITH"), "{}", list(&[]));
+    project(&user, "RUN --mount=type=cache,target=/c,uid=7 touch /c/seven").build().succeeds();
+    let table = list(&[]);
+    assert!(table.contains("BEGINS WITH") && table.contains("uid=7,gid=0,mode=0755"), "{table}");
+    assert!(list(&["--json"]).contains("\"variant\": \"uid=7,gid=0,mode=0755\""));
+    // Both are moved, and removed, under their one id.
+    let out = user.new_dir().join("caches/");
+    user.coracle(["cache", "export", "--id", "/c", out.to_str().unwrap()]).run().succeeds();
+    user.coracle(["cache", "rm", "/c"]).run().succeeds();
+    assert!(!list(&[]).contains("/c"));
+    user.coracle(["cache", "import", out.to_str().unwrap()]).run().succeeds();
+    let both = "RUN --mount=type=cache,target=/c ls /c >/list
+        RUN --mount=type=cache,target=/c,uid=7 ls /c >>/list";
+    project(&user, both).build().succeeds().has_file("list", "plain\nseven\n");
 }
 
 #[test]

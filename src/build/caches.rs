@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Stat, lgetxattr, lstat};
 
 use crate::layer::{self, DiskTree, LayerError, PackOptions, UnpackOptions};
 use crate::progress::{Event, Sink};
-use crate::store::{CacheInfo, CacheMounts, Claim, note_owners, open_in};
+use crate::store::{CacheInfo, CacheMounts, CacheName, Claim, note_owners, open_in};
 use crate::tree::{Entry, Kind, Meta, Mtime, Owners, TreePath};
 
 use super::BuildError;
@@ -28,20 +28,20 @@ impl Builder<'_> {
         Ok(caches.list().into_iter().filter(|info| info.realm == realm).collect())
     }
 
-    /// Writes what is in the cache mount `id` to `out`, as an archive. Returns warnings: what is left out.
+    /// Writes what is in the cache mount with this id and variant to `out`, as an archive. Returns warnings: what is left out.
     ///
     /// # Errors
     /// [`BuildError`] where a file cannot be read or archived, or `out` fails.
     pub fn pack_cache(
         &mut self,
         caches: &CacheMounts,
-        id: &str,
+        (id, variant): (&str, &str),
         out: &mut dyn Write,
     ) -> Result<Vec<String>, BuildError> {
         self.enter()?;
         let on_disk = self.on_disk();
         let cache = caches.take(
-            (&on_disk.realm, id),
+            CacheName { realm: &on_disk.realm, id, variant },
             Claim::Alone,
             &mut |_| Ok(()),
             &mut waiting(self.control, self.sink, id),
@@ -60,14 +60,14 @@ impl Builder<'_> {
         Ok(warnings)
     }
 
-    /// Makes the archive `input` the cache mount `id`, in place of what was there. It may have `most` bytes, and is trusted in nothing.
+    /// Makes the archive `input` the cache mount with this id and variant, in place of what was there. It may have `most` bytes, and is trusted in nothing.
     ///
     /// # Errors
     /// [`BuildError`] where it is no archive, too large, or holds what no cache has; then what was there stays.
     pub fn unpack_cache(
         &mut self,
         caches: &CacheMounts,
-        id: &str,
+        (id, variant): (&str, &str),
         input: &mut dyn Read,
         most: u64,
     ) -> Result<(), BuildError> {
@@ -101,7 +101,8 @@ impl Builder<'_> {
             }
             Ok(())
         };
-        caches.put((&on_disk.realm, id), &mut fill, &mut waiting(self.control, self.sink, id))
+        let name = CacheName { realm: &on_disk.realm, id, variant };
+        caches.put(name, &mut fill, &mut waiting(self.control, self.sink, id))
     }
 }
 

@@ -44,6 +44,8 @@ struct List {
 #[derive(Debug, Serialize, Deserialize)]
 struct Exported {
     id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    variant: String,
     file: String,
     size: u64,
     digest: Digest,
@@ -82,11 +84,14 @@ fn list(request: &CacheRequest, caches: &CacheMounts, json: bool) -> Result<(), 
     if json {
         return print(&(serde_json::to_string_pretty(&found).expect("text and numbers always serialise") + "\n"));
     }
-    let mut table = Table::new(["ID", "SIZE", "USED", "FOR"]);
+    let mut table = match found.iter().all(|info| info.variant.is_empty()) {
+        true => Table::new(["ID", "SIZE", "USED", "FOR"]),
+        false => Table::new(["ID", "SIZE", "USED", "FOR", "BEGINS WITH"]),
+    };
     for info in found {
         let used = jiff::Timestamp::from_second(info.used).map(|time| time.to_string()).unwrap_or_default();
         let used = if info.busy { "now".into() } else { text::ago(&used, jiff::Timestamp::now()) };
-        table.row([text::visible(&info.id), text::size(info.bytes), used, info.realm]);
+        table.row([text::visible(&info.id), text::size(info.bytes), used, info.realm, info.variant]);
     }
     print(&table.render())
 }
@@ -154,13 +159,13 @@ fn export(request: &CacheRequest, caches: &CacheMounts, args: &CacheExportArgs, 
         }
         found.retain(|info| args.ids.is_empty() || args.ids.contains(&info.id));
         // What was used last is worth most.
-        found.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.id.cmp(&b.id)));
+        found.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| (&a.id, &a.variant).cmp(&(&b.id, &b.variant))));
         let tmp = builder.store.tmp();
         let lost = |source| FileLost { call: "write", path: tmp.display().to_string(), source };
         let (mut files, mut list, mut bytes) = (Vec::new(), List { version: VERSION, caches: Vec::new() }, 0);
         for info in found {
             let mut out = Compressor::new(tempfile::tempfile_in(&tmp).map_err(lost)?, Compression::Zstd(3), 1);
-            let warnings = builder.pack_cache(caches, &info.id, &mut out)?;
+            let warnings = builder.pack_cache(caches, (&info.id, &info.variant), &mut out)?;
             let mut file = out.finish().map_err(lost)?;
             let size = file.metadata().map_err(lost)?.len();
             if args.max_size.is_some_and(|most| bytes + size > most.0) {
@@ -180,7 +185,8 @@ fn export(request: &CacheRequest, caches: &CacheMounts, args: &CacheExportArgs, 
             io::copy(&mut reader, &mut io::sink()).map_err(lost)?;
             let (_, digest, _) = reader.finish();
             io::Seek::rewind(&mut file).map_err(lost)?;
-            list.caches.push(Exported { id: info.id, file: format!("{}.tar.zst", digest.hex()), size, digest });
+            let file_name = format!("{}.tar.zst", digest.hex());
+            list.caches.push(Exported { id: info.id, variant: info.variant, file: file_name, size, digest });
             files.push(file);
         }
         let text = serde_json::to_vec_pretty(&list).expect("text and numbers always serialise");
@@ -321,7 +327,8 @@ impl Import<'_, '_> {
         }
         io::Seek::rewind(&mut file).map_err(lost)?;
         let mut input = decompress(BufReader::new(file)).map_err(|error| bad(error.to_string()))?;
-        self.builder.unpack_cache(self.caches, &cache.id, &mut input, self.args.max_size.0)?;
+        let name = (cache.id.as_str(), cache.variant.as_str());
+        self.builder.unpack_cache(self.caches, name, &mut input, self.args.max_size.0)?;
         self.done += 1;
         Ok(())
     }

@@ -239,7 +239,10 @@ fn define_mount(key: &mut KeyBuilder, mount: &Mount) {
             };
             let from = from.as_ref().map_or("", kind_of);
             let (read_only, numbers) = (read_only.to_string(), numbers(*mode, *uid, *gid));
-            key.list("mount-cache", [target, id, sharing, from, source, &read_only, &numbers]);
+            let parts = [target, id, sharing, from, source, read_only.as_str(), numbers.as_str()];
+            // Programs up to 2026-11 took those with one id for one, whatever they begin with.
+            let is_other = !from.is_empty() || (*mode, *uid, *gid) != (0o755, 0, 0);
+            key.list("mount-cache", parts.into_iter().chain(is_other.then_some("2")));
         }
         MountKind::Tmpfs { size } => {
             key.list("mount-tmpfs", [target, &size.map(|size| size.to_string()).unwrap_or_default()]);

@@ -33,6 +33,17 @@ pub struct CacheMounts {
     root: PathBuf,
 }
 
+/// Which cache mount is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheName<'a> {
+    /// Which ways to run a step use it: a realm (docs/store.md).
+    pub realm: &'a str,
+    /// Its id.
+    pub id: &'a str,
+    /// What it begins with; "" for an empty folder of root's. Those of one id that begin with something else are others.
+    pub variant: &'a str,
+}
+
 /// How a cache mount is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
@@ -53,11 +64,13 @@ pub struct CacheMount {
     lock: Lock,
 }
 
-/// What is known of the cache mounts of one id.
+/// What is known of the cache mounts of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheInfo {
     /// Its id.
     pub id: String,
+    /// What it begins with; "" for an empty folder of root's.
+    pub variant: String,
     /// Which ways to run a step use it: a realm (docs/store.md).
     pub realm: String,
     /// Bytes on disk.
@@ -75,6 +88,8 @@ pub struct CacheInfo {
 #[derive(Debug, Serialize, Deserialize)]
 struct Label {
     id: String,
+    #[serde(default)]
+    variant: String,
 }
 
 impl CacheMount {
@@ -95,25 +110,31 @@ impl CacheMounts {
         &self.root
     }
 
-    fn of_id(&self, realm: &str, id: &str) -> PathBuf {
+    fn folder(&self, CacheName { realm, id, variant }: CacheName<'_>) -> PathBuf {
         // An id is any text, and may look like a path.
-        let name: String = Sha256::digest(id.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let mut hash = Sha256::new_with_prefix(id.as_bytes());
+        if !variant.is_empty() {
+            // No text has this byte.
+            hash.update(b"\xff");
+            hash.update(variant.as_bytes());
+        }
+        let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         self.root.join(realm).join(name)
     }
 
-    /// Returns a folder of `id` for `realm`. A new one is filled by `fill`, which is given an empty folder. Where others have it,
+    /// Returns a folder of the cache mount `name`. A new one is filled by `fill`, which is given an empty folder. Where others have it,
     /// `wait` is called again and again while it cannot be had; an error of it ends the waiting.
     ///
     /// # Errors
     /// [`StoreError`] where the folder cannot be made or locked; what `fill` and `wait` return.
     pub fn take<E: From<StoreError>>(
         &self,
-        (realm, id): (&str, &str),
+        name: CacheName<'_>,
         claim: Claim,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
         wait: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<CacheMount, E> {
-        let dir = self.of_id(realm, id);
+        let (dir, realm) = (self.folder(name), name.realm);
         let (mut number, mut knocks) = (0, 0);
         let mut come_in = || -> Result<Option<Lock>, StoreError> {
             // While it is open nobody removes a cache, so locks that are made here are locks of what is there. Who just looks
@@ -151,24 +172,24 @@ impl CacheMounts {
             std::thread::sleep(PAUSE);
         };
         let data = dir.join(number.to_string());
-        self.make(&dir, &data, id, fill)?;
+        self.make(&dir, &data, name, fill)?;
         // When it was used last.
         let _ = File::open(dir.join(LABEL)).and_then(|file| file.set_modified(SystemTime::now()));
         Ok(CacheMount { dir: data, lock })
     }
 
-    /// Makes what `fill` puts into an empty folder the cache mount `id` of `realm`, in place of what was there. Waits as
+    /// Makes what `fill` puts into an empty folder the cache mount `name`, in place of what was there. Waits as
     /// [`take`](Self::take) does.
     ///
     /// # Errors
     /// As [`take`](Self::take); then what was there stays.
     pub fn put<E: From<StoreError>>(
         &self,
-        (realm, id): (&str, &str),
+        name: CacheName<'_>,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
         wait: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
-        let mount = self.take((realm, id), Claim::Alone, &mut |_| Ok(()), wait)?;
+        let mount = self.take(name, Claim::Alone, &mut |_| Ok(()), wait)?;
         let new = mount.dir.with_file_name("imported");
         remove_all(&new).map_err(|source| StoreError::io("remove", &new, source))?;
         make_dir(&new, 0o755)?;
@@ -187,7 +208,7 @@ impl CacheMounts {
         &self,
         dir: &Path,
         data: &Path,
-        id: &str,
+        CacheName { id, variant, .. }: CacheName<'_>,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
         let label = dir.join(LABEL);
@@ -199,7 +220,8 @@ impl CacheMounts {
         let path = dir.join("new.lock");
         let _alone = Lock::wait_alone(&path)?;
         if !label.is_file() {
-            let text = serde_json::to_vec(&Label { id: id.into() }).expect("text always serialises");
+            let text =
+                serde_json::to_vec(&Label { id: id.into(), variant: variant.into() }).expect("text always serialises");
             let new = dir.join(".id");
             fs::write(&new, text)
                 .and_then(|()| fs::rename(&new, &label))
@@ -223,12 +245,13 @@ impl CacheMounts {
         for realm in folders(&self.root) {
             for dir in folders(&realm).into_iter().filter(|dir| !dir.ends_with(GONE)) {
                 let label = dir.join(LABEL);
-                let Some(Label { id }) = super::stamp::read_json::<Label>(&label) else { continue };
+                let Some(Label { id, variant }) = super::stamp::read_json::<Label>(&label) else { continue };
                 let used = fs::metadata(&label).and_then(|meta| meta.modified()).ok();
                 let used = used.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
                 let name = realm.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 found.push(CacheInfo {
                     id,
+                    variant,
                     realm: name.clone(),
                     bytes: super::gc::disk_usage(&dir),
                     used: used.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
@@ -237,7 +260,7 @@ impl CacheMounts {
                 });
             }
         }
-        found.sort_by(|a, b| (&a.id, &a.realm).cmp(&(&b.id, &b.realm)));
+        found.sort_by(|a, b| (&a.id, &a.variant, &a.realm).cmp(&(&b.id, &b.variant, &b.realm)));
         found
     }
 
@@ -327,13 +350,17 @@ fn open(path: &Path) -> Result<File, StoreError> {
 mod tests {
     use super::*;
 
+    fn named<'a>(id: &'a str, variant: &'a str) -> CacheName<'a> {
+        CacheName { realm: "realm", id, variant }
+    }
+
     fn take(mounts: &CacheMounts, id: &str, claim: Claim) -> Result<CacheMount, StoreError> {
         let mut busy = || Err(StoreError::Busy { path: "busy".into() });
         let mut fill = |dir: &Path| {
             fs::write(dir.join("first"), "").expect("a file");
             Ok(())
         };
-        mounts.take(("realm", id), claim, &mut fill, &mut busy)
+        mounts.take(named(id, ""), claim, &mut fill, &mut busy)
     }
 
     #[test]
@@ -356,6 +383,24 @@ mod tests {
         take(&mounts, "a", Claim::Alone).unwrap();
         assert!(mounts.remove(&mounts.list()[1]).unwrap());
         assert!(!take(&mounts, "a", Claim::Shared).unwrap().dir().join("kept").exists());
+    }
+
+    #[test]
+    fn those_of_one_id_that_begin_with_something_else_are_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        let mut taken = Vec::new();
+        for (id, variant) in [("a", ""), ("a", "uid=1"), ("a", "uid=2"), ("auid=1", ""), ("", "uid=1")] {
+            let mut busy = || Err(StoreError::Busy { path: "busy".into() });
+            taken.push(mounts.take(named(id, variant), Claim::Alone, &mut |_| Ok(()), &mut busy).unwrap());
+        }
+        drop(taken);
+        let listed: Vec<_> = mounts.list().into_iter().map(|info| (info.id, info.variant)).collect();
+        let text = |id: &str, variant: &str| (id.to_owned(), variant.to_owned());
+        let all = [text("", "uid=1"), text("a", ""), text("a", "uid=1"), text("a", "uid=2"), text("auid=1", "")];
+        assert_eq!(listed, all);
+        // Where it lay before there were variants.
+        assert_eq!(mounts.list()[1].dir, dir.path().join("realm/ca978112ca1bbdcafac231b39a23dc4d"));
     }
 
     #[test]
@@ -424,7 +469,7 @@ mod tests {
                 Ok(())
             };
             for _ in 0..50 {
-                let mount = mounts.take(("realm", "a"), claim, &mut fill, &mut wait).unwrap();
+                let mount = mounts.take(named("a", ""), claim, &mut fill, &mut wait).unwrap();
                 assert!(mount.dir().join("first").is_file());
                 assert_eq!(mounts.list().len(), 1);
                 assert!(mount.dir().join("first").is_file());

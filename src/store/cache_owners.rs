@@ -180,14 +180,16 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::store::{CacheMounts, Claim};
+    use crate::store::{CacheMounts, CacheName, Claim};
 
     #[test]
     fn a_link_keeps_its_owner_until_it_is_another_one() {
         let dir = tempfile::tempdir().unwrap();
         let mounts = CacheMounts::at(dir.path());
         let fill = &mut |_: &Path| Ok::<_, StoreError>(());
-        let cache = mounts.take(("realm", "a"), Claim::Shared, fill, &mut || Ok(())).unwrap();
+        let cache = mounts
+            .take(CacheName { realm: "realm", id: "a", variant: "" }, Claim::Shared, fill, &mut || Ok(()))
+            .unwrap();
         let at = |name: &str| cache.dir().join(name);
         fs::create_dir(at("d")).unwrap();
         symlink("x", at("d/l")).unwrap();

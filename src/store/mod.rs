@@ -36,7 +36,7 @@ pub use active::Active;
 pub use arrivals::{Arrivals, Arriving};
 pub use blob::{BlobWriter, is_sound};
 pub use cache::CachedStep;
-pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, Claim};
+pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, CacheName, Claim};
 pub use cache_owners::{CacheOwner, note_owners};
 pub use error::StoreError;
 pub use gc::Collected;

@@ -50,15 +50,19 @@ impl Work<'_> {
         if !stacks.is_empty() && depth == Depth::Full && !is_enough() {
             let mut full = around;
             for (from, source) in sources(run) {
-                let digest = match self.source_chain(from)? {
-                    None => self.gathered(from, source)?.digest(),
-                    Some(chain) => gather(&self.view(&chain)?, source, self.control)?.digest(),
-                };
-                full.push(("content", digest.to_vec()));
+                full.push(("content", self.content(from, source)?.to_vec()));
             }
             keys.push(key(&full));
         }
         Ok(keys)
+    }
+
+    /// Returns the digest of what a mount reads.
+    pub fn content(&self, from: &CopyFrom, source: &str) -> Result<[u8; 32], BuildError> {
+        Ok(match self.source_chain(from)? {
+            None => self.gathered(from, source)?.digest(),
+            Some(chain) => gather(&self.view(&chain)?, source, self.control)?.digest(),
+        })
     }
 
     /// What flags of the build change in what a step can find out.

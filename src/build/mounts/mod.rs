@@ -20,7 +20,7 @@ use rustix::fs::{Gid, Mode, Uid};
 
 use crate::plan::{self, CopyFrom, MountKind, Sharing};
 use crate::progress::Event;
-use crate::store::{Active, CacheMount, CacheMounts, CacheOwner, Claim, View, note_owners};
+use crate::store::{Active, CacheMount, CacheMounts, CacheName, CacheOwner, Claim, View, note_owners};
 use crate::tree::{Owners, Tree, TreePath, resolve};
 
 use super::BuildError;
@@ -52,6 +52,8 @@ pub(super) struct Mounts {
 #[derive(Debug)]
 struct Claimed {
     id: String,
+    /// The numbers of the mounts of the step that are this one.
+    mounts: Vec<usize>,
     mount: CacheMount,
     /// Owners of what cannot carry one, as the step finds it.
     given: Vec<CacheOwner>,
@@ -265,9 +267,8 @@ impl Work<'_> {
                     let (what, special) = self.bind((from, source), &folder, stacking)?;
                     shown.insert(number, Shown { target, what, read_only: !writable, special });
                 }
-                MountKind::Cache { id, read_only, .. } => {
-                    let id = self.cache_id(id);
-                    let taken = mounts.caches.iter().find(|cache| cache.id == id);
+                MountKind::Cache { read_only, .. } => {
+                    let taken = mounts.caches.iter().find(|cache| cache.mounts.contains(&number));
                     let cache = taken.expect("each cache of the step was claimed");
                     let what = What::Cache(cache.mount.dir().to_path_buf());
                     let special = cache.given.iter().map(|owner| (owner.path.clone(), owner.uid, owner.gid)).collect();
@@ -278,7 +279,8 @@ impl Work<'_> {
                         let message = format!("{target} is a folder on disk in a chroot, and its size has no limit");
                         self.sink.emit(Event::Warning { message, line: None });
                     }
-                    shown.insert(number, Shown { target, what: What::Memory(*size), read_only: false, special: vec![] });
+                    shown
+                        .insert(number, Shown { target, what: What::Memory(*size), read_only: false, special: vec![] });
                 }
                 MountKind::Secret { id, env, file, mode, uid, gid, .. } => {
                     let Some(secret) = self.options.given.secrets.get(id) else { continue };
@@ -379,8 +381,20 @@ impl Work<'_> {
         Ok(found)
     }
 
-    fn cache_id(&self, id: &str) -> String {
-        format!("{}{id}", self.options.given.cache_namespace)
+    /// Returns what a cache mount begins with, in words of `RUN --mount`: "" for an empty folder of root's. It names a cache besides
+    /// its id, as with BuildKit: what begins with other files, or has another owner, is another one.
+    fn variant(&self, cache: &MountKind) -> Result<String, BuildError> {
+        Ok(match cache {
+            MountKind::Cache { from: Some(from), source, .. } => {
+                let digest = self.content(from, source)?;
+                let content: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+                format!("source={source},content={content}")
+            }
+            MountKind::Cache { mode, uid, gid, .. } if (*mode, *uid, *gid) != (0o755, 0, 0) => {
+                format!("uid={uid},gid={gid},mode={mode:04o}")
+            }
+            _ => String::new(),
+        })
     }
 
     /// Returns the folder of the cache mounts of this build.
@@ -391,24 +405,22 @@ impl Work<'_> {
         }
     }
 
-    /// Takes the caches of a step: in the order of their ids, so that no two steps wait for each other.
+    /// Takes the caches of a step: in the order of their names, so that no two steps wait for each other.
     fn claim_caches(&self, run: &plan::Run) -> Result<Vec<Claimed>, BuildError> {
         let caches = self.cache_mounts();
-        let mut wanted: Vec<_> = run
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.kind {
-                MountKind::Cache { id, sharing, from, source, mode, uid, gid, .. } => {
-                    Some((self.cache_id(id), *sharing, from, source, gather::attributes(*mode, *uid, *gid)))
-                }
-                _ => None,
-            })
-            .collect();
-        wanted.sort_by(|a, b| a.0.cmp(&b.0));
         // Two mounts of one cache in a step are the same folder.
-        wanted.dedup_by(|b, a| a.0 == b.0);
+        let mut wanted: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+        for (number, mount) in run.mounts.iter().enumerate() {
+            if let MountKind::Cache { id, .. } = &mount.kind {
+                let id = format!("{}{id}", self.options.given.cache_namespace);
+                wanted.entry((id, self.variant(&mount.kind)?)).or_default().push(number);
+            }
+        }
         let mut taken = Vec::with_capacity(wanted.len());
-        for (id, sharing, from, source, meta) in wanted {
+        for ((id, variant), mounts) in wanted {
+            let MountKind::Cache { sharing, from, source, mode, uid, gid, .. } = &run.mounts[mounts[0]].kind else {
+                continue;
+            };
             let claim = match (sharing, self.place) {
                 (Sharing::Private, _) => Claim::Own,
                 // What is moved into the tree of one step is in no other one's.
@@ -416,17 +428,13 @@ impl Work<'_> {
                 (Sharing::Shared, StepPlace::Namespaces) => Claim::Shared,
             };
             let mut fill = |dir: &Path| match from {
-                None => gather::own(dir, self.on_disk.owners, &meta),
+                None => gather::own(dir, self.on_disk.owners, &gather::attributes(*mode, *uid, *gid)),
                 Some(from) => self.fill_cache((from, source), dir),
             };
-            let mount = caches.take(
-                (&self.on_disk.realm, &id),
-                claim,
-                &mut fill,
-                &mut waiting(self.control, self.sink, &id),
-            )?;
+            let name = CacheName { realm: &self.on_disk.realm, id: &id, variant: &variant };
+            let mount = caches.take(name, claim, &mut fill, &mut waiting(self.control, self.sink, &id))?;
             let given = if self.on_disk.owners == Owners::Emulated { mount.owners() } else { vec![] };
-            taken.push(Claimed { id, mount, given });
+            taken.push(Claimed { id, mounts, mount, given });
         }
         Ok(taken)
     }
@@ -437,7 +445,10 @@ impl Work<'_> {
             Some(view) => view,
             None => self.folder(from)?,
         };
-        let found = gather(tree, source, self.control)?;
+        let found = match &view {
+            Some(view) => Arc::new(gather(view, source, self.control)?),
+            None => self.gathered(from, source)?,
+        };
         if !found.is_dir() {
             return Err(BuildError::NotADirectory { path: format!("/{}", found.at()), what: found.word() });
         }
