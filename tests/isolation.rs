@@ -162,6 +162,23 @@ fn where_nothing_can_be_emulated_an_image_with_devices_is_built_on_all_the_same(
     }
 }
 
+/// The supervisor of a step is in the session of who builds.
+#[test]
+fn a_device_that_a_step_makes_is_not_the_terminal_of_the_user() {
+    let user = User::without_subids();
+    user.pull(&base::busybox());
+    let project = Project::of(&user).dockerfile(
+        "
+        FROM busybox
+        RUN mknod /t c 5 0; (printf 'cana%s' ry >/t) 2>&1 | grep -q 'No such device or address'
+        RUN (printf 'cana%s' ry >/dev/tty) 2>&1 | grep -q 'No such device or address'
+        ",
+    );
+    // With a terminal of its own.
+    let built = user.tool("script -qec").arg(project.call().within(project.dir()).line()).arg("/dev/null").run();
+    assert!(!built.succeeds().stdout.contains("canary"));
+}
+
 #[test]
 fn an_image_with_ids_that_a_full_map_lacks_is_pulled_and_built_on() {
     let [(_, full, _), ..] = ways();
