@@ -289,3 +289,51 @@ fn what_is_made_again_is_a_change_however_fast_it_was() {
     image.layer(4).has_dir("d").has_no("d/f");
     image.top_layer().is_empty();
 }
+
+// As with BuildKit.
+#[test]
+fn a_working_directory_that_is_missing_is_made_for_the_user_of_the_step() {
+    let image = image(
+        "
+        WORKDIR /w
+        RUN rmdir /w
+        RUN pwd >/tmp/p
+        WORKDIR /of/user
+        RUN rmdir /of/user /of && ln -s /linked/to /of
+        USER 1000:50
+        RUN pwd >/tmp/q && touch made
+        ",
+    );
+    image.has_file("tmp/p", "/w\n").has_owner("w", "0:0", 0o755).has_file("tmp/q", "/linked/to/user\n");
+    for dir in ["linked", "linked/to", "linked/to/user"] {
+        image.has_owner(dir, "1000:50", 0o755).top_layer().has_dir(dir);
+    }
+    image.has_link("of", "/linked/to").top_layer().has_file("linked/to/user/made", "");
+}
+
+#[test]
+fn a_working_directory_in_a_mount_is_made_there() {
+    let lines = "
+        WORKDIR /c/sub
+        RUN --mount=type=cache,target=/c pwd >/tmp/p && touch there
+        RUN --mount=type=cache,target=/c ls /c/sub >/tmp/list
+        RUN ls /c/sub >/tmp/none
+        RUN --mount=type=tmpfs,target=/c pwd >/tmp/q
+        ";
+    let image = image(lines);
+    image.has_file("tmp/p", "/c/sub\n").has_file("tmp/list", "there\n").has_file("tmp/none", "");
+    image.has_file("tmp/q", "/c/sub\n").has_dir("c/sub").has_no("c/sub/there");
+}
+
+#[test]
+fn a_command_is_in_its_working_directory_though_its_user_may_not_enter_it() {
+    let image =
+        image("WORKDIR /root/x\nRUN chmod 700 /root\nUSER 1000\nRUN pwd >/tmp/p; ls . || cd .. || touch /tmp/closed");
+    image.has_file("tmp/p", "/root/x\n");
+}
+
+#[test]
+fn a_working_directory_that_is_a_file_is_named() {
+    let failed = Project::new().dockerfile("FROM busybox\nWORKDIR /w\nRUN rmdir /w && touch /w\nRUN true").build();
+    failed.fails(1).stderr_has("Dockerfile:4").stderr_has("cannot enter the working directory \"/w\"");
+}

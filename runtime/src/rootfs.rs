@@ -76,6 +76,12 @@ impl Rootfs {
         Ok(self.at(path, OFlags::PATH | OFlags::CLOEXEC, MAX_LINKS)?)
     }
 
+    /// Returns a handle to what is at `path`, as [`resolve`](Self::resolve) finds it. What is missing on the way, or where a link
+    /// leads, `make` makes; never on a way through a link in a /proc, where nothing can be made.
+    pub(crate) fn resolve_making(&self, path: &[u8], make: &Make<'_>) -> Result<OwnedFd, E> {
+        self.walk(path, OFlags::PATH | OFlags::CLOEXEC, MAX_LINKS, Some(make))
+    }
+
     /// With `max_links` 0 no link is followed; else some.
     fn at(&self, path: &[u8], flags: OFlags, max_links: u32) -> Result<OwnedFd, E> {
         let mut how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -86,14 +92,15 @@ impl Rootfs {
                 // A rename or mount elsewhere made the kernel unsure about "..".
                 Err(E::AGAIN) => {}
                 // Some sandboxes say EPERM of all that they do not know; openat2 itself never does of such files.
-                Err(E::NOSYS | E::PERM) => return self.walk(path, flags, max_links),
+                Err(E::NOSYS | E::PERM) => return self.walk(path, flags, max_links, None),
                 other => return other,
             }
         }
     }
 
-    /// As openat2 does it, a component at a time. `parents` holds the way back, so that `..` needs no look-up.
-    fn walk(&self, path: &[u8], flags: OFlags, max_links: u32) -> Result<OwnedFd, E> {
+    /// As openat2 does it, a component at a time. `parents` holds the way back, so that `..` needs no look-up. `make` makes what is
+    /// missing.
+    fn walk(&self, path: &[u8], flags: OFlags, max_links: u32, make: Option<&Make<'_>>) -> Result<OwnedFd, E> {
         let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut parents: Vec<OwnedFd> = Vec::new();
         let mut todo: Vec<Vec<u8>> = components(path).rev().collect();
@@ -104,10 +111,17 @@ impl Rootfs {
                 continue;
             }
             let here: BorrowedFd<'_> = parents.last().map_or(self.dir.as_fd(), AsFd::as_fd);
-            let next = rustix::fs::openat(here, name.as_slice(), step, Mode::empty())?;
+            let next = match (rustix::fs::openat(here, name.as_slice(), step, Mode::empty()), make) {
+                (Err(E::NOENT), Some(make)) => make(here, &name)?,
+                (found, _) => found?,
+            };
             if FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) != FileType::Symlink {
                 parents.push(next);
                 continue;
+            }
+            // Its text is no path there.
+            if make.is_some() && rustix::fs::fstatfs(&next)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+                return Err(E::NOENT);
             }
             links += 1;
             if links > max_links {
@@ -128,6 +142,9 @@ impl Rootfs {
         rustix::fs::openat(CWD, &again, flags, Mode::empty())
     }
 }
+
+/// Makes a name in a directory, and returns a handle to it.
+pub(crate) type Make<'a> = dyn Fn(BorrowedFd<'_>, &[u8]) -> Result<OwnedFd, E> + 'a;
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> + '_ {
     path.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
@@ -159,7 +176,7 @@ mod tests {
             let mut text = String::new();
             root.open_file(path.as_bytes()).expect(path).read_to_string(&mut text).expect(path);
             assert_eq!(text, "inside", "{path}");
-            let walked = root.walk(path.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC, MAX_LINKS).expect(path);
+            let walked = root.walk(path.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC, MAX_LINKS, None).expect(path);
             text.clear();
             File::from(walked).read_to_string(&mut text).expect(path);
             assert_eq!(text, "inside", "{path}, walked");
@@ -175,8 +192,8 @@ mod tests {
         assert_eq!(errno(b""), Some(libc::EISDIR));
         assert_eq!(errno(b"missing"), Some(libc::ENOENT));
         assert_eq!(errno(b"loop"), Some(libc::ELOOP));
-        assert_eq!(root.walk(b"loop", OFlags::PATH, MAX_LINKS).map(drop), Err(E::LOOP));
-        assert_eq!(root.walk(b"etc/passwd/x", OFlags::PATH, MAX_LINKS).map(drop), Err(E::NOTDIR));
+        assert_eq!(root.walk(b"loop", OFlags::PATH, MAX_LINKS, None).map(drop), Err(E::LOOP));
+        assert_eq!(root.walk(b"etc/passwd/x", OFlags::PATH, MAX_LINKS, None).map(drop), Err(E::NOTDIR));
     }
 
     #[test]
@@ -187,7 +204,33 @@ mod tests {
         assert_eq!(root.place("etc/passwd").map(|(_, kind)| kind), Ok(FileType::RegularFile));
         for path in ["absolute", "etc/up", "linked", "linked/passwd"] {
             assert_eq!(root.place(path).map(drop), Err(E::LOOP), "{path}");
-            assert_eq!(root.walk(path.as_bytes(), OFlags::PATH, 0).map(drop), Err(E::LOOP), "{path}, walked");
+            assert_eq!(root.walk(path.as_bytes(), OFlags::PATH, 0, None).map(drop), Err(E::LOOP), "{path}, walked");
         }
+    }
+    #[test]
+    fn directories_are_made_inside_and_only_where_they_are_missing() {
+        let (dir, root) = root();
+        symlink("/../../new/by", dir.path().join("dangling")).expect("link");
+        let mkdir = |here: BorrowedFd<'_>, name: &[u8]| {
+            rustix::fs::mkdirat(here, name, Mode::RWXU)?;
+            rustix::fs::openat(here, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        };
+        for (path, count) in [("a/b/c", 3), ("/a/b", 0), ("etc/x/../y", 2), ("dangling/link", 3), ("/", 0)] {
+            let made = std::cell::Cell::new(0);
+            let found = root.resolve_making(path.as_bytes(), &|here, name| {
+                made.set(made.get() + 1);
+                mkdir(here, name)
+            });
+            let found = rustix::fs::fstat(found.expect(path)).expect("stat");
+            assert_eq!(made.get(), count, "{path}");
+            assert_eq!(
+                found.st_ino,
+                rustix::fs::fstat(root.resolve(path.as_bytes()).expect(path)).expect("stat").st_ino
+            );
+        }
+        assert!(dir.path().join("new/by/link").is_dir());
+        assert_eq!(root.resolve_making(b"etc/passwd/x", &mkdir).map(drop), Err(E::NOTDIR));
+        assert_eq!(root.resolve_making(b"loop/x", &mkdir).map(drop), Err(E::LOOP));
+        assert_eq!(root.resolve_making(b"refused", &|_, _| Err(E::DQUOT)).map(drop), Err(E::DQUOT));
     }
 }

@@ -31,3 +31,15 @@ USER 12:13
 RUN id >/tmp/id
 USER root
 RUN for i in 1 2 3 4 5; do touch /again && chown 77 /again && rm /again && touch /again; done && chown app /gone 2>/dev/null || true
+# A working directory that is gone is made for the step, and belongs to its user.
+USER root
+WORKDIR /gone/dir
+RUN rmdir /gone/dir && rmdir /gone
+USER 12:13
+RUN pwd >/tmp/pwd && stat -c %u:%g:%a . .. >/tmp/owners && touch in-it
+# One that the user may not enter.
+USER root
+WORKDIR /closed
+RUN chmod 700 .
+USER app
+RUN pwd >/tmp/closed

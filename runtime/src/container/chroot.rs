@@ -28,11 +28,12 @@ use super::limits::Keep;
 use super::process::{self, Made, drop_privileges, give_pipes_away};
 use super::step::{self, Told, died, hide, own_pidfd, tell};
 use super::{
-    ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, Usage, fence, supervise,
+    ContainerSpec, Exit, Makeshift, Message, Place, Report, Request, RootfsSource, Stdin, Usage, cwd, fence, supervise,
 };
 use crate::error::{Errno, RuntimeError};
 use crate::oci::{DEVICE_LINKS, DEVICES};
 use crate::owner::{Device, FileOwner, XATTR};
+use crate::rootfs::Rootfs;
 use crate::sys::{self, Forked};
 use crate::{emulate, role, wire};
 
@@ -128,9 +129,7 @@ fn command(
         Forked::Child => {
             drop(ours);
             sys::default_signals();
-            let prepare = |keep: &mut Keep<'_>| {
-                prepare(&request.spec, keep, &supervisor, this).map(|report| Made { report, mounts: None })
-            };
+            let prepare = |keep: &mut Keep<'_>| prepare(&request.spec, keep, &supervisor, this);
             process::become_command(request, &theirs, prepare)
         }
         Forked::Parent(child) => child,
@@ -295,7 +294,7 @@ fn prepare(
     keep: &mut Keep<'_>,
     supervisor: &UnixStream,
     parent: Pid,
-) -> Result<Report, RuntimeError> {
+) -> Result<Made, RuntimeError> {
     let call = |call: &'static str| move |errno: E| RuntimeError::call(call, errno);
     let (RootfsSource::Dir(dir), Place::Chroot { mark }) = (&spec.rootfs, &spec.place) else {
         return Err(RuntimeError::BadSpec { field: "rootfs".into(), reason: "no directory to work in".into() });
@@ -315,19 +314,21 @@ fn prepare(
     }
     rustix::process::umask(Mode::empty());
     report.devices_missing = fill_dev(&root, spec.ids.are_emulated())?;
+    let root = Rootfs::of(root);
     // Of this the step is given files where its calls are answered.
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
     let mark = Some(*mark);
     setrlimit(Resource::Locks, Rlimit { current: mark, maximum: mark }).map_err(call("setrlimit(RLIMIT_LOCKS)"))?;
-    rustix::process::fchdir(&root).map_err(call("fchdir(root)"))?;
+    rustix::process::fchdir(root.dir()).map_err(call("fchdir(root)"))?;
     rustix::process::chroot(".").map_err(call("chroot(root)"))?;
+    let in_cwd = cwd::enter(&root, spec);
     give_pipes_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     if spec.ids.are_emulated() {
         rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     }
     // Allowed under no_new_privs, which a pod without privilege escalation has too.
-    report.unfenced = fence::raise_around(root.as_fd(), proc.as_ref().map(AsFd::as_fd)).is_err();
+    report.unfenced = fence::raise_around(root.dir().as_fd(), proc.as_ref().map(AsFd::as_fd)).is_err();
     drop((root, proc));
     keep.raise()?;
     process::limit_capabilities(spec.capabilities)?;
@@ -341,7 +342,7 @@ fn prepare(
     if rustix::process::getppid() != Some(parent) {
         return Err(RuntimeError::Interrupted);
     }
-    Ok(report)
+    Ok(Made { report, mounts: None, in_cwd })
 }
 
 /// Fills the empty directory /dev of the new root; with files that stand for devices, where those are `emulated`. Returns the

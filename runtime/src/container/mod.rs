@@ -17,6 +17,7 @@
 mod ahead;
 mod chroot;
 mod control;
+mod cwd;
 mod detached;
 mod ending;
 pub(crate) mod fence;
@@ -85,7 +86,8 @@ pub struct ContainerSpec {
     /// The whole environment, "NAME=value" each.
     #[serde(with = "wire::raw_list")]
     pub env: Vec<OsString>,
-    /// Absolute working directory in the container, which must exist.
+    /// Absolute working directory in the container. Where it is missing, it is made, and belongs to `uid` and `gid`. It need not be
+    /// open to that user.
     #[serde(with = "wire::raw")]
     pub cwd: PathBuf,
     /// User, an id inside the user namespace.

@@ -19,7 +19,7 @@ use super::limits::Keep;
 use super::root;
 use super::supervise::Handles;
 use super::template::Template;
-use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, fence, step, supervise};
+use super::{ContainerSpec, Network, Obstacle, Place, Report, Request, Stdin, cwd, fence, step, supervise};
 use crate::capability::Capabilities;
 use crate::error::{Errno, RuntimeError};
 use crate::{emulate, limits, role, sys, wire};
@@ -92,6 +92,8 @@ pub(super) struct Made {
     pub(super) report: Report,
     /// The mount namespace, for who is to unmount it.
     pub(super) mounts: Option<OwnedFd>,
+    /// Whether this process is in the working directory of the command, or why not.
+    pub(super) in_cwd: Result<(), E>,
 }
 
 /// Becomes the command of `request` after `prepare`; tells `status` how far it comes.
@@ -105,12 +107,12 @@ pub(super) fn become_command(
     let mut keep = Keep::begin(&spec.limits, &request.means);
     let word = match prepare(&mut keep) {
         Err(error) => Word::Failed(error),
-        Ok(Made { report, mounts }) => {
+        Ok(Made { report, mounts, in_cwd }) => {
             let mounts: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
             if wire::send(status.as_fd(), &Word::Ready(report), &mounts).is_err() {
                 sys::exit(1);
             }
-            start(spec, request.open_files, &keep)
+            start(spec, in_cwd, request.open_files, &keep)
         }
     };
     let _ = wire::send(status.as_fd(), &word, &[]);
@@ -133,7 +135,7 @@ fn prepare(
         sys::unshare(libc::CLONE_NEWNET).map_err(|errno| RuntimeError::call("unshare(CLONE_NEWNET)", errno))?;
         sys::net::loopback_up().map_err(|errno| RuntimeError::call("ioctl(SIOCSIFFLAGS, lo up)", errno))?;
     }
-    let (Made { mut report, mounts }, handles) = root::build(spec, ahead)?;
+    let (Made { mut report, mounts, in_cwd }, handles) = root::build(spec, ahead)?;
     // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
     report.steps_exposed = fence::raise().is_err() && report.proc_bound;
     // Some profiles refuse it to root of a user namespace. No build depends on it.
@@ -153,7 +155,7 @@ fn prepare(
     keep.raise()?;
     report.no_listener = drop_privileges(spec, supervisor, Some(&handles))?;
     report.limits = keep.finish();
-    Ok(Made { report, mounts })
+    Ok(Made { report, mounts, in_cwd })
 }
 
 /// A command that is not root can then open /dev/stdout and /dev/stderr.
@@ -234,9 +236,9 @@ fn set_capabilities(set: CapabilitySet) -> Result<(), RuntimeError> {
     rustix::thread::set_capabilities(None, sets).map_err(|errno| RuntimeError::call("capset", errno))
 }
 
-/// Goes to the working directory and executes the command. Returns what it failed on, and why.
-fn start(spec: &ContainerSpec, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
-    if let Err(errno) = rustix::process::chdir(&spec.cwd) {
+/// Executes the command in its working directory, where this process mostly is. Returns what it failed on, and why.
+fn start(spec: &ContainerSpec, in_cwd: Result<(), E>, open_files: Option<u64>, keep: &Keep<'_>) -> Word {
+    if let Err(errno) = cwd::enter_as_user(in_cwd, spec) {
         return Word::NotStarted { errno: errno.into(), what: Obstacle::WorkingDirectory, path: spec.cwd.clone() };
     }
     let refused = |path: PathBuf, errno| Word::NotStarted { errno, what: Obstacle::Program, path };

@@ -18,7 +18,7 @@ use super::detached::{self, clone_tree, failed, put, shown};
 use super::mounts::{self, Stacks, Taken};
 use super::process::Made;
 use super::supervise::Handles;
-use super::{ContainerSpec, DEFAULT_SHM, RootfsSource, overlay, template};
+use super::{ContainerSpec, DEFAULT_SHM, RootfsSource, cwd, overlay, template};
 use crate::error::RuntimeError;
 use crate::rootfs::Rootfs;
 use crate::sys;
@@ -48,7 +48,8 @@ pub(super) fn build(spec: &ContainerSpec, ahead: Ahead) -> Result<(Made, Handles
     }
     // Whatever was mounted, the root is the one that it was.
     arrived(&root)?;
-    Ok((Made { report, mounts }, handles))
+    let in_cwd = cwd::enter(&root, spec);
+    Ok((Made { report, mounts, in_cwd }, handles))
 }
 
 /// What this process has got when it is in its new root, and the old one is gone. No path of the image has been looked up.

@@ -103,10 +103,11 @@ fn not_started(place: &Place) {
     assert_eq!(missing.status(), 127);
     assert_eq!(refused(place.step(&["/etc"])).status(), 126);
     let mut nowhere = place.step(&["true"]);
-    nowhere.spec.cwd = "/no/such/place".into();
+    nowhere.spec.cwd = "/bin/busybox/x".into();
+    let no_directory = Errno::from_raw(libc::ENOTDIR);
     assert_eq!(
         refused(nowhere),
-        Exit::NotStarted { errno: not_found, what: Obstacle::WorkingDirectory, path: "/no/such/place".into() }
+        Exit::NotStarted { errno: no_directory, what: Obstacle::WorkingDirectory, path: "/bin/busybox/x".into() }
     );
 }
 

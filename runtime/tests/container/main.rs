@@ -8,6 +8,7 @@
 mod basics;
 mod calls;
 mod chroot;
+mod cwd;
 mod emulation;
 mod isolation;
 #[path = "../kernels/mod.rs"]
@@ -167,7 +168,7 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
         return cases(place, calls::OF_ROOT_IN_A_CHROOT, filter);
     }
     if place::is_chroot(place) {
-        return cases(place, &[calls::CASES, chroot::CASES].concat(), filter);
+        return cases(place, &[calls::CASES, cwd::CASES, chroot::CASES].concat(), filter);
     }
     if kernel.is_none() {
         probes::before_entering();
@@ -188,6 +189,7 @@ fn inside(place: &str, filter: Option<&str>) -> ExitCode {
     }
     let all = [
         basics::CASES,
+        cwd::CASES,
         isolation::CASES,
         links::CASES,
         mounts::CASES,
