@@ -91,12 +91,6 @@ pub enum RuntimeError {
     /// The user wants no step to be run.
     #[error("no step is to be run")]
     NotWanted,
-    /// Something is not built yet.
-    #[error("{what} is not supported yet")]
-    Unsupported {
-        /// What.
-        what: String,
-    },
     /// The user has no subordinate ids, and may not write a map of all ids.
     #[error("user {user} has no range in {file}", user = user.escape_debug())]
     NoSubIds {
@@ -110,7 +104,7 @@ pub enum RuntimeError {
         free: Option<u32>,
     },
     /// The process and its children can gain no privileges, so newuidmap can not work.
-    #[error("no_new_privs is set: newuidmap can not gain the privilege to map subordinate ids")]
+    #[error("no_new_privs is set: newuidmap cannot gain the privilege to map subordinate ids")]
     NoNewPrivs,
     /// A tool that writes the map is not installed.
     #[error("{tool} is not installed")]
@@ -297,9 +291,8 @@ impl RuntimeError {
                  that nothing has to be emulated, or run it outside"
                     .into()
             }
-            RuntimeError::Listener { .. } => {
-                "emulation of users needs Linux 5.14 with CONFIG_SECCOMP_FILTER; or give this user subordinate ids".into()
-            }
+            RuntimeError::Listener { .. } => EMULATION.into(),
+            RuntimeError::Call { call, .. } if call.starts_with("ioctl(SECCOMP_IOCTL_NOTIF_ADDFD") => EMULATION.into(),
             RuntimeError::NoNewPrivs => {
                 "run without no_new_privs (systemd: NoNewPrivileges=no; Kubernetes: allowPrivilegeEscalation: true)".into()
             }
@@ -335,6 +328,11 @@ impl RuntimeError {
             RuntimeError::Overlay { source, .. } if source.is(E::PERM) => {
                 "overlayfs in a user namespace needs Linux 5.11".into()
             }
+            RuntimeError::Died { status, .. } if status.contains("signal 9)") => {
+                "somebody killed it: the kernel does so where memory is short (see `dmesg`), and so do the limits of a container \
+                 or a job"
+                    .into()
+            }
             _ => return None,
         })
     }
@@ -343,6 +341,10 @@ impl RuntimeError {
 fn amount(limit: Option<u64>) -> String {
     limit.map_or_else(|| "unlimited".into(), |limit| limit.to_string())
 }
+
+/// What users and owners that are emulated need.
+const EMULATION: &str =
+    "emulation of users needs Linux 5.14 with CONFIG_SECCOMP_FILTER; or give this user subordinate ids";
 
 /// What to do about AppArmor.
 const APPARMOR: &str = "AppArmor restricts user namespaces (Ubuntu 23.10 and later): sudo sysctl -w \
@@ -399,14 +401,19 @@ fn no_user_namespace(source: Errno, around: &Surroundings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
+
+    /// Returns what arrives of it.
+    fn crossed(error: &RuntimeError) -> RuntimeError {
+        wire::parse(&wire::body(error).expect("serializes")).expect("parses")
+    }
 
     #[test]
     fn an_error_crosses_the_socket_whatever_is_in_its_path() {
         use std::os::unix::ffi::OsStringExt;
         let upper = std::ffi::OsString::from_vec(b"/a\xff".to_vec()).into();
         let error = RuntimeError::Overlay { lower: 1, upper, options: "userxattr".into(), source: Errno::from_raw(22) };
-        let sent = serde_json::to_vec(&error).expect("serializes");
-        assert_eq!(serde_json::from_slice::<RuntimeError>(&sent).expect("reads"), error);
+        assert_eq!(crossed(&error), error);
     }
 
     #[test]
@@ -475,7 +482,6 @@ mod tests {
     #[test]
     fn an_error_crosses_a_process_boundary_unchanged() {
         let error = RuntimeError::call("mount(proc, \"/proc\")", Errno::from_raw(libc::EPERM));
-        let json = serde_json::to_string(&error).expect("serializes");
-        assert_eq!(serde_json::from_str::<RuntimeError>(&json).expect("parses"), error);
+        assert_eq!(crossed(&error), error);
     }
 }

@@ -328,7 +328,7 @@ mod tests {
             (
                 // Both are the cause; ranges alone would not help.
                 Sources { status: "NoNewPrivs:\t1\n", subuid: b"", ..USER },
-                "no_new_privs is set: newuidmap can not gain the privilege to map subordinate ids",
+                "no_new_privs is set: newuidmap cannot gain the privilege to map subordinate ids",
             ),
         ];
         for (sources, message) in cases {

@@ -17,7 +17,7 @@ impl Lacking {
     pub fn sentence(self) -> String {
         match self {
             Lacking::Id(id) => format!("the id {id} is not in the id map of this user namespace"),
-            Lacking::Devices => "devices can not be made in this user namespace".into(),
+            Lacking::Devices => "devices cannot be made in this user namespace".into(),
         }
     }
 }

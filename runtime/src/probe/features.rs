@@ -1,6 +1,7 @@
 //! The table, and how each line of it is tried. An attempt runs in a process of its own and may leave it as it likes.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -12,7 +13,7 @@ use rustix::mount::{
 use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
 
 use crate::error::{Errno, RuntimeError};
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, notify};
 use crate::{container::fence, seccomp, userns};
 
 type Attempt = fn(&Path) -> Result<(), RuntimeError>;
@@ -61,7 +62,7 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "openat2",
         since: "5.6",
-        used_for: "paths in images that can not lead out of them",
+        used_for: "paths in images that cannot lead out of them",
         fallback: Some("each component is looked up by itself"),
         place: Place::Outside(openat2),
     },
@@ -81,7 +82,7 @@ pub(super) const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "seccomp listener",
-        since: "5.5",
+        since: "5.14",
         used_for: "emulating owners where one id only can be mapped",
         fallback: Some("a full id map is needed"),
         place: Place::Outside(seccomp_listener),
@@ -231,11 +232,25 @@ fn seccomp_filter(_: &Path) -> Result<(), RuntimeError> {
 }
 
 fn seccomp_listener(_: &Path) -> Result<(), RuntimeError> {
-    install(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+    named("prctl(PR_SET_NO_NEW_PRIVS)", rustix::thread::set_no_new_privs(true))?;
+    listener()
 }
 
 fn patient_listener(_: &Path) -> Result<(), RuntimeError> {
     install(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+}
+
+/// Listens to the calls of this process, none of which is told, and asks whether who listens can hand over a file.
+pub(super) fn listener() -> Result<(), RuntimeError> {
+    let listener = sys::seccomp_listener(&seccomp::filter(&[], seccomp::Foreign::Allowed), 0)
+        .map_err(|source| RuntimeError::Listener { source })?;
+    // Nobody waits for an answer, which is found out after it was understood what is wanted: before Linux 5.14 it is not (EINVAL).
+    match notify::respond_with_file(listener.as_fd(), 0, listener.as_fd(), true) {
+        Err(errno) if errno.is(E::INVAL) => {
+            Err(RuntimeError::call("ioctl(SECCOMP_IOCTL_NOTIF_ADDFD, SECCOMP_ADDFD_FLAG_SEND)", errno))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What all attempts inside begin with.
@@ -258,7 +273,6 @@ fn tree_clone(_: &Path) -> Result<(), RuntimeError> {
 }
 
 fn mount_setattr(_: &Path) -> Result<(), RuntimeError> {
-    use std::os::fd::AsFd;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
     let tree = named("open_tree(\"/sys\", OPEN_TREE_CLONE | AT_RECURSIVE)", open_tree(CWD, "/sys", flags))?;
     named("mount_setattr(MOUNT_ATTR_RDONLY)", sys::mount_setattr(tree.as_fd(), 1, 0, true))

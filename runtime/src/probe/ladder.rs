@@ -8,12 +8,12 @@ use rustix::fs::{CWD, Gid, Mode as FileMode, OFlags, Uid, XattrFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, Question, ask, in_a_child, in_a_child_that_shows};
+use super::{Answers, Question, ask, features, in_a_child, in_a_child_that_shows};
 use crate::error::RuntimeError;
 use crate::idmap::{IdMaps, MapKind};
 use crate::lacking::Lacking;
 use crate::userns::{Tools, TriedNamespace};
-use crate::{owner, seccomp, sys, userns};
+use crate::{owner, sys, userns};
 
 /// A way to run a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -315,9 +315,7 @@ pub(super) fn emulation(dir: &Path) -> Result<(), RuntimeError> {
             .map_err(call("setxattr(user.coracle.file)"))?;
     }
     rustix::thread::set_no_new_privs(true).map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
-    sys::seccomp(&seccomp::filter(&[], seccomp::Foreign::Allowed), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
-        .map(drop)
-        .map_err(|source| RuntimeError::Listener { source })
+    features::listener()
 }
 
 fn by_chroot(dir: &Path) -> Result<(), RuntimeError> {

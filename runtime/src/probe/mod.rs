@@ -237,8 +237,8 @@ pub fn document() -> String {
     let mut text = String::from(
         "# What coracle wants from the kernel\n\n\
          Made from the table of `coracle_runtime::probe`; a test keeps the two equal. `coracle doctor` tries each line on\n\
-         the machine at hand: by doing it, never by the version. A RUN step needs every line without a fallback, all of\n\
-         which an ordinary user has from Linux 5.12 on. A build without RUN needs none.\n\n\
+         the machine at hand: by doing it, never by the version. A RUN step needs every line without a fallback, which an\n\
+         ordinary user with subordinate ids has from Linux 5.12 on, and one without from 5.14. A build without RUN needs none.\n\n\
          | feature | Linux | used for | without it |\n| --- | --- | --- | --- |\n",
     );
     for Feature { name, since, used_for, fallback, .. } in FEATURES {

@@ -49,6 +49,10 @@ fn main() -> ExitCode {
             calls::run(&args[1]);
             return ExitCode::SUCCESS;
         }
+        Some("--nobody-is-emulated") => {
+            probes::nobody_is_emulated();
+            return ExitCode::SUCCESS;
+        }
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
     }

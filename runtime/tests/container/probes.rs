@@ -1,11 +1,13 @@
 //! What the probes say where everything works.
 
+use std::process::Command;
 use std::sync::OnceLock;
 
 use coracle_runtime::probe::{self, Attempt, Check, Mode, Rung, Status, Wanted};
 use coracle_runtime::{RuntimeError, userns};
 
 use crate::Case;
+use crate::kernels::{self, Users};
 use crate::place::Place;
 
 pub const CASES: &[Case] = &[
@@ -32,6 +34,26 @@ pub fn before_entering() {
     SEEN.get_or_init(|| probe::all(dir.path()));
     assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0, "nothing is left behind");
     assert!(std::fs::read_to_string("/proc/self/status").expect("reads").contains("Threads:\t1\n"));
+    if kernels::is_possible() {
+        let mut command = Command::new("/proc/self/exe");
+        let run = kernels::LINUX_5_13.run(command.arg("--nobody-is-emulated"));
+        let (code, refused) = run.expect("runs as on an older kernel");
+        assert_eq!((code, kernels::LINUX_5_13.unmet(&refused, Users::Real)), (0, vec![]), "{refused:?}");
+    }
+}
+
+/// Before Linux 5.14 a listener can be had, but no file be handed over, without which nobody can be emulated.
+pub fn nobody_is_emulated() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let choice = probe::choose(dir.path(), Wanted::OneId);
+    let Some(Attempt { refused: Some(error), .. }) = choice.attempts.first() else { panic!("{choice:?}") };
+    assert!(error.to_string().contains("NOTIF_ADDFD"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("5.14")), "{error}");
+    assert_eq!(probe::emulation(dir.path()).as_ref(), Err(error));
+    let checks = probe::all(dir.path());
+    let listener = checks.iter().find(|check| check.name == "seccomp listener").expect("a line of the table");
+    assert_eq!(listener.seen.as_ref(), Some(error));
+    assert!(matches!(listener.status, Status::Degraded { .. }));
 }
 
 fn all_there(place: &Place) {

@@ -11,6 +11,7 @@ pub(super) const LOWERDIR_PLUS: &str = "layers one by one";
 pub(super) const LANDLOCK: &str = "the Landlock of now";
 pub(super) const WAIT_KILLABLE: &str = "WAIT_KILLABLE_RECV";
 pub(super) const SET_FLAGS: &str = "SYNC_WAKE_UP";
+pub(super) const HAND_OVER: &str = "a file that is handed over as an answer";
 pub(super) const IN_MEMORY: &str = "an attribute of a file in memory";
 pub(super) const OF_THREADS: &str = "a handle of a thread";
 pub(super) const UNKNOWN_OPTION: &str = "an option of a mount";
@@ -123,7 +124,11 @@ pub(super) fn filter(kernel: &Kernel) -> Vec<libc::sock_filter> {
         op(RET, libc::SECCOMP_RET_ALLOW, 0, 0),
         op(LOAD, SECOND, 0, 0),
     ]);
-    for (since, request) in [((6, 6), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS), ((6, 11), libc::SECCOMP_IOCTL_NOTIF_RECV)] {
+    for (since, request) in [
+        ((5, 14), libc::SECCOMP_IOCTL_NOTIF_ADDFD),
+        ((6, 6), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS),
+        ((6, 11), libc::SECCOMP_IOCTL_NOTIF_RECV),
+    ] {
         if kernel.version < since {
             program.extend([op(JEQ, request as u32, 0, 1), stop]);
         }
@@ -159,6 +164,7 @@ pub(super) fn answer(kernel: &Kernel, call: &Call) -> Option<(&'static str, Answ
         libc::SYS_ioctl if call.word(1) == libc::SECCOMP_IOCTL_NOTIF_RECV as u32 => {
             Some((END_OF_CALLS, Answer::MayNotEnd))
         }
+        libc::SYS_ioctl if call.word(1) == libc::SECCOMP_IOCTL_NOTIF_ADDFD as u32 => fails(HAND_OVER, libc::EINVAL),
         libc::SYS_ioctl => fails(SET_FLAGS, libc::EINVAL),
         libc::SYS_seccomp if call.word(1) & libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32 != 0 => {
             fails(WAIT_KILLABLE, libc::EINVAL)

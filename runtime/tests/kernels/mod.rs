@@ -48,6 +48,16 @@ pub enum Users {
 
 const NEWEST: (u32, u32) = (u32::MAX, 0);
 
+/// The last one on which users cannot be emulated.
+pub const LINUX_5_13: Kernel = Kernel {
+    name: "Linux 5.13",
+    version: (5, 13),
+    refused: &[],
+    unknown: None,
+    met: &[lack::HAND_OVER],
+    met_by_emulator: &[],
+};
+
 /// The first one on which users can be emulated; that of RHEL 9.
 pub const LINUX_5_14: Kernel = Kernel {
     name: "Linux 5.14",
