@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -238,12 +238,11 @@ fn import(request: &CacheRequest, caches: &CacheMounts, args: &CacheImportArgs, 
                 let lost = |source| FileLost { call: "read", path: path.display().to_string(), source };
                 // A link may lead anywhere, and a pipe is waited for without end.
                 if !fs::symlink_metadata(path).map_err(lost)?.is_file() {
-                    let reason = format!("{} is no file", path.display());
-                    return Err(Failure::from(BuildProblem::BadExport { reason }));
+                    return Err(bad_export(source, format!("{} is no file", path.display())));
                 }
                 Ok(File::open(path).map_err(lost)?)
             };
-            let list = read_list(&mut open(&source.join(LIST))?)?;
+            let list = read_list(source, &mut open(&source.join(LIST))?)?;
             for cache in list.caches {
                 let path = source.join(&cache.file);
                 take.one(&cache, &mut open(&path)?)?;
@@ -266,9 +265,9 @@ struct Import<'a, 'b> {
 
 impl Import<'_, '_> {
     /// Brings in an archive: the list comes first, and the caches follow in any order.
-    fn archive(&mut self, source: &PathBuf) -> Result<(), Failure> {
-        let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
-        let input: Box<dyn Read> = match source.as_path() == Path::new("-") {
+    fn archive(&mut self, source: &Path) -> Result<(), Failure> {
+        let bad = |reason: String| bad_export(source, reason);
+        let input: Box<dyn Read> = match source == Path::new("-") {
             true => Box::new(io::stdin().lock()),
             false => {
                 let lost = |error| FileLost { call: "read", path: source.display().to_string(), source: error };
@@ -282,7 +281,7 @@ impl Import<'_, '_> {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             match &mut known {
                 None if name == LIST => {
-                    let list = read_list(&mut entry)?;
+                    let list = read_list(source, &mut entry)?;
                     known = Some(list.caches.into_iter().map(|cache| (cache.file.clone(), cache)).collect());
                 }
                 None => return Err(bad(format!("{LIST} does not come first"))),
@@ -311,7 +310,7 @@ impl Import<'_, '_> {
         if !self.wants(cache) {
             return Ok(());
         }
-        let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
+        let bad = |reason: String| bad_export(&self.args.source, reason);
         let tmp = self.builder.store.tmp();
         let lost = |source| FileLost { call: "write", path: tmp.display().to_string(), source };
         // What is compressed is hardly ever larger than what it becomes; and a hole in an archive costs nobody but us.
@@ -334,8 +333,12 @@ impl Import<'_, '_> {
     }
 }
 
-fn read_list(input: &mut dyn Read) -> Result<List, Failure> {
-    let bad = |reason: String| Failure::from(BuildProblem::BadExport { reason });
+fn bad_export(source: &Path, reason: String) -> Failure {
+    BuildProblem::BadExport { from: source.into(), reason }.into()
+}
+
+fn read_list(source: &Path, input: &mut dyn Read) -> Result<List, Failure> {
+    let bad = |reason: String| bad_export(source, reason);
     let mut text = Vec::new();
     input.take(LONGEST_LIST).read_to_end(&mut text).map_err(|error| bad(error.to_string()))?;
     let list: List = serde_json::from_slice(&text).map_err(|error| bad(format!("{LIST}: {error}")))?;

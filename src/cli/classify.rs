@@ -21,7 +21,7 @@ use crate::layer::LayerError;
 use crate::net::NetError;
 use crate::oci::ReferenceError;
 use crate::output::OutputError;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full};
 use crate::tree;
 use coracle_runtime::RuntimeError;
 
@@ -189,10 +189,6 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::WrongDiffId { .. } => Some("the image is damaged: bring it in again".into()),
         _ => None,
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Returns the error of the system that `error` goes back to: one with an error number. An archive that ends early is an
@@ -426,8 +422,10 @@ pub enum BuildProblem {
         id: String,
     },
     /// What is to be imported is no export.
-    #[error("that is no export of cache mounts: {reason}")]
+    #[error("{} is no export of cache mounts: {reason}", input(from))]
     BadExport {
+        /// The file or folder; "-" for standard input.
+        from: PathBuf,
         /// Why not.
         reason: String,
     },
@@ -494,6 +492,11 @@ pub enum BuildProblem {
     },
 }
 
+/// Returns what a file is called that may be standard input.
+fn input(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+}
+
 impl Classify for BuildProblem {
     fn exit_status(&self) -> ExitStatus {
         match self {
@@ -508,6 +511,7 @@ impl Classify for BuildProblem {
     fn hint(&self) -> Option<String> {
         match self {
             BuildProblem::NoCache { .. } => Some("`coracle cache ls` lists those that are".into()),
+            BuildProblem::BadExport { .. } => Some("`coracle cache export` writes one".into()),
             BuildProblem::SshKey { source: KeyError::Public, .. } => {
                 Some("the private key is in the file of that name without .pub".into())
             }

@@ -125,7 +125,8 @@ fn lost(error: std::io::Error, style: Style) -> ExitCode {
     failure.status().into()
 }
 
-/// Calls the verb. It returns the exit code, which is another one than 0 only for `run`: that of the command.
+/// Calls the verb. Returns the exit code: another one than 0 for the command of `run` and `unshare`, for findings of `--check`, and for
+/// `--plan-exit-code`.
 fn dispatch(request: Request, environment: &Environment, style: Style) -> Result<ExitCode, Failure> {
     let mode = Mode::Auto.resolve(environment.terminal());
     match request {

@@ -43,7 +43,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// A registry is named where only files are read and written.
-    #[error("{place}: registries are not supported yet")]
+    #[error("{place} is in a registry, and only a folder or file can be taken here")]
     NoRegistry {
         /// The image.
         place: String,
@@ -98,8 +98,8 @@ pub enum OutputError {
         /// What the image has there.
         what: &'static str,
     },
-    /// A stream could not be written to.
-    #[error("cannot write the archive")]
+    /// A stream could not be written to: standard output, as files are named.
+    #[error("cannot write the archive to standard output")]
     Stream(#[source] io::Error),
     /// A layout or an archive is not what it should be.
     #[error("{path} is damaged: {reason}", path = path.display())]

@@ -82,7 +82,7 @@ pub enum CacheSpecError {
         kind: String,
     },
     /// A type that others have.
-    #[error("a cache of type {kind} is not supported: use type=registry,ref=NAME, type=s3 or type=local")]
+    #[error("a cache of type {kind} is not supported: use registry, local, s3 or gha")]
     Unsupported {
         /// The type.
         kind: String,

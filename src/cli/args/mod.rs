@@ -70,7 +70,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -155,7 +155,7 @@ pub enum Verb {
     Manifest(ManifestArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
-    /// List, remove, export and import cache mounts
+    /// List, remove, prune, export and import cache mounts
     Cache(CachesArgs),
     /// Show what takes how much of the disk
     Df(JsonArgs),
@@ -235,11 +235,23 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 
 /// Turns `help VERB` into `VERB --help`: clap's own verb prints a longer form, with six lines a flag.
 fn help_as_a_flag(mut args: Vec<OsString>) -> Vec<OsString> {
-    if args.get(1).is_some_and(|verb| verb == "help") {
-        args.remove(1);
-        args.truncate(2);
-        args.push("--help".into());
+    if args.get(1).is_none_or(|verb| verb != "help") {
+        return args;
     }
+    args.remove(1);
+    // What comes after the verbs goes: `run` and `unshare` would take it for a command.
+    let root = Cli::command();
+    let (mut command, mut words) = (&root, 1);
+    while let Some(word) = args.get(words).filter(|_| command.has_subcommands()) {
+        if word.as_encoded_bytes().starts_with(b"-") {
+            break;
+        }
+        words += 1;
+        let Some(verb) = command.find_subcommand(word) else { break };
+        command = verb;
+    }
+    args.truncate(words);
+    args.push("--help".into());
     args
 }
 

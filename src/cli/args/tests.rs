@@ -78,8 +78,18 @@ fn help_is_a_verb_too() {
     for verb in ["", " build", " run", " prune"] {
         assert_eq!(said(&format!("coracle help{verb}")), said(&format!("coracle{verb} --help")), "{verb}");
     }
-    let (code, text) = said("coracle help biuld");
-    assert!(code == 2 && text.contains("biuld"), "{text}");
+    for (line, same) in [
+        ("coracle help manifest create", "coracle manifest create --help"),
+        ("coracle help cache export x", "coracle cache export --help"),
+        ("coracle help run -it busybox ls", "coracle run --help"),
+        ("coracle help unshare ls", "coracle unshare --help"),
+    ] {
+        assert_eq!(said(line), said(same), "{line}");
+    }
+    for line in ["coracle help biuld", "coracle help manifest biuld"] {
+        let (code, text) = said(line);
+        assert!(code == 2 && text.contains("biuld"), "{text}");
+    }
 }
 
 #[test]
@@ -122,7 +132,7 @@ Commands:
   rmi       Remove images: their names; `prune` takes what has none
   manifest  Make and change lists of images for several platforms
   prune     Remove what no image needs
-  cache     List, remove, export and import cache mounts
+  cache     List, remove, prune, export and import cache mounts
   df        Show what takes how much of the disk
   context   Look at what a build can see
   unshare   Run a command with the ids that steps have

@@ -55,7 +55,6 @@ const UNBUILT: &[(&str, &str)] = &[
 /// What to do in place of a flag, where that can be said.
 fn instead(verb: &str, flag: &str) -> Option<&'static str> {
     Some(match (verb, flag) {
-        ("build", "--skip-unused-stages") => "stages that the target does not need are never built",
         ("build", "--compress") => "--compression says how layers are compressed",
         ("build", "--debug" | "-D") => "--progress=plain shows all that steps write",
         ("build", "--userns" | "--userns-uid-map" | "--userns-gid-map") => {

@@ -84,16 +84,28 @@ impl Classify for RegistryError {
             RegistryError::Net(error) => Classify::hint(error),
             RegistryError::Config(error) => Classify::hint(error),
             RegistryError::Places { source, .. } => source.hint(),
-            RegistryError::Unauthorized { registry, .. } => {
-                let host = registry.split('/').next().unwrap_or(registry);
-                let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
-                Some(format!("`coracle login {host}` keeps credentials for it, and so does `docker login`"))
-            }
+            RegistryError::Unauthorized { registry, .. } => Some(format!(
+                "`coracle login {}` keeps credentials for it, and so does `docker login`",
+                login_name(registry)
+            )),
+            RegistryError::Denied { registry, .. } => Some(format!(
+                "the account has no right to it there, or the repository does not exist: `coracle login {}` with another one, \
+                 or look at the name",
+                login_name(registry)
+            )),
             RegistryError::NotFound { .. } => {
                 Some("is the name right? Some registries say this to those who must log in".into())
             }
             _ => None,
         }
+    }
+}
+
+/// Returns what `login` calls the registry of a repository.
+fn login_name(registry: &str) -> &str {
+    match registry.split('/').next().unwrap_or(registry) {
+        "registry-1.docker.io" => "docker.io",
+        host => host,
     }
 }
 

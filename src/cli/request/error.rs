@@ -159,8 +159,10 @@ pub enum UsageError {
     #[error("the context and the Dockerfile cannot both be on standard input")]
     StdinTwice,
     /// `--context-sub-path` is no path.
-    #[error("--context-sub-path is no path")]
+    #[error("--context-sub-path {text:?} is no path")]
     BadFolder {
+        /// What was given.
+        text: String,
         /// What is wrong with it.
         #[source]
         source: PathError,

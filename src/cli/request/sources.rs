@@ -52,7 +52,8 @@ impl SourcesRequest {
         if dockerfile == DockerfileFrom::Stdin && context == ContextLocation::Stdin {
             return Err(UsageError::StdinTwice);
         }
-        let below = TreePath::new(args.below.unwrap_or_default()).map_err(|source| UsageError::BadFolder { source })?;
+        let text = args.below.unwrap_or_default();
+        let below = TreePath::new(&text).map_err(|source| UsageError::BadFolder { text, source })?;
         Ok(SourcesRequest {
             context,
             below,
