@@ -1,9 +1,9 @@
 //! The end of a build: layers and configuration → a manifest in the store.
 
-use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifestBuilder, MediaType};
+use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType};
 
-use crate::oci::{Digest, History, ImageConfig, media_type};
-use crate::store::{Image, LayerId, Packed, StoreError};
+use crate::oci::{History, ImageConfig, media_type};
+use crate::store::{Image, LayerId, Packed, StoreError, describe};
 
 use super::chain::{Link, image_key};
 use super::pack::pack;
@@ -116,11 +116,11 @@ fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), blobs: Vec<
     let layers: Vec<Packed> = blobs.into_iter().map(|(Blob::Known(packed) | Blob::Claimed(packed))| packed).collect();
     let config = config(work, (target, progress), &layers)?.to_json();
     let config_digest = work.store.put_blob_later(&config)?;
-    let descriptors = layers.iter().map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size)).collect();
+    let descriptors = layers.iter().map(|layer| describe(&layer.media_type, &layer.digest, layer.size)).collect();
     let manifest = ImageManifestBuilder::default()
         .schema_version(2u32)
         .media_type(MediaType::ImageManifest)
-        .config(descriptor(media_type::CONFIG, &config_digest, config.len() as u64))
+        .config(describe(media_type::CONFIG, &config_digest, config.len() as u64))
         .layers::<Vec<Descriptor>>(descriptors)
         .build()
         .expect("all that a manifest needs is set");
@@ -224,13 +224,4 @@ fn complete(history: &mut Vec<History>, own: usize, layers: usize) {
 
 fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "1970-01-01T00:00:00Z".into(), |time| time.to_string())
-}
-
-fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
-    DescriptorBuilder::default()
-        .media_type(MediaType::from(media_type))
-        .digest(digest.to_string().parse::<oci_spec::image::Digest>().expect("our digests are well-formed"))
-        .size(size)
-        .build()
-        .expect("all that a descriptor needs is set")
 }

@@ -143,7 +143,7 @@ impl<'a> Dresser<'a> {
             let kind = layers[*at].descriptor.media_type().as_ref();
             match *at < built.base_layers() {
                 // Of which level the layers of a base are, is for those to say who made it.
-                true => is_forced && !is_compressed_so(kind, compression) && !is_foreign(kind),
+                true => is_forced && !is_compressed_so(kind, compression) && !media_type::is_foreign(kind),
                 false => compression != self.request.compression(),
             }
         };
@@ -221,7 +221,7 @@ fn changed(image: &Image, look: &Look, store: &Store) -> Result<Image, OutputErr
     let kind = |at: usize| layers[at].descriptor.media_type().as_ref();
     let recompress = look.compression.map(|compression| {
         let changes = |at: &usize| look.forced == Some(true) || !is_compressed_so(kind(*at), compression);
-        (compression, (0..layers.len()).filter(|at| changes(at) && !is_foreign(kind(*at))).collect())
+        (compression, (0..layers.len()).filter(|at| changes(at) && !media_type::is_foreign(kind(*at))).collect())
     });
     let form = match look.form {
         Some(form) => Some(form.into()),
@@ -244,9 +244,4 @@ fn annotate(descriptor: &mut Descriptor, annotations: Vec<(String, String)>) {
     if !annotations.is_empty() {
         descriptor.set_annotations(Some(annotations.into_iter().collect()));
     }
-}
-
-/// Layers that their owner does not want redistributed stay as they are.
-fn is_foreign(kind: &str) -> bool {
-    kind.contains("nondistributable") || kind.contains("foreign")
 }

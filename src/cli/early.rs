@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::registry::repositories;
 use super::request::BuildRequest;
 use crate::build::LayerOf;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, media_type};
 use crate::output::remote::push_layer;
 use crate::progress::{Event, Sink};
 use crate::registry::{Client, PushOptions, Repository};
@@ -57,7 +57,7 @@ impl<'a> EarlyPush<'a> {
 
     /// Sends a layer.
     pub fn send(&self, whose: LayerOf, packed: &Packed) {
-        if whose == LayerOf::Base && !self.with_bases || is_foreign(&packed.media_type) {
+        if whose == LayerOf::Base && !self.with_bases || media_type::is_foreign(&packed.media_type) {
             return;
         }
         for target in self.targets.iter().filter(|target| !target.failed.load(Ordering::Relaxed)) {
@@ -86,11 +86,6 @@ impl Target {
         let options = PushOptions { elsewhere: &elsewhere, parallel: 1, ..PushOptions::default() };
         push_layer(packed, store, repository, options, &Nobody).ok()
     }
-}
-
-/// Layers that their owner does not want redistributed.
-fn is_foreign(kind: &str) -> bool {
-    kind.contains("nondistributable") || kind.contains("foreign")
 }
 
 /// What becomes of these layers is told by the push at the end.

@@ -36,14 +36,16 @@ pub(super) fn inspect(request: &InspectRequest) -> Result<ExitCode, Failure> {
     };
     let document = match (request.document, request.raw, &request.template) {
         (Some(document), ..) => document,
-        (None, true, _) if top.starts.iter().any(is_index) => Document::Index,
+        (None, true, _) if top.starts.iter().any(|start| media_type::is_index(start.media_type().as_ref())) => {
+            Document::Index
+        }
         (None, true, _) => Document::Manifest,
         (None, false, Some(_)) => Document::Image,
         (None, false, None) => Document::Config,
     };
     let origin = origin.as_ref();
     let bytes = match document {
-        Document::Index => match top.starts.iter().find(|start| is_index(start)) {
+        Document::Index => match top.starts.iter().find(|start| media_type::is_index(start.media_type().as_ref())) {
             Some(index) => read_document(origin, index, &format!("index {}", index.digest()))?,
             None => return Err(ImageProblem::NoIndex { image: origin.place() }.into()),
         },
@@ -82,10 +84,6 @@ fn print_bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {
     print(&text).map(|()| ExitCode::SUCCESS)
 }
 
-fn is_index(descriptor: &Descriptor) -> bool {
-    matches!(descriptor.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX)
-}
-
 fn image(request: &InspectRequest, origin: &dyn Origin, top: &Top) -> Result<Image, OutputError> {
     let mut fetch = |descriptor: &Descriptor, what: &str| read_document(origin, descriptor, what);
     Ok(select(&top.starts, &request.platform, &origin.place(), &mut fetch)?.into())
@@ -103,7 +101,7 @@ fn summary(image: &Image, origin: &dyn Origin, top: &Top, names: &[String]) -> R
     let manifest: Value = serde_json::from_slice(&image.manifest_bytes).expect("checked when the image was read");
     let mut platforms = Vec::new();
     let (mut index_digest, mut attestations) = (None, Vec::new());
-    for start in top.starts.iter().filter(|start| is_index(start)) {
+    for start in top.starts.iter().filter(|start| media_type::is_index(start.media_type().as_ref())) {
         let bytes = read_document(origin, start, &format!("index {}", start.digest()))?;
         let index: Value = serde_json::from_slice(&bytes).expect("checked when the image was read");
         for entry in index["manifests"].as_array().into_iter().flatten() {

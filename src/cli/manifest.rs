@@ -130,15 +130,11 @@ pub(super) fn save(store: &Store, name: &str, list: &List) -> Result<Said, Failu
 pub(super) fn find(store: &Store, list: &str) -> Result<(String, List), Failure> {
     let name = names::normalise(list)?;
     let Some(descriptor) = store.find(&name)? else { return Err(NoImage { name: list.into() }.into()) };
-    if !is_index(&descriptor) {
+    if !media_type::is_index(descriptor.media_type().as_ref()) {
         return Err(ImageProblem::NoIndex { image: name }.into());
     }
     let bytes = store.read_blob(&digest_of(&descriptor).map_err(crate::output::OutputError::from)?, MAX_DOCUMENT)?;
     Ok((name, List::parse(&bytes)?))
-}
-
-fn is_index(descriptor: &Descriptor) -> bool {
-    matches!(descriptor.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX)
 }
 
 /// Brings an image into the store, where it is not there yet, and adds it; of an index, the image for the platform that the
@@ -175,7 +171,7 @@ fn inspect(request: &ManifestRequest, list: &Named) -> Result<Said, Failure> {
     let opened = Opened::new(list, &store, &request.temp, &client)?;
     let origin = opened.origin()?;
     let top = origin.top()?;
-    let Some(index) = top.starts.iter().find(|start| is_index(start)) else {
+    let Some(index) = top.starts.iter().find(|start| media_type::is_index(start.media_type().as_ref())) else {
         return Err(ImageProblem::NoIndex { image: origin.place() }.into());
     };
     let bytes = read_document(origin.as_ref(), index, &format!("index {}", index.digest()))?;

@@ -96,7 +96,7 @@ pub(super) fn check_whole(image: &InStore<'_>) -> Result<(), Failure> {
 
 /// Adds what an index names, and the store does not have.
 fn left_out(image: &InStore<'_>, top: &Descriptor, depth: usize, missing: &mut Vec<String>) -> Result<(), Failure> {
-    let is_index = matches!(top.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX);
+    let is_index = media_type::is_index(top.media_type().as_ref());
     if !is_index || depth > MAX_DEPTH {
         return Ok(());
     }

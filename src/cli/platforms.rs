@@ -216,7 +216,7 @@ fn add_platforms(
     platforms: &mut Vec<Platform>,
 ) -> Result<(), Failure> {
     for entry in entries {
-        let is_index = matches!(entry.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX);
+        let is_index = media_type::is_index(entry.media_type().as_ref());
         let platform = match os_platform(entry) {
             _ if is_index && depth < MAX_DEPTH => {
                 let what = format!("index {}", digest_of(entry).map_err(OutputError::from)?);

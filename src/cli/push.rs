@@ -73,7 +73,7 @@ fn push_one(
 /// Returns whether this is an index of one image and what is said about it, all of it here and to go out as it is: nobody would miss
 /// a word of it before it is gone.
 fn is_one_with_more(request: &PushRequest, image: &InStore<'_>, to: &Location) -> Result<bool, Failure> {
-    let is_index = matches!(image.top.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX);
+    let is_index = media_type::is_index(image.top.media_type().as_ref());
     if !is_index || request.look != Look::default() || matches!(to, Location::DockerArchive { .. }) {
         return Ok(false);
     }

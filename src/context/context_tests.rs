@@ -12,6 +12,10 @@ fn path(text: impl AsRef<[u8]>) -> TreePath {
     TreePath::new(text).expect("a good path")
 }
 
+fn find_dockerfile(dir: &Path, file: Option<&Path>) -> Result<(PathBuf, String), ContextError> {
+    Context::of_folder(dir)?.dockerfile(file)
+}
+
 /// A folder with these files in it.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
@@ -119,30 +123,30 @@ fn the_ignore_file_beside_the_dockerfile_wins_and_is_not_merged() {
 #[test]
 fn the_dockerfile_is_found_even_where_it_is_ignored() {
     let dir = folder(&[("Dockerfile", "FROM a"), (".dockerignore", "*")]);
-    let (file, text) = Context::find_dockerfile(dir.path(), None).expect("found");
+    let (file, text) = find_dockerfile(dir.path(), None).expect("found");
     assert_eq!((file, text.as_str()), (dir.path().join("Dockerfile"), "FROM a"));
     assert_eq!(names(&open(dir.path()), ""), [""; 0]);
     fs::write(dir.path().join("Containerfile"), "FROM b").expect("written");
-    assert_eq!(Context::find_dockerfile(dir.path(), None).expect("found").1, "FROM b");
+    assert_eq!(find_dockerfile(dir.path(), None).expect("found").1, "FROM b");
 }
 
 #[test]
 fn a_named_dockerfile_may_lie_outside_of_the_context() {
     let (dir, other) = (folder(&[]), folder(&[("x", "FROM x"), ("x.dockerignore", "y")]));
     let file = other.path().join("x");
-    assert_eq!(Context::find_dockerfile(dir.path(), Some(&file)).expect("found").1, "FROM x");
+    assert_eq!(find_dockerfile(dir.path(), Some(&file)).expect("found").1, "FROM x");
     let context = Context::open(dir.path(), Some(&file), &ContextOptions::default()).expect("opened");
     assert!(context.explain(&path("y")).is_some());
     let missing = other.path().join("nothing");
-    let error = Context::find_dockerfile(dir.path(), Some(&missing)).expect_err("missing");
+    let error = find_dockerfile(dir.path(), Some(&missing)).expect_err("missing");
     assert!(error.to_string().contains("nothing"), "{error}");
 }
 
 #[test]
 fn no_dockerfile_is_an_error_that_names_the_folder() {
     let dir = folder(&[]);
-    assert!(matches!(Context::find_dockerfile(dir.path(), None), Err(ContextError::NoDockerfile { .. })));
-    let error = Context::find_dockerfile(&dir.path().join("no"), None).expect_err("no folder");
+    assert!(matches!(find_dockerfile(dir.path(), None), Err(ContextError::NoDockerfile { .. })));
+    let error = find_dockerfile(&dir.path().join("no"), None).expect_err("no folder");
     assert!(matches!(error, ContextError::Open { .. }));
 }
 
@@ -155,14 +159,14 @@ fn a_fifo_as_dockerfile_or_ignore_file_does_not_hang() {
         for place in [&dir, &other] {
             let file = place.path().join("Dockerfile");
             let error = match name {
-                "Dockerfile" => Context::find_dockerfile(dir.path(), Some(&file)).map(drop),
+                "Dockerfile" => find_dockerfile(dir.path(), Some(&file)).map(drop),
                 _ => Context::open(place.path(), Some(&file), &ContextOptions::default()).map(drop),
             };
             assert!(matches!(error, Err(ContextError::NotAFile { found: "fifo", .. })), "{name}: {error:?}");
         }
     }
     let dir = folder(&[]);
-    let device = Context::find_dockerfile(dir.path(), Some(Path::new("/dev/zero")));
+    let device = find_dockerfile(dir.path(), Some(Path::new("/dev/zero")));
     assert!(matches!(device, Err(ContextError::NotAFile { found: "character device", .. })));
 }
 
@@ -170,10 +174,10 @@ fn a_fifo_as_dockerfile_or_ignore_file_does_not_hang() {
 fn a_dockerfile_must_be_text_of_a_sensible_length() {
     let dir = folder(&[]);
     fs::write(dir.path().join("Dockerfile"), b"FROM \xff").expect("written");
-    let error = Context::find_dockerfile(dir.path(), None).expect_err("no text");
+    let error = find_dockerfile(dir.path(), None).expect_err("no text");
     assert!(matches!(error, ContextError::NotUtf8 { at: 5, .. }), "{error}");
     File::create(dir.path().join("Containerfile")).and_then(|file| file.set_len((16 << 20) + 1)).expect("long");
-    let error = Context::find_dockerfile(dir.path(), None).expect_err("too long");
+    let error = find_dockerfile(dir.path(), None).expect_err("too long");
     assert!(matches!(error, ContextError::TooLarge { .. }), "{error}");
     File::create(dir.path().join(".dockerignore")).and_then(|file| file.set_len((1 << 20) + 1)).expect("long");
     assert!(Context::open(dir.path(), None, &ContextOptions::default()).is_err());
@@ -204,9 +208,9 @@ fn a_link_never_leads_out_of_the_context() {
     }
     assert!(context.read_dir(&path("dir")).is_err());
     assert_eq!(tree::resolve(&context, b"key").expect("resolved").node, None);
-    assert!(Context::find_dockerfile(dir.path(), None).is_err());
-    assert!(Context::find_dockerfile(dir.path(), Some(&dir.path().join("Containerfile"))).is_err());
-    let inside = Context::find_dockerfile(dir.path(), Some(&dir.path().join("Dockerfile"))).expect("found");
+    assert!(find_dockerfile(dir.path(), None).is_err());
+    assert!(find_dockerfile(dir.path(), Some(&dir.path().join("Containerfile"))).is_err());
+    let inside = find_dockerfile(dir.path(), Some(&dir.path().join("Dockerfile"))).expect("found");
     assert_eq!(inside.1, "FROM inside");
 }
 

@@ -109,11 +109,6 @@ impl IgnoreRules {
         self.deciding(path).filter(|rule| !rule.includes).map(|rule| (rule.line, rule.text.as_str()))
     }
 
-    /// Returns whether `dir` is left out with all that is in it: no `!` rule could match below it.
-    pub fn can_prune(&self, dir: &TreePath) -> bool {
-        self.is_ignored(dir) && !self.may_include_below(dir)
-    }
-
     /// Returns whether a `!` rule could match something in the directory `dir`, as far as its plain beginning tells.
     pub fn may_include_below(&self, dir: &TreePath) -> bool {
         self.rules.iter().any(|rule| rule.includes && rule.may_match_below(dir))

@@ -127,17 +127,6 @@ impl Context {
         Ok(self)
     }
 
-    /// Returns the Dockerfile's path and text: `file` (relative to the current directory, also outside of `dir`), or
-    /// `Containerfile` or `Dockerfile` in `dir`. The ignore file has no say in this.
-    ///
-    /// A link inside of `dir` is followed there, not out of it.
-    ///
-    /// # Errors
-    /// As [`dockerfile`](Self::dockerfile).
-    pub fn find_dockerfile(dir: &Path, file: Option<&Path>) -> Result<(PathBuf, String), ContextError> {
-        Context::of_folder(dir)?.dockerfile(file)
-    }
-
     /// Returns the Dockerfile's path and text: `file`, or `Containerfile` or `Dockerfile` in the context. The ignore file has
     /// no say in this.
     ///

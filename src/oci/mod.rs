@@ -65,4 +65,14 @@ pub mod media_type {
             None => matches!(text, DOCKER_LAYER | DOCKER_LAYER_GZIP | DOCKER_LAYER_ZSTD | DOCKER_LAYER_FOREIGN),
         }
     }
+
+    /// Returns whether the owner of a layer with the media type `text` does not want it redistributed.
+    pub fn is_foreign(text: &str) -> bool {
+        text.contains("nondistributable") || text.contains("foreign")
+    }
+
+    /// Returns whether `text` is the media type of an index, or of docker's list.
+    pub fn is_index(text: &str) -> bool {
+        matches!(text, INDEX | DOCKER_INDEX)
+    }
 }

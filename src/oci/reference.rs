@@ -174,17 +174,6 @@ impl Reference {
         Ok(Reference { registry: registry.to_owned(), repository: repository.to_owned(), ..self.clone() })
     }
 
-    /// Returns the reference with another tag and without a digest.
-    ///
-    /// # Errors
-    /// [`ReferenceError::Tag`].
-    pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
-        if !is_tag(tag) {
-            return Err(ReferenceError::Tag { tag: cut(tag) });
-        }
-        Ok(Reference { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
-    }
-
     /// Returns registry and repository, without tag and digest: `docker.io/library/demoweb`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)

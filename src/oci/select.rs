@@ -66,7 +66,7 @@ impl<E: From<ImageError>> Walk<'_, E> {
         path: &mut Vec<Digest>,
     ) -> Result<Option<Selected>, E> {
         let digest = digest_of(descriptor)?;
-        let is_index = matches!(descriptor.media_type().as_ref(), media_type::INDEX | media_type::DOCKER_INDEX);
+        let is_index = media_type::is_index(descriptor.media_type().as_ref());
         let what = format!("{} {digest}", if is_index { "index" } else { "manifest" });
         if path.contains(&digest) || path.len() > MAX_DEPTH {
             return Err(ImageError::Nesting { what, limit: MAX_DEPTH }.into());

@@ -139,7 +139,8 @@ pub fn write_dir(view: &View, times: FileTimes, dir: &Path) -> Result<Vec<String
 }
 
 /// As [`write_dir`], for several images: those of a view in the folder of that name, where there is one. Two may be in the same if they
-/// have no files of the same name. The caller writes `notes` afterwards: more files for each of the views. With [`Others::Go`] folders are replaced, too, and what is not in an image is removed first.
+/// have no files of the same name. The caller writes `notes` afterwards: more files for each of the views. With [`Others::Go`] folders are
+/// replaced, too, and what is not in an image is removed first.
 ///
 /// # Errors
 /// [`OutputError::OverEachOther`] and [`OutputError::FolderInTheWay`], before anything is written; and where a file cannot be read or

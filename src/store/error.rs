@@ -62,6 +62,11 @@ pub enum StoreError {
     },
 }
 
+/// Returns whether there was no more room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl StoreError {
     pub(crate) fn io(call: &'static str, path: &Path, source: io::Error) -> Self {
         StoreError::Io { call, path: path.to_path_buf(), source }

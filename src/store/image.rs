@@ -50,7 +50,7 @@ impl Image {
     /// [`ImageError`] where they make no sense or do not belong to each other.
     pub fn new(media_type: &str, manifest_bytes: Vec<u8>, config_bytes: Vec<u8>) -> Result<Self, ImageError> {
         let digest = Digest::of(&manifest_bytes);
-        let descriptor = descriptor(media_type, &digest, manifest_bytes.len() as u64);
+        let descriptor = describe(media_type, &digest, manifest_bytes.len() as u64);
         // A manifest first, then its configuration: in that order they are asked for.
         let mut documents = [manifest_bytes, config_bytes].into_iter();
         let selected = select(&[descriptor], &Platform::host(), "image", &mut |_, what| {
@@ -71,7 +71,7 @@ impl Image {
 
     /// Returns the descriptor that leads to the image, with its platform.
     pub fn descriptor(&self) -> Descriptor {
-        let mut descriptor = descriptor(&self.media_type, &self.digest, self.manifest_bytes.len() as u64);
+        let mut descriptor = describe(&self.media_type, &self.digest, self.manifest_bytes.len() as u64);
         let mut platform = oci_spec::image::Platform::default();
         platform.set_architecture(self.config.platform.architecture.as_str().into());
         platform.set_os(self.config.platform.os.as_str().into());
@@ -188,7 +188,7 @@ impl Store {
             let named = digest.hex().starts_with(id);
             let Ok(bytes) = self.read_blob(&digest, MAX_DOCUMENT) else { continue };
             let Ok((document, media_type)) = Document::parse(&bytes, None, "blob") else { continue };
-            let found = || descriptor(&media_type, &digest, bytes.len() as u64);
+            let found = || describe(&media_type, &digest, bytes.len() as u64);
             if named {
                 return Ok(Some(found()));
             }
@@ -217,7 +217,7 @@ impl Store {
                 continue;
             }
             let children = parts.children.iter().flatten().filter_map(|child| digest_of(child).ok()).collect();
-            found.push((descriptor(&parts.media_type, &digest, bytes.len() as u64), children));
+            found.push((describe(&parts.media_type, &digest, bytes.len() as u64), children));
         }
         reached.extend(found.iter().flat_map(|(_, children)| children));
         for image in self.images()? {
@@ -262,7 +262,7 @@ impl Store {
     pub fn describe(&self, digest: &Digest) -> Result<Descriptor, StoreError> {
         let bytes = self.read_blob(digest, MAX_DOCUMENT)?;
         let parts = Parts::parse(&bytes, None, &format!("blob {digest}"))?;
-        Ok(descriptor(&parts.media_type, digest, bytes.len() as u64))
+        Ok(describe(&parts.media_type, digest, bytes.len() as u64))
     }
 
     fn read_document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, StoreError> {
@@ -279,10 +279,6 @@ impl Store {
 
 /// Returns a descriptor with these members and no others.
 pub fn describe(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
-    descriptor(media_type, digest, size)
-}
-
-fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
     let digest: Sha256Digest = digest.hex().parse().expect("64 hexadecimal digits");
     DescriptorBuilder::default()
         .media_type(MediaType::from(media_type))

@@ -39,6 +39,7 @@ pub use cache::CachedStep;
 pub use cache_mounts::{CacheInfo, CacheMount, CacheMounts, CacheName, Claim};
 pub use cache_owners::{CacheOwner, note_owners};
 pub use error::StoreError;
+pub(crate) use error::is_full;
 pub use gc::Collected;
 pub use image::{Image, ImageLayer, describe};
 pub use index::{Index, LayerId};

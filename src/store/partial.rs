@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::arrivals::Tail;
 use super::blob::{is_sound, remove_unused, unique_name};
+use super::error::is_full;
 use super::prune::age;
 use super::{Layout, Store, StoreError};
 use crate::oci::{Digest, DigestWriter};
@@ -171,11 +172,6 @@ fn partial(
 pub(super) fn room(file: &File) -> Option<u64> {
     let disk = rustix::fs::fstatvfs(file).ok().filter(|disk| disk.f_blocks > 0)?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-/// Returns whether there was no more room.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl PartialBlob {

@@ -65,7 +65,7 @@ pub(super) fn empty() -> Result<OwnedFd, RuntimeError> {
     fresh("tmpfs", &[("mode", "755"), ("size", "4k")], quiet).map_err(failed("fsmount(empty tmpfs)"))
 }
 
-/// Returns the mount namespace of this process.
+/// Returns the mount namespace of this process, by /proc: also before Linux 6.11, which has no other way.
 pub(super) fn own_mounts() -> Result<OwnedFd, E> {
     rustix::fs::open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }

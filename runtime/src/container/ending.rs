@@ -118,7 +118,7 @@ impl Drop for Keeper {
 /// Waits for S1 of a chroot, which ends after all others of the step.
 pub(super) fn wait_for_reaper(init: Option<OwnedFd>) {
     if let Some(init) = init {
-        // When the outermost process was killed, the kernel has killed this one too.
+        // It watches S0: when that has been killed, it ends all that is below it, and itself.
         await_end(&init);
         bury(&init);
     }

@@ -63,7 +63,8 @@ pub struct ContainerSpec {
     /// What is around the command.
     pub place: Place,
     /// An existing, empty directory of the host, above none of the paths in `rootfs` and `binds`. The executor mounts a
-    /// tmpfs on it, out of sight of everybody else: nothing stays in it, and steps may share it.
+    /// tmpfs on it, out of sight of everybody else: nothing stays in it, and steps may share it. Not used where a step begins its mounts
+    /// with an empty directory, nor without namespaces.
     #[serde(with = "wire::raw")]
     pub scratch: PathBuf,
     /// Files and directories of the host that are shown in the container, in order. The target must exist there: where
@@ -430,7 +431,7 @@ impl ContainerSpec {
         }
         if let Place::Chroot { .. } = self.place {
             if !matches!(self.rootfs, RootfsSource::Dir(_)) {
-                return bad("rootfs", "layers can not be mounted without namespaces");
+                return bad("rootfs", "layers cannot be mounted without namespaces");
             }
             if !self.binds.is_empty() {
                 return bad("binds", "nothing can be mounted without namespaces");

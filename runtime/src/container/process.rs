@@ -190,8 +190,9 @@ pub(super) fn limit_capabilities(capabilities: Capabilities) -> Result<(), Runti
     Ok(())
 }
 
-/// After [`limit_capabilities`], takes away what else a command must not have, and becomes its user. The supervisor gets the `handles`. Returns why nobody listens to its
-/// calls, where it can do without.
+/// After [`limit_capabilities`]: takes away what else a command must not have, and becomes its user. The supervisor gets `handles`.
+///
+/// Returns why nobody listens to its calls, where it can do without.
 pub(super) fn drop_privileges(
     spec: &ContainerSpec,
     supervisor: &UnixStream,

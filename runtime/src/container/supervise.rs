@@ -1,7 +1,7 @@
 //! V, the supervisor of a step: what it needs to answer system calls, and how it gets it. In a chroot S0 is it.
 //!
-//! Where owners are emulated, it answers from the start, in the mounts of the step. Else there is one from the first device on that a step
-//! makes, which few do.
+//! Where owners are emulated or a step changes a directory in place, it answers from the start, in the mounts of the step. Else there is
+//! one from the first device on that a step makes, which few do.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -210,6 +210,11 @@ impl Credentials {
         self.caps.effective & cap.bit() != 0
     }
 
+    /// Returns whether this user may change every file and directory.
+    pub(super) fn may_change_all(&self) -> bool {
+        self.may(Cap::DAC_OVERRIDE) && self.may(Cap::FOWNER)
+    }
+
     pub(super) fn in_group(&self, gid: u32) -> bool {
         self.gid.fs == gid || self.groups.binary_search(&gid).is_ok()
     }

@@ -107,7 +107,7 @@ pub(crate) struct Setup {
     pub(crate) proc: OwnedFd,
     /// The directory that takes the changes, where that is not the root itself.
     pub(crate) upper: Option<OwnedFd>,
-    /// A process in whose mount namespace the threads end that answer calls; `None` where they have no other.
+    /// The mount namespace in which the threads end that answer calls; `None` where they have no other.
     pub(crate) home: Option<OwnedFd>,
     /// What is shown of the outside where nothing can be mounted.
     pub(crate) outside: Option<Outside>,

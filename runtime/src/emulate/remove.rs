@@ -5,15 +5,10 @@ use rustix::io::Errno as E;
 
 use super::access::Want;
 use super::call::{Answer, At, Call, Reply};
-use super::credentials::{Cap, Credentials};
+use super::credentials::Credentials;
 use super::older::is_below;
 use super::resolve::{Found, Handle, Last};
 use crate::error::Errno;
-
-/// Returns whether `user` may change every directory.
-fn passes(user: &Credentials) -> bool {
-    user.may(Cap::DAC_OVERRIDE) && user.may(Cap::FOWNER)
-}
 
 #[cfg(target_arch = "x86_64")]
 pub(super) fn unlink(call: &Call<'_>) -> Reply {
@@ -26,7 +21,7 @@ pub(super) fn unlinkat(call: &Call<'_>) -> Reply {
 
 fn remove(call: &Call<'_>, at: impl FnOnce() -> Result<At, Errno>) -> Reply {
     let user = call.user()?;
-    if passes(&user) {
+    if user.may_change_all() {
         return Ok(Answer::Continue);
     }
     let found = call.find_place(&user, &at()?, Last::Keep)?;
@@ -87,7 +82,7 @@ fn move_in_tree(call: &Call<'_>, (from, to): (At, At), flags: u32) -> Reply {
 
 fn move_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, flags: u32) -> Reply {
     let user = call.user()?;
-    if passes(&user) && !call.emulator.owners.has_special() && call.emulator.older.is_none() {
+    if user.may_change_all() && !call.emulator.owners.has_special() && call.emulator.older.is_none() {
         return Ok(Answer::Continue);
     }
     let (from, to) = paths()?;
@@ -155,7 +150,7 @@ pub(super) fn linkat(call: &Call<'_>) -> Reply {
 fn add_name(call: &Call<'_>, paths: impl FnOnce() -> Result<(At, At), Errno>, flags: i32) -> Reply {
     let user = call.user()?;
     let owners = &call.emulator.owners;
-    if passes(&user) && !owners.has_special() && call.emulator.outside.is_none() {
+    if user.may_change_all() && !owners.has_special() && call.emulator.outside.is_none() {
         return Ok(Answer::Continue);
     }
     let (from, to) = paths()?;

@@ -5,7 +5,7 @@ use rustix::io::Errno as E;
 
 use super::access::Want;
 use super::call::{Answer, At, Call, Reply};
-use super::credentials::{Cap, Credentials};
+use super::credentials::Cap;
 use super::resolve::Last;
 use crate::error::Errno;
 
@@ -161,7 +161,7 @@ fn check_change(call: &Call<'_>, name: &[u8], file: impl FnOnce() -> Result<(At,
         if !user.may(Cap::SYS_ADMIN) {
             return Err(E::PERM.into());
         }
-    } else if !passes(&user) {
+    } else if !user.may_change_all() {
         let (at, last) = file()?;
         let file = call.find(&user, &at, last)?;
         match name.starts_with(b"user.") {
@@ -170,10 +170,6 @@ fn check_change(call: &Call<'_>, name: &[u8], file: impl FnOnce() -> Result<(At,
         }
     }
     Ok(Answer::Continue)
-}
-
-fn passes(user: &Credentials) -> bool {
-    user.may(Cap::DAC_OVERRIDE) && user.may(Cap::FOWNER)
 }
 
 pub(super) fn listxattr(call: &Call<'_>) -> Reply {

@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use super::check;
 use crate::error::Errno;
 
 /// `struct landlock_ruleset_attr`. Kernels that know less of it take the rest if it is zero.
@@ -23,10 +24,6 @@ struct PathBeneath {
 
 const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: u32 = 1;
-
-fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
-    if result < 0 { Err(std::io::Error::last_os_error().into()) } else { Ok(result) }
-}
 
 /// Returns which version of Landlock the kernel has, from 1 on.
 pub(crate) fn version() -> Result<i64, Errno> {

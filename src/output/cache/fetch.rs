@@ -15,7 +15,7 @@ use crate::tree::Kind;
 
 /// The most bytes that the blob with the index of a layer has.
 const LARGEST_BLOB: u64 = 64 << 20;
-/// The most bytes that an index has, and of memory that it takes.
+/// The most bytes of memory that an index takes, and that are read of one; `store::vetted` wants less of its bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
 /// What a file takes in an archive besides its content, at the most: its header, its names and attributes.
 const HEADERS: u64 = 128 << 10;

@@ -174,8 +174,8 @@ impl Content {
 
     /// Returns the digests of the manifests, those of attestations among them, in their order.
     pub fn images(&self) -> Vec<Digest> {
-        let is_index = |kind: &str| matches!(kind, media_type::INDEX | media_type::DOCKER_INDEX);
-        let manifests = self.documents.iter().filter(|(descriptor, _)| !is_index(descriptor.media_type().as_ref()));
+        let manifests =
+            self.documents.iter().filter(|(descriptor, _)| !media_type::is_index(descriptor.media_type().as_ref()));
         manifests.map(|(_, bytes)| Digest::of(bytes)).collect()
     }
 
@@ -198,7 +198,7 @@ impl Walk<'_> {
     fn follow(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Descriptor, OutputError> {
         let digest = digest_of(descriptor)?;
         let kind = descriptor.media_type().as_ref();
-        let is_index = matches!(kind, media_type::INDEX | media_type::DOCKER_INDEX);
+        let is_index = media_type::is_index(kind);
         let what = format!("{} {digest}", if is_index { "index" } else { "manifest" });
         if depth > MAX_DEPTH {
             return Err(ImageError::Nesting { what, limit: MAX_DEPTH }.into());

@@ -126,11 +126,6 @@ impl Checks {
         Ok(Checks { settings, local, unknown })
     }
 
-    /// Returns whether a finding fails the build.
-    pub fn finding_is_error(&self) -> bool {
-        self.settings.error
-    }
-
     /// Returns those of `found` that count, in the order of the file. What comes from no check counts always.
     pub fn filter(&self, found: impl IntoIterator<Item = Diagnostic>) -> Vec<Diagnostic> {
         let counts = |diagnostic: &Diagnostic| {
