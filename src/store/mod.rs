@@ -84,6 +84,8 @@ pub struct Store {
     /// Shared, as long as the value lives.
     lock: Option<Lock>,
     boot: OnceLock<String>,
+    /// What is known of earlier boots, once that was asked.
+    synced: Mutex<Option<stamp::Synced>>,
     whiteouts: OnceLock<bool>,
     /// Indexes that were read already.
     loaded: Mutex<HashMap<LayerId, Arc<Index>>>,
@@ -142,6 +144,7 @@ impl Store {
             root: root.to_path_buf(),
             lock: None,
             boot: OnceLock::new(),
+            synced: Mutex::default(),
             whiteouts: OnceLock::new(),
             loaded: Mutex::default(),
             whole: Mutex::default(),
