@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use support::repositories::{Server, commit, git};
 use support::web::{Answer, Web};
@@ -127,8 +128,7 @@ fn what_a_git_that_was_killed_has_locked_is_no_obstacle() {
     let repository = server.repository("web", &[("Dockerfile", "FROM scratch\nCOPY . /c/\n"), ("a", "one")]);
     let user = User::new();
     build(&user, &server.url("web")).succeeds();
-    let mirrors = user.store().join("cache/fetched/git");
-    let mirror = fs::read_dir(mirrors).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path();
+    let mirror = mirror(&user);
     let refs = mirror.join("refs/coracle");
     let names: Vec<_> = fs::read_dir(&refs).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(!names.is_empty());
@@ -138,6 +138,91 @@ fn what_a_git_that_was_killed_has_locked_is_no_obstacle() {
     commit(&repository, &[("a", "two")]);
     build(&user, &server.url("web")).succeeds();
     Image::named(&user.layout(), "web:latest", Some(user.clone())).has_file("c/a", "two");
+}
+
+/// The folder in which the one repository is kept that was fetched.
+fn mirror(user: &User) -> PathBuf {
+    let entries = fs::read_dir(user.store().join("cache/fetched/git")).unwrap().flatten();
+    entries.map(|entry| entry.path()).find(|path| path.is_dir()).unwrap()
+}
+
+fn packs(mirror: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(mirror.join("objects/pack")).unwrap().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "pack")).collect()
+}
+
+/// Makes each object a file of its own, as older versions of coracle kept few of them.
+const LOOSE: &str = "
+    for pack in objects/pack/*.pack; do
+        mv $pack aside && rm -f ${pack%.pack}.* && git unpack-objects -q <aside && rm -f aside
+    done
+";
+
+/// Removes all objects but those of the types in $keep.
+const KEEP: &str = "
+    git cat-file --batch-check --batch-all-objects | while read id kind size; do
+        case $keep in *$kind*) ;; *) rm -f objects/${id%${id#??}}/${id#??} ;; esac
+    done
+";
+
+#[test]
+fn what_an_interrupted_fetch_or_a_power_cut_has_left_is_no_obstacle() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    server.repository("lib", &[("a", "one"), ("d/b", "two"), ("d/e/c", "three")]);
+    for damage in [
+        &format!("{LOOSE} keep=commit {KEEP}"),
+        &format!("{LOOSE} keep=commit,tree {KEEP}"),
+        &format!("{LOOSE} for file in objects/??/*; do chmod 644 $file; : >$file; done"),
+        "find . -mindepth 1 -maxdepth 1 ! -name HEAD -exec rm -rf {} +",
+        ": >HEAD",
+        "echo [ >config",
+        "for file in objects/pack/*; do chmod 644 $file; : >$file; done",
+    ] {
+        let project = adding("", &server.url("lib#main"));
+        project.build().succeeds();
+        let mirror = mirror(project.user());
+        let script = format!("cd {} && {damage}", mirror.display());
+        project.user().tool("sh -c").arg(script).run().succeeds();
+        let again = project.arg("--no-cache").build();
+        println!("{damage}");
+        again.succeeds().has_file("c/a", "one").has_file("c/d/b", "two").has_file("c/d/e/c", "three");
+    }
+}
+
+#[test]
+fn each_fetch_is_a_pack_and_many_packs_become_one_without_a_loss() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let server = Server::new();
+    let repository = server.repository("lib", &[("a", "one")]);
+    let first = git(&repository, &["rev-parse", "HEAD"]);
+    let project = adding("", &server.url("lib#main"));
+    project.build().succeeds();
+    let mirror = mirror(project.user());
+    let names = |dir: &str| {
+        let mut names: Vec<_> =
+            fs::read_dir(mirror.join(dir)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("objects"), ["info", "pack"]);
+    let pack = packs(&mirror).remove(0);
+    for number in 0..60 {
+        let copy = pack.with_file_name(format!("pack-{number:040x}.pack"));
+        fs::copy(&pack, &copy).unwrap();
+        fs::copy(pack.with_extension("idx"), copy.with_extension("idx")).unwrap();
+    }
+    let second = commit(&repository, &[("a", "two")]);
+    project.build().succeeds().has_file("c/a", "two");
+    assert_eq!(packs(&mirror).len(), 1);
+    // No branch leads there any more, as far as is known here.
+    for id in [first, second] {
+        git(&mirror, &["rev-list", "--objects", "--no-walk", &id, "--"]);
+    }
 }
 
 #[test]

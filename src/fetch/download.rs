@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::credentials::{basic, decoded};
-use super::{FetchError, Fetcher};
+use super::{FetchError, Fetcher, touch};
 use crate::address;
 use crate::net::{Budget, NetError, Plain, Request, Response, Security, Url};
 use crate::oci::{Digest, DigestWriter};
@@ -57,6 +57,8 @@ pub(super) fn download(
     if let Some(digest) = checksum
         && let Some(size) = sound(&files.join(digest.hex()), digest)
     {
+        touch(&files.join(digest.hex()));
+        touch(&record_path);
         let modified = record.filter(|record| record.sha256 == digest.hex()).and_then(|record| record.modified());
         return Ok(Download { path: files.join(digest.hex()), digest: *digest, size, modified, by_digest: true });
     }
@@ -90,9 +92,12 @@ pub(super) fn download(
     if is_new {
         let json = serde_json::to_vec(&record).expect("strings and numbers always serialise");
         write(&fetcher.options.tmp, &record_path, &json)?;
+    } else {
+        touch(&record_path);
     }
     let digest: Digest = format!("sha256:{}", record.sha256).parse().expect("it was made from a digest");
     let (path, size, modified) = (files.join(digest.hex()), record.size, record.modified());
+    touch(&path);
     Ok(Download { path, digest, size, modified, by_digest: false })
 }
 

@@ -15,8 +15,10 @@ pub use error::FetchError;
 pub use git::{Checkout, Commit, CommitPack, GitDir, GitEnvironment, Trust};
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use crate::address::GitAddress;
 use crate::net::Agent;
@@ -190,4 +192,9 @@ impl Fetcher {
 
 fn slot<K: std::hash::Hash + Eq, T>(slots: &Mutex<HashMap<K, Slot<T>>>, key: K) -> Slot<T> {
     Arc::clone(slots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+}
+
+/// Notes that what lies at `path` is used now: by that time a prune of the store chooses. A folder that is only read stays as it is.
+fn touch(path: &Path) {
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }

@@ -31,7 +31,10 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
         command.env(format!("GIT_{name}_NAME"), "ann").env(format!("GIT_{name}_EMAIL"), "ann@example.org");
         command.env(format!("GIT_{name}_DATE"), value);
     }
-    command.args(["-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main"]).args(args).current_dir(dir);
+    command
+        .args(["-c", "safe.directory=*", "-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main"])
+        .args(args)
+        .current_dir(dir);
     let output = command.output().expect("git");
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

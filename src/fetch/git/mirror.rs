@@ -8,8 +8,11 @@ use super::Trust;
 use super::program::{Call, Remote, git};
 use crate::address::{GitAddress, reference_is_safe};
 use crate::fetch::lock::lock;
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetch::{FetchError, Fetcher, touch};
 use crate::oci::Digest;
+
+/// Packs of one repository that are left as they are.
+const MOST_PACKS: usize = 50;
 
 /// What an address names at some moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,47 +124,64 @@ impl Mirror {
         primary: &str,
         trust: Trust,
     ) -> Result<Self, FetchError> {
-        let name = Digest::of(address.url.as_bytes()).hex().to_string();
-        if !fetcher.options.cache.join("git").join(name).join("HEAD").is_file() {
+        if !is_begun(&folder(fetcher).join(name_of(&address.url))) {
             fetcher.may_ask(|| address.to_string())?;
         }
         let mirror = Mirror::open(fetcher, &address.url)?;
-        if !mirror.has(fetcher, commit, address)? {
-            mirror.fetch(fetcher, address, commit, Remote { address, primary, trust })?;
+        if mirror.has(fetcher, commit, address)? {
+            return Ok(mirror);
+        }
+        let remote = Remote { address, primary, trust };
+        match mirror.fetch(fetcher, address, commit, remote) {
+            // What a power cut or a full disk has left.
+            Err(FetchError::Git { .. } | FetchError::NoCommit { .. }) if !mirror.is_sound(fetcher, &address.url)? => {
+                let path = mirror.path.clone();
+                fs::remove_dir_all(&path).map_err(|source| FetchError::Io { call: "remove", path, source })?;
+                mirror.begin(fetcher, &address.url)?;
+                mirror.fetch(fetcher, address, commit, remote)?;
+            }
+            fetched => fetched?,
         }
         Ok(mirror)
     }
 
     /// Returns the repository for `url`, empty where there was none.
     pub fn open(fetcher: &Fetcher, url: &str) -> Result<Self, FetchError> {
-        let folder = fetcher.options.cache.join("git");
+        let folder = folder(fetcher);
         fs::create_dir_all(&folder).map_err(|source| FetchError::Io {
             call: "create",
             path: folder.clone(),
             source,
         })?;
-        let name = Digest::of(url.as_bytes()).hex().to_string();
+        let name = name_of(url);
         let lock = lock(&folder.join(format!("{name}.lock")), &fetcher.agent)?;
         let mirror = Mirror { path: folder.join(name), _lock: lock };
-        if !mirror.path.join("HEAD").is_file() {
-            let mut args: Vec<OsString> = ["init", "--quiet", "--bare", "--template=", "--"].map(OsString::from).into();
-            args.push(mirror.path.clone().into());
-            git(fetcher, &Call::new("prepare a copy of", args), url)?;
+        if !is_begun(&mirror.path) {
+            mirror.begin(fetcher, url)?;
         }
         // Nobody else is here.
         remove_locks(&mirror.path);
+        touch(&mirror.path);
         Ok(mirror)
+    }
+
+    /// Makes the repository, also where a part of it is there.
+    fn begin(&self, fetcher: &Fetcher, url: &str) -> Result<(), FetchError> {
+        let mut args: Vec<OsString> = ["init", "--quiet", "--bare", "--template=", "--"].map(OsString::from).into();
+        args.push(self.path.clone().into());
+        git(fetcher, &Call::new("prepare a copy of", args), url).map(drop)
+    }
+
+    /// Returns whether this is a repository, and has all that its references lead to.
+    fn is_sound(&self, fetcher: &Fetcher, url: &str) -> Result<bool, FetchError> {
+        succeeds(ask(fetcher, &self.path, url, &["rev-list", "--objects", "--all", "--quiet"]))
     }
 
     /// Returns whether the commit, and with it all of its files, is there.
     fn has(&self, fetcher: &Fetcher, commit: &Commit, address: &GitAddress) -> Result<bool, FetchError> {
-        let object = format!("{}^{{commit}}", commit.id);
-        let call = Call::new("look into the copy of", ["cat-file", "-e", object.as_str()]).within(&self.path);
-        match git(fetcher, &call, &address.url) {
-            Ok(_) => Ok(true),
-            Err(FetchError::Git { .. }) => Ok(false),
-            Err(other) => Err(other),
-        }
+        // A fetch that was interrupted may have left the commit without its files.
+        let whole = ["rev-list", "--objects", "--no-walk", "--quiet", commit.id.as_str(), "--"];
+        succeeds(ask(fetcher, &self.path, &address.url, &whole))
     }
 
     pub fn fetch(
@@ -180,7 +200,10 @@ impl Mirror {
         for (specs, depth) in [(by_name, Depth::One), (Some(by_id), Depth::One), (Some(all), Depth::All)] {
             let Some(specs) = specs else { continue };
             match self.fetch_specs(fetcher, address, &specs, depth, remote) {
-                Ok(()) if self.has(fetcher, commit, address)? => return Ok(()),
+                Ok(()) if self.has(fetcher, commit, address)? => {
+                    self.repack(fetcher, &address.url);
+                    return Ok(());
+                }
                 Ok(()) => {}
                 Err(error @ FetchError::Git { .. }) => first = first.or(Some(error)),
                 Err(error) => return Err(error),
@@ -188,6 +211,16 @@ impl Mirror {
         }
         let missing = || FetchError::NoCommit { url: address.url.clone(), commit: commit.id.clone() };
         Err(first.filter(|_| commit.reference.is_some()).unwrap_or_else(missing))
+    }
+
+    /// Makes one pack of many: each fetch leaves one. All that was fetched stays, also what no branch leads to any more.
+    fn repack(&self, fetcher: &Fetcher, url: &str) {
+        let entries = fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
+        let packs = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "pack")).count();
+        if packs > MOST_PACKS {
+            // It saves time later; where it cannot be done, all goes on as it is.
+            let _ = ask(fetcher, &self.path, url, &["repack", "-a", "-d", "-k", "-q"]);
+        }
     }
 
     fn fetch_specs(
@@ -210,6 +243,29 @@ impl Mirror {
         args.extend(specs.iter().map(OsString::from));
         let call = Call { remote: Some(remote), ..Call::new("fetch", args) };
         git(fetcher, &call.within(&self.path), &address.url).map(drop)
+    }
+}
+
+/// Returns the folder of all repositories.
+fn folder(fetcher: &Fetcher) -> PathBuf {
+    fetcher.options.cache.join("git")
+}
+
+fn name_of(url: &str) -> String {
+    Digest::of(url.as_bytes()).hex().to_string()
+}
+
+/// Returns whether a repository was made at `path`: this is the last that git makes.
+fn is_begun(path: &Path) -> bool {
+    path.join("objects/info").is_dir()
+}
+
+/// Returns whether git could do what it was asked.
+fn succeeds(asked: Result<Vec<u8>, FetchError>) -> Result<bool, FetchError> {
+    match asked {
+        Ok(_) => Ok(true),
+        Err(FetchError::Git { .. }) => Ok(false),
+        Err(other) => Err(other),
     }
 }
 

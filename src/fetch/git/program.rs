@@ -22,7 +22,7 @@ const SILENCE: Duration = Duration::from_secs(120);
 const MOST_OUTPUT: u64 = 256 << 20;
 
 /// Configuration for every call. A value that came from outside is never in it.
-const CONFIG: [&str; 19] = [
+const CONFIG: [&str; 20] = [
     "advice.detachedHead=false",
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
@@ -34,6 +34,8 @@ const CONFIG: [&str; 19] = [
     "core.symlinks=true",
     "credential.helper=",
     "fetch.recurseSubmodules=false",
+    // What comes is kept as one pack, which has a name when all of it is there and on the disk.
+    "fetch.unpackLimit=1",
     "gc.auto=0",
     "init.defaultBranch=main",
     "maintenance.auto=false",
