@@ -68,6 +68,23 @@ fn sigint_while_prune_waits_ends_it_and_removes_nothing() {
     works_again(project);
 }
 
+#[test]
+fn sigint_while_prune_removes_leaves_a_cache_mount_whole_or_none() {
+    let user = User::with_busybox();
+    // All that there is, or nothing; and then all.
+    let step = "RUN --mount=type=cache,target=/c n=$(ls /c | wc -l); case $n in 0|2000) ;; *) echo $n; exit 1;; esac; \
+        [ $n != 0 ] || seq 2000 | sed 's,^,/c/,' | xargs touch";
+    let project = Project::of(&user).arg("--no-cache").dockerfile(&format!("FROM busybox\n{step}\n"));
+    for round in 0..16 {
+        project.build().succeeds();
+        let pruning = user.coracle(["prune", "--all"]).start();
+        thread::sleep(Duration::from_millis(4 * round));
+        pruning.signal(if round % 2 == 0 { Signal::INT } else { Signal::KILL });
+        pruning.wait();
+    }
+    project.build().succeeds();
+}
+
 // Any of the processes between the builder and the step.
 #[test]
 fn sigkill_of_any_process_ends_the_step() {

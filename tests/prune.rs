@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::gate::Gate;
+use support::repositories::{Server, git};
 use support::{Outcome, Project, User};
 
 fn run(user: &User, args: &[&str]) -> Outcome {
@@ -28,7 +29,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// Makes the build cache and all blobs as old as that.
 fn age(user: &User, span: Duration) {
     let both = [user.store().join("cache"), user.layout().join("blobs")];
-    for file in both.iter().flat_map(|dir| files(dir)) {
+    let repositories = fs::read_dir(user.store().join("cache/fetched/git")).into_iter().flatten().flatten();
+    for file in both.iter().flat_map(|dir| files(dir)).chain(repositories.map(|entry| entry.path())) {
         File::open(file).unwrap().set_modified(SystemTime::now() - span).unwrap();
     }
 }
@@ -71,6 +73,63 @@ fn what_was_not_used_goes_and_what_was_stays() {
     age(&user, 10 * DAY);
     run(&user, &["prune", "--filter", "until=9d"]).succeeds();
     old.build().cached(0);
+}
+
+#[test]
+fn what_is_built_daily_keeps_its_digest() {
+    let user = User::with_busybox();
+    let project =
+        Project::of(&user).file("f", "text").dockerfile("FROM busybox\nCOPY f /f\nENV a=b").named("app:latest");
+    let first = project.build().succeeds().digest().to_owned();
+    let build = || {
+        // The time of an image is in seconds.
+        thread::sleep(Duration::from_millis(1100));
+        project.build().cached(1).succeeds().digest().to_owned()
+    };
+    let old = || age(&user, 10 * DAY);
+    old();
+    assert_eq!(build(), first);
+    run(&user, &["untag", "app"]).succeeds();
+    run(&user, &["prune", "--keep-for", "7d"]).succeeds();
+    assert_eq!(build(), first, "it was used since");
+    assert_eq!(files(&user.store().join("cache/contexts")).len(), 1);
+    // With a name it need not have been.
+    for words in [&["--keep-for", "7d"][..], &["--max-size", "1k"], &["--all"]] {
+        old();
+        run(&user, &[&["prune"], words].concat()).succeeds();
+        assert_eq!(build(), first, "{words:?}");
+    }
+    // Nobody has used it, and nothing has it.
+    old();
+    run(&user, &["untag", "app"]).succeeds();
+    run(&user, &["prune", "--keep-for", "7d"]).succeeds();
+    thread::sleep(Duration::from_millis(1100));
+    assert_ne!(project.build().cached(0).succeeds().digest(), first);
+}
+
+#[test]
+fn a_repository_in_daily_use_stays_and_others_go() {
+    if !support::require_tool("git") {
+        return;
+    }
+    let mut server = Server::new();
+    let id = git(&server.repository("used", &[("a", "one")]), &["rev-parse", "HEAD"]);
+    server.repository("unused", &[("a", "two")]);
+    let user = User::with_busybox();
+    let adding = |address: &str| {
+        let text = format!("FROM scratch\nADD {} /c/\n", server.url(address));
+        Project::of(&user).arg("--no-cache").dockerfile(&text).named("c:latest")
+    };
+    let (branch, pinned) = (adding("used#main"), adding(&format!("used#{id}")));
+    branch.build().succeeds();
+    adding("unused#main").build().succeeds();
+    age(&user, 10 * DAY);
+    branch.build().succeeds();
+    run(&user, &["prune", "--keep-for", "7d"]).succeeds();
+    let left = fs::read_dir(user.store().join("cache/fetched/git")).unwrap().count();
+    assert_eq!(left, 2, "a repository and its lock");
+    let _ = server.daemon.kill().and_then(|()| server.daemon.wait());
+    pinned.build().succeeds().has_file("c/a", "one");
 }
 
 #[test]

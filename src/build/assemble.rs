@@ -114,8 +114,12 @@ pub(super) fn is_promised(work: &Work<'_>, id: &LayerId) -> bool {
 fn manifest(work: &Work<'_>, (target, progress): (usize, &Progress), blobs: Vec<Blob>) -> Result<Image, BuildError> {
     let is_known: Vec<bool> = blobs.iter().map(|blob| matches!(blob, Blob::Known(_))).collect();
     let layers: Vec<Packed> = blobs.into_iter().map(|(Blob::Known(packed) | Blob::Claimed(packed))| packed).collect();
-    let config = config(work, (target, progress), &layers)?.to_json();
+    let (config, first) = config(work, (target, progress), &layers);
+    let config = config.to_json();
     let config_digest = work.store.put_blob_later(&config)?;
+    if let Some((key, made)) = first {
+        work.store.remember_made(&key, made, &config_digest)?;
+    }
     let descriptors = layers.iter().map(|layer| describe(&layer.media_type, &layer.digest, layer.size)).collect();
     let manifest = ImageManifestBuilder::default()
         .schema_version(2u32)
@@ -158,34 +162,27 @@ fn remember_chains(
     Ok(())
 }
 
+/// Returns the configuration of the image; and its key and when it was made first, unless its time is given.
 fn config(
     work: &Work<'_>,
     (target, progress): (usize, &Progress),
     layers: &[Packed],
-) -> Result<ImageConfig, BuildError> {
+) -> (ImageConfig, Option<(String, i64)>) {
     let times = work.options.making.times;
     let mut config = work.plan.config(target).clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     config.created = None;
     // What a base image says of the steps that made it.
     config.other.remove(crate::oci::INLINE_CACHE);
-    let made = match times.fixed() {
-        Some(time) => time,
-        // A build of which every step is in the cache makes the very same image again.
-        None => {
-            let key = image_key(&progress.chain, &config.to_json()).to_string();
-            let made = match work.store.made(&key) {
-                Some(made) => made,
-                None => {
-                    let made = work.remote.and_then(|remote| remote.made(&key)).unwrap_or_else(super::now);
-                    work.store.remember_made(&key, made)?;
-                    made
-                }
-            };
-            work.journal.note_image(&key, made);
-            made
-        }
-    };
+    // A build of which every step is in the cache makes the very same image again.
+    let first = times.fixed().is_none().then(|| {
+        let key = image_key(&progress.chain, &config.to_json()).to_string();
+        let known = work.store.made(&key).or_else(|| work.remote.and_then(|remote| remote.made(&key)));
+        let made = known.unwrap_or_else(super::now);
+        work.journal.note_image(&key, made);
+        (key, made)
+    });
+    let made = times.fixed().or(first.as_ref().map(|(_, made)| *made)).unwrap_or_else(super::now);
     let own = config.history.len().saturating_sub(progress.created.len());
     let made = progress.created.iter().flatten().copied().fold(made, i64::max);
     let mut last = None;
@@ -202,7 +199,7 @@ fn config(
     if work.options.making.recorded == Recorded::No {
         config.history.clear();
     }
-    Ok(config)
+    (config, first)
 }
 
 /// Makes the history say of each layer where it came from, as readers count on: a base image may have come without one, or with

@@ -138,7 +138,9 @@ fn read(path: &Path) -> Option<Vec<u8>> {
         return None;
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).ok()? + 1);
-    file.take(limit).read_to_end(&mut bytes).ok()?;
+    (&file).take(limit).read_to_end(&mut bytes).ok()?;
+    // When it was used last, even where nothing in it changes. A store that is only read stays as it is.
+    let _ = file.set_modified(SystemTime::now());
     Some(bytes)
 }
 

@@ -1,9 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::stamp::{Stamp, read_json};
 use super::{CacheMounts, LayerId, Store, StoreError};
+use crate::oci::Digest;
 
 /// The result of a step, as the cache has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,9 @@ struct CacheRecord {
 #[derive(Debug, Serialize, Deserialize)]
 struct MadeRecord {
     made: i64,
+    /// The configuration that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<Digest>,
     stamp: Stamp,
 }
 
@@ -43,10 +47,7 @@ impl Store {
         if !self.is_whole(&record.stamp) {
             return None;
         }
-        // The time of the file is when it was used last: by it prune chooses. A store that is only read stays as it is.
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-        let _ = rustix::fs::utimensat(rustix::fs::CWD, &file, &times, rustix::fs::AtFlags::empty());
+        touch(&file);
         Some(CachedStep { layer: record.layer, created: record.created, keys: record.keys, from: record.from })
     }
 
@@ -63,20 +64,42 @@ impl Store {
 
     /// Returns when the image with the key `key` was made first, if that is known: seconds since 1970.
     pub fn made(&self, key: &str) -> Option<i64> {
-        let record: MadeRecord = read_json(&self.made_file(key))?;
-        self.is_whole(&record.stamp).then_some(record.made)
+        let file = self.made_file(key);
+        let record: MadeRecord = read_json(&file)?;
+        if !self.is_whole(&record.stamp) {
+            return None;
+        }
+        touch(&file);
+        Some(record.made)
     }
 
-    /// Records when the image with the key `key` was made first: seconds since 1970.
+    /// Records when the image with the key `key` was made first, in seconds since 1970, and the configuration that it has then.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub fn remember_made(&self, key: &str, made: i64) -> Result<(), StoreError> {
-        self.write_json(&self.made_file(key), &MadeRecord { made, stamp: Stamp::now() })
+    pub fn remember_made(&self, key: &str, made: i64, config: &Digest) -> Result<(), StoreError> {
+        let file = self.made_file(key);
+        let record = MadeRecord { made, config: Some(*config), stamp: Stamp::now() };
+        let is_known = read_json(&file).is_some_and(|known: MadeRecord| {
+            (known.made, known.config) == (made, record.config) && self.is_whole(&known.stamp)
+        });
+        if is_known { Ok(()) } else { self.write_json(&file, &record) }
+    }
+
+    /// Returns the configuration of the image of which the file at `path` says when it was made.
+    pub(super) fn config_made(&self, path: &Path) -> Option<Digest> {
+        if path.parent() != Some(&self.made_dir()) {
+            return None;
+        }
+        read_json::<MadeRecord>(path)?.config
+    }
+
+    fn made_dir(&self) -> PathBuf {
+        self.root().join("cache").join("images")
     }
 
     fn made_file(&self, key: &str) -> PathBuf {
-        self.root().join("cache").join("images").join(format!("{key}.json"))
+        self.made_dir().join(format!("{key}.json"))
     }
 
     /// Returns the folder for the stat caches of build contexts.
@@ -97,4 +120,11 @@ impl Store {
     pub(super) fn cache_file(&self, key: &str) -> PathBuf {
         self.root().join("cache").join("steps").join(key.get(..2).unwrap_or("xx")).join(format!("{key}.json"))
     }
+}
+
+/// Notes that the file is used now: by its time prune chooses. A store that is only read stays as it is.
+fn touch(file: &Path) {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let _ = rustix::fs::utimensat(rustix::fs::CWD, file, &times, rustix::fs::AtFlags::empty());
 }

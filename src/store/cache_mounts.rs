@@ -26,6 +26,8 @@ const MOST: usize = 256;
 const LABEL: &str = "id.json";
 /// Where a cache is while it is removed.
 const GONE: &str = ".gone";
+/// Where the files of a cache are while others take their place.
+const REPLACED: &str = "replaced";
 
 /// All cache mounts below one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,10 +199,22 @@ impl CacheMounts {
             let _ = remove_all(&new);
             return Err(error);
         }
-        remove_all(&mount.dir).map_err(|source| StoreError::io("remove", &mount.dir, source))?;
+        // Half of the old one must not be taken for a whole one: who is killed in between leaves none.
+        let old = mount.dir.with_file_name(REPLACED);
+        let remove_old = || remove_all(&old).map_err(|source| StoreError::io("remove", &old, source));
+        remove_old()?;
+        fs::rename(&mount.dir, &old).map_err(|source| StoreError::io("rename", &mount.dir, source))?;
         move_list(&new, &mount.dir)?;
         fs::rename(&new, &mount.dir).map_err(|source| StoreError::io("rename", &new, source))?;
-        Ok(())
+        Ok(remove_old()?)
+    }
+
+    /// Gives the folder of a cache, which nobody may use, the name of those that are no caches any more. Returns where it is then.
+    pub(super) fn out_of_sight(dir: &Path) -> PathBuf {
+        let gone = dir.with_file_name(GONE);
+        // What is in the way is left over.
+        let moved = dir == gone || (remove_all(&gone).is_ok() && fs::rename(dir, &gone).is_ok());
+        if moved { gone } else { dir.to_path_buf() }
     }
 
     /// Makes the folder `data` with what `fill` puts into it, and the label, if they are not there.
@@ -456,6 +470,42 @@ mod tests {
         let info = &mounts.list()[0];
         fs::rename(&info.dir, info.dir.with_file_name(GONE)).unwrap();
         assert_eq!(mounts.list(), []);
+    }
+
+    #[test]
+    fn another_content_takes_the_place_of_the_old_one_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::at(dir.path());
+        let put = |name: &str, good: bool| {
+            let mut fill = |dir: &Path| {
+                fs::write(dir.join(name), "").expect("a file");
+                if good { Ok(()) } else { Err(StoreError::Busy { path: "told".into() }) }
+            };
+            mounts.put(("realm", "a"), &mut fill, &mut || Ok(()))
+        };
+        let names = || {
+            let mount = take(&mounts, "a", Claim::Alone).unwrap();
+            let mut names: Vec<_> = fs::read_dir(mount.dir()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), ["first"]);
+        put("bad", false).unwrap_err();
+        assert_eq!(names(), ["first"]);
+        put("new", true).unwrap();
+        assert_eq!(names(), ["new"]);
+        // As a kill leaves it while the old one is removed, and while the names change.
+        let folder = take(&mounts, "a", Claim::Alone).unwrap().dir().to_path_buf();
+        let old = folder.with_file_name(REPLACED);
+        fs::create_dir(&old).unwrap();
+        fs::write(old.join("half"), "").unwrap();
+        assert_eq!(names(), ["new"]);
+        fs::remove_dir_all(&old).unwrap();
+        fs::rename(&folder, &old).unwrap();
+        assert_eq!(names(), ["first"]);
+        put("newer", true).unwrap();
+        assert_eq!(names(), ["newer"]);
+        assert!(!old.exists());
     }
 
     #[test]

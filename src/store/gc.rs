@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::active::remove_all;
 use super::lock::Lock;
 use super::prune::{What, age};
-use super::{Act, Keep, LayerId, PruneOptions, Store, StoreError};
+use super::{Act, CacheMounts, Keep, LayerId, PruneOptions, Store, StoreError};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// The largest manifest or configuration that is read.
@@ -41,6 +41,8 @@ pub struct Collected {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Marked {
     pub(super) blobs: BTreeSet<Digest>,
+    /// Manifests and indexes that were followed. To be named is not enough: what is a manifest may be named as a layer, too.
+    read: BTreeSet<Digest>,
     pub(super) layers: BTreeSet<LayerId>,
     chains: BTreeSet<ChainId>,
 }
@@ -57,28 +59,31 @@ impl Store {
     pub fn collect(root: &Path, options: &PruneOptions, on_wait: &dyn Fn()) -> Result<Collected, StoreError> {
         if options.act == Act::Look {
             let store = Store::open_read(root)?;
-            let mut marked = Marked::default();
-            store.mark_roots(options, &mut marked)?;
+            let marked = store.marked(options)?;
             let gone = store.going(options, &marked)?;
             return store.sweep(options, marked, &gone, Act::Look);
         }
-        let (store, mut marked) = (Store::open(root)?, Marked::default());
-        store.mark_roots(options, &mut marked)?;
+        let store = Store::open(root)?;
+        // Nobody need wait to hear that it cannot be read.
+        store.marked(options)?;
         let root = store.root().to_path_buf();
         drop(store);
-        // From here on nobody else is in the store, and nobody comes in. What was tagged in between is marked again.
+        // From here on nobody else is in the store, and nobody comes in. In between names may have come, and parts of what had
+        // one, so nothing counts that was found before.
         let _alone = Lock::exclusive(&root.join("lock"), LONGEST_WAIT, on_wait)?;
         let store = Store::unlocked(&root);
-        store.mark_roots(options, &mut marked)?;
+        let marked = store.marked(options)?;
         let gone = store.going(options, &marked)?;
         store.sweep(options, marked, &gone, Act::Remove)
     }
 
-    fn mark_roots(&self, options: &PruneOptions, marked: &mut Marked) -> Result<(), StoreError> {
+    fn marked(&self, options: &PruneOptions) -> Result<Marked, StoreError> {
+        let mut marked = Marked::default();
         for digest in self.roots()? {
-            self.mark(digest, marked, 0);
+            self.mark(digest, &mut marked);
         }
-        self.mark_unnamed(options, marked)
+        self.mark_unnamed(options, &mut marked)?;
+        Ok(marked)
     }
 
     /// Returns what of the cache goes.
@@ -99,18 +104,25 @@ impl Store {
         Ok(entries.iter().filter_map(|entry| crate::oci::digest_of(&entry.descriptor).ok()).collect())
     }
 
-    /// Marks all that the document `digest` refers to. What cannot be read refers to nothing.
-    pub(super) fn mark(&self, digest: Digest, marked: &mut Marked, depth: u32) {
-        if depth > 8 || !marked.blobs.insert(digest) {
-            return;
+    /// Marks all that the document `digest` refers to, however deep. What cannot be read refers to nothing.
+    pub(super) fn mark(&self, digest: Digest, marked: &mut Marked) {
+        let mut todo = vec![digest];
+        while let Some(digest) = todo.pop() {
+            marked.blobs.insert(digest);
+            if marked.read.insert(digest) {
+                todo.extend(self.mark_parts(&digest, marked));
+            }
         }
-        let Some(document) = self.document(&digest) else { return };
-        let list = |name: &str| document.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        for child in list("manifests").iter().filter_map(digest_in) {
-            self.mark(child, marked, depth + 1);
-        }
-        marked.blobs.extend(list("layers").iter().filter_map(digest_in));
-        let Some(config) = document.get("config").and_then(digest_in) else { return };
+    }
+
+    /// Marks what the manifest `digest` is made of; or returns the manifests in the index `digest`.
+    fn mark_parts(&self, digest: &Digest, marked: &mut Marked) -> Vec<Digest> {
+        let Some(document) = self.document(digest) else { return Vec::new() };
+        let list =
+            |name: &str| document.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(digest_in);
+        let children = list("manifests").collect();
+        marked.blobs.extend(list("layers"));
+        let Some(config) = document.get("config").and_then(digest_in) else { return children };
         marked.blobs.insert(config);
         let diff_ids: Vec<DiffId> = self
             .document(&config)
@@ -121,6 +133,7 @@ impl Store {
             marked.layers.insert(LayerId::of_chain(chain));
             marked.layers.insert(self.layer_of_chain(chain));
         }
+        children
     }
 
     /// Moves a folder out of the way, so that none of its names is ever there with half of the files. Returns where it is then.
@@ -175,7 +188,16 @@ impl Store {
         }
         for what in gone {
             if let What::Path(path) = what {
-                done.remove(path, Kind::CacheEntry);
+                // Half of a cache mount, or of a repository, must not be taken for one.
+                let hidden = match path.starts_with(self.cache_mounts().root()) {
+                    true if act == Act::Remove => CacheMounts::out_of_sight(path),
+                    true => path.clone(),
+                    false => self.aside(path, act),
+                };
+                done.remove(&hidden, Kind::CacheEntry);
+                if let Some(lock) = super::prune::lock_of(path) {
+                    done.remove(&lock, Kind::Record);
+                }
             }
         }
         // The record that a layer is whole goes before its files, and both before its index: a kill in between leaves a layer
@@ -305,3 +327,7 @@ pub(super) fn disk_usage(path: &Path) -> u64 {
 pub(super) fn digest_in(document: &Value) -> Option<Digest> {
     document.get("digest")?.as_str()?.parse().ok()
 }
+
+#[cfg(test)]
+#[path = "gc_tests.rs"]
+mod tests;

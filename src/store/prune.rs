@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -84,7 +84,7 @@ impl Store {
                 found.is_some_and(|found| label.value.as_deref().is_none_or(|value| value == found)) == label.wanted
             });
             if young || !fits {
-                self.mark(digest, marked, 0);
+                self.mark(digest, marked);
             }
         }
         Ok(())
@@ -115,14 +115,23 @@ impl Store {
             let used = used(&path.join("id.json"));
             units.push(Unit { what: What::Path(path), used });
         }
-        for folder in ["cache/contexts", "cache/images", "cache/fetched"] {
-            for path in files(&self.root().join(folder), 1) {
-                let used = used(&path);
-                units.push(Unit { what: What::Path(path), used });
-            }
+        // When an image with a name was made is known as long as it has one: its next build makes the same.
+        let stays = |path: &Path| self.config_made(path).is_some_and(|config| marked.blobs.contains(&config));
+        for path in self.loose().into_iter().filter(|path| !stays(path)) {
+            let used = used(&path);
+            units.push(Unit { what: What::Path(path), used });
         }
         units.sort_by(|a, b| (a.used, &a.what).cmp(&(b.used, &b.what)));
         units
+    }
+
+    /// Returns the files and folders of the cache that go one by one, and are neither steps nor cache mounts.
+    pub(super) fn loose(&self) -> Vec<PathBuf> {
+        let below = |dir: &str, depth| files(&self.root().join("cache").join(dir), depth);
+        let mut found = [below("contexts", 1), below("images", 1), below("fetched", 2)].concat();
+        // The lock of a repository goes with it.
+        found.retain(|path| path.extension().is_none_or(|end| end != "lock") || !path.with_extension("").is_dir());
+        found
     }
 
     /// Returns what of `units`, which are sorted, goes for `options`, whatever the size of the store.
@@ -179,12 +188,18 @@ impl Store {
     }
 }
 
+/// Returns the file that is locked by who uses the repository at `path`, if there is one.
+pub(super) fn lock_of(path: &Path) -> Option<PathBuf> {
+    let lock = path.with_extension("lock");
+    (lock != path && lock.is_file()).then_some(lock)
+}
+
 /// When the thing at `path` was used last: the time of its file, which whoever uses it renews.
-pub(super) fn used(path: &std::path::Path) -> SystemTime {
+pub(super) fn used(path: &Path) -> SystemTime {
     std::fs::symlink_metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// How long ago that was. A time that is yet to come is now.
-pub(super) fn age(path: &std::path::Path) -> Duration {
+pub(super) fn age(path: &Path) -> Duration {
     SystemTime::now().duration_since(used(path)).unwrap_or_default()
 }

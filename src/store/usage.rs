@@ -65,15 +65,16 @@ impl Store {
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let (mut usage, mut marked) = (Usage::default(), Marked::default());
         for digest in self.roots()? {
-            self.mark(digest, &mut marked, 0);
+            self.mark(digest, &mut marked);
         }
         for file in files(&self.root().join("cache/steps"), 2) {
             let record = super::stamp::read_json::<Value>(&file);
             let layer: Option<LayerId> = record.and_then(|r| serde_json::from_value(r.get("layer")?.clone()).ok());
             usage.cache.add(&file, layer.is_some_and(|layer| marked.layers.contains(&layer)));
         }
-        for folder in ["cache/contexts", "cache/images", "cache/fetched"] {
-            files(&self.root().join(folder), 1).iter().for_each(|path| usage.cache.add(path, false));
+        for path in self.loose() {
+            let active = self.config_made(&path).is_some_and(|config| marked.blobs.contains(&config));
+            usage.cache.add(&path, active);
         }
         files(&self.root().join("cache/mounts"), 2).iter().for_each(|path| usage.mounts.add(path, false));
         for path in files(&self.root().join("snapshots"), 2) {
