@@ -481,7 +481,7 @@ mod tests {
                 fs::write(dir.join(name), "").expect("a file");
                 if good { Ok(()) } else { Err(StoreError::Busy { path: "told".into() }) }
             };
-            mounts.put(("realm", "a"), &mut fill, &mut || Ok(()))
+            mounts.put(named("a", ""), &mut fill, &mut || Ok(()))
         };
         let names = || {
             let mount = take(&mounts, "a", Claim::Alone).unwrap();

@@ -146,7 +146,8 @@ fn a_cache_mount_that_is_removed_is_out_of_sight_first() {
             fs::write(dir.join("first"), "").expect("a file");
             Ok(())
         };
-        mounts.take(("realm", "a"), super::super::Claim::Alone, &mut fill, &mut || Ok::<(), StoreError>(())).unwrap()
+        let name = super::super::CacheName { realm: "realm", id: "a", variant: "" };
+        mounts.take(name, super::super::Claim::Alone, &mut fill, &mut || Ok::<(), StoreError>(())).unwrap()
     };
     let mount = take();
     fs::create_dir(mount.dir().join("sub")).unwrap();
