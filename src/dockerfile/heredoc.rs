@@ -100,6 +100,14 @@ mod tests {
             ("RUN echo $((1<<3))", &[]),
             ("RUN echo a <<", &[]),
             ("RUN echo 'it", &[]),
+            ("RUN : ${x:=y} && cat <<EOF", &["EOF"]),
+            ("RUN : \"${x:=y}\"; echo \"${x:0:3}\" <<EOF", &["EOF"]),
+            ("RUN f ${@:2} <<EOF", &["EOF"]),
+            ("RUN echo ${x: -3} ${y:?no} ${z#a} <<EOF", &["EOF"]),
+            // As with BuildKit, whose reader of words knows no more.
+            ("RUN echo ${x^^} <<EOF", &[]),
+            ("RUN echo ${x=y} <<EOF", &[]),
+            ("RUN echo ${x:#y} <<EOF", &[]),
         ];
         for (line, names) in cases {
             let found: Vec<String> = openings(line).into_iter().map(|opening| opening.name).collect();

@@ -362,7 +362,13 @@ impl<'a> Lexer<'a> {
     /// `${name-word}` and its sisters; with `colon`, an empty value is as good as none.
     fn modified(&mut self, name: String, modifier: char, colon: bool) -> Result<String, ExpandError> {
         let written = if colon { format!(":{modifier}") } else { modifier.to_string() };
-        if !matches!(modifier, '-' | '+' | '?' | '#' | '%') {
+        let is_known = match modifier {
+            '-' | '+' | '?' => true,
+            '#' | '%' => !colon,
+            // Where variables stay as they are, this is the affair of a shell: `${a:=b}`, `${a:0:7}`.
+            _ => colon && self.raw.variables,
+        };
+        if !is_known {
             return Err(ExpandError::Modifier { name, modifier: written });
         }
         let word = self.until(Some('}'), matches!(modifier, '#' | '%'))?.0;
@@ -381,7 +387,7 @@ impl<'a> Lexer<'a> {
                 let why = if value.is_some() { "is not allowed to be empty" } else { "is not allowed to be unset" };
                 return Err(ExpandError::Unset { name, message: if word.is_empty() { why.into() } else { word } });
             }
-            trim => {
+            trim @ ('#' | '%') => {
                 let value = value.unwrap_or_default();
                 let (pattern, reach) = match word.strip_prefix(trim) {
                     Some(rest) => (rest, Reach::Longest),
@@ -390,6 +396,7 @@ impl<'a> Lexer<'a> {
                 let pattern = Pattern::new(pattern)?;
                 if trim == '#' { pattern.trim_prefix(&value, reach) } else { pattern.trim_suffix(&value, reach) }
             }
+            _ => return Err(ExpandError::Modifier { name, modifier: written }),
         })
     }
 

@@ -179,6 +179,8 @@ fn what_is_not_closed_or_not_known_is_an_error() {
         ("${:-x}", "error: `${` without the name of a variable"),
         ("${person!x}", "error: `!` is not a modifier in `${person!…}`"),
         ("${person:=x}", "error: `:=` is not a modifier in `${person:=…}`"),
+        ("${person:#b}", "error: `:#` is not a modifier in `${person:#…}`"),
+        ("${person:%b}", "error: `:%` is not a modifier in `${person:%…}`"),
         ("'a", "error: a ' without its partner"),
         ("\"a", "error: a \" without its partner"),
     ]);
