@@ -404,6 +404,21 @@ fn all_of_an_index_is_pulled_pushed_and_copied_as_it_is() {
     run(&user, &["push", "--platform=linux/s390x", &name]).fails(3).stderr_has("only for: linux/amd64, linux/arm64");
 }
 
+// As with BuildKit.
+#[test]
+fn a_platform_has_the_name_that_images_use_wherever_it_is_told() {
+    let label = |platform: &str| {
+        let project = Project::new().dockerfile(
+            "FROM scratch\nARG TARGETPLATFORM TARGETARCH TARGETVARIANT\nLABEL v=$TARGETPLATFORM:$TARGETARCH$TARGETVARIANT\n",
+        );
+        let built = project.arg(&format!("--platform={platform}")).build().succeeds();
+        built.config()["Labels"]["v"].as_str().expect("a label").to_owned()
+    };
+    assert_eq!(label("linux/arm64/v8"), "linux/arm64:arm64");
+    assert_eq!(label("linux/arm"), "linux/arm/v7:armv7");
+    assert_eq!(label("linux/arm/v6"), "linux/arm/v6:armv6");
+}
+
 #[test]
 fn an_index_of_which_images_were_left_out_says_so_and_what_helps() {
     let (registry, digest) = registry_with_index();

@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use crate::oci::Platform;
 
 /// The flags that name platforms.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct PlatformArgs {
     /// Build for these platforms, as linux/amd64,linux/arm64
     #[arg(long, alias = "custom-platform", value_name = "PLATFORM,…", value_delimiter = ',', conflicts_with_all = ["arch", "os", "variant"])]

@@ -24,16 +24,14 @@ impl Platforms {
             }
             return Platforms::All.fit(outputs);
         }
-        let mut known: Vec<Platform> = Vec::new();
-        for platform in &args.platform {
-            let platform = platform.normalised();
-            if known.contains(&platform) {
+        let mut platforms: Vec<Platform> = Vec::new();
+        // As BuildKit has it, TARGETPLATFORM and its parts are under the names that images use.
+        for platform in args.platform.iter().chain(&args.parts.platform()).map(Platform::normalised) {
+            if platforms.contains(&platform) {
                 return Err(UsageError::PlatformTwice { platform });
             }
-            known.push(platform);
+            platforms.push(platform);
         }
-        let mut platforms = args.platform;
-        platforms.extend(args.parts.platform());
         match platforms.len() {
             0 => Ok(Platforms::OfBase),
             1 => Ok(Platforms::One(platforms.remove(0))),
@@ -53,5 +51,32 @@ impl Platforms {
     /// Returns whether the result is an index.
     pub fn make_index(&self) -> bool {
         matches!(self, Platforms::Several(_) | Platforms::All)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::PartArgs;
+
+    #[test]
+    fn platforms_have_the_names_that_images_use() {
+        let made = |platforms: &[&str], variant: Option<&str>| {
+            let platform = platforms.iter().map(|text| text.parse().expect("a platform")).collect();
+            let arch = variant.map(|_| "arm64".to_owned());
+            let parts = PartArgs { arch, os: None, variant: variant.map(str::to_owned) };
+            Platforms::new(PlatformArgs { platform, parts, ..PlatformArgs::default() }, Task::Build, &[])
+        };
+        let platform = |text: &str| text.parse::<Platform>().expect("a platform");
+        for (given, normal) in
+            [("linux/arm64/v8", "linux/arm64"), ("linux/arm", "linux/arm/v7"), ("linux/x86_64", "linux/amd64")]
+        {
+            assert_eq!(made(&[given], None).unwrap(), Platforms::One(platform(normal)));
+        }
+        assert_eq!(made(&[], Some("v8")).unwrap(), Platforms::One(platform("linux/arm64")));
+        let several = Platforms::Several(vec![platform("linux/arm64"), platform("linux/arm/v7")]);
+        assert_eq!(made(&["linux/aarch64", "linux/arm"], None).unwrap(), several);
+        let twice = made(&["linux/arm64", "linux/arm64/v8"], None).unwrap_err();
+        assert!(matches!(twice, UsageError::PlatformTwice { .. }), "{twice}");
     }
 }
