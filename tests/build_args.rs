@@ -90,6 +90,15 @@ fn a_proxy_reaches_the_step_but_neither_key_nor_history() {
 }
 
 #[test]
+fn a_proxy_that_is_given_takes_the_place_of_one_that_the_image_has() {
+    let dockerfile =
+        "FROM busybox\nENV http_proxy= no_proxy=kept\nRUN [\"sh\", \"-c\", \"env | grep -i proxy | sort >/out\"]";
+    let image = Project::new().dockerfile(dockerfile).arg("--build-arg=http_proxy=p1").build().succeeds();
+    image.has_file("out", "HTTP_PROXY=p1\nhttp_proxy=p1\nno_proxy=kept\n");
+    assert_eq!(image.env("http_proxy"), Some(""));
+}
+
+#[test]
 fn the_escape_character_can_be_changed() {
     let dockerfile = "# escape=`\nFROM busybox\nENV A=a`\n  B=c:\\dir\n";
     let image = Project::new().file("Dockerfile", dockerfile).build().succeeds();

@@ -42,12 +42,14 @@ fn a_secret_is_a_file_or_a_variable_for_one_step() {
         let project = Project::of(&user).file("outside/token", SECRET).arg("--timestamp=1700000000").dockerfile(
             "
             FROM busybox
+            ENV ONCE=none
             RUN --mount=type=secret,id=token test \"$(cat /run/secrets/token | wc -c)\" = 21 && \
                 stat -c '%a %u:%g' /run/secrets/token >/stat && ! echo x 2>/dev/null >/run/secrets/token
             RUN --mount=type=secret,id=token,target=/etc/app/key,mode=0440,uid=33,gid=33 stat -c '%a %u:%g' /etc/app/key >/owner && \
                 su -s /bin/sh www-data -c 'test -r /etc/app/key'
             RUN --mount=type=secret,id=token,env=TOKEN test ${#TOKEN} = 21 && ! test -e /run/secrets
             RUN --mount=type=secret,id=token,env=TOKEN,target=/key test \"$TOKEN\" = \"$(cat /key)\"
+            RUN --mount=type=secret,id=token,env=ONCE cat /proc/$$/environ | tr '\\0' '\\n' | grep -c ^ONCE= >/once
             RUN --mount=type=secret,id=variable sh -c 'test \"$(cat /run/secrets/variable)\" = of-here' && echo yes >/variable
             RUN --mount=type=secret,id=absent ! test -e /run/secrets/absent && ! test -e /run/secrets
             RUN test -z \"$TOKEN\" && ! test -e /run/secrets && ! test -e /key && ! test -e /etc/app
@@ -59,6 +61,7 @@ fn a_secret_is_a_file_or_a_variable_for_one_step() {
         assert!(!built.stdout.contains(SECRET) && !built.stderr.contains(SECRET), "{mode}");
         let image = built.succeeds();
         image.has_file("stat", "400 0:0\n").has_file("owner", "440 33:33\n").has_file("variable", "yes\n");
+        image.has_file("once", "1\n");
         assert!(!image.document().to_string().contains(SECRET));
         assert!(!is_below(&user.store(), SECRET.as_bytes()), "{mode}");
     }
@@ -145,12 +148,15 @@ fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
             RUN --mount=type=ssh,target=/agent,mode=0666,uid=33 stat -c '%a %u' /agent >/stat; test $SSH_AUTH_SOCK = /agent
             RUN --mount=type=ssh,id=other test -z \"$SSH_AUTH_SOCK\"
             RUN test -z \"$SSH_AUTH_SOCK\" && ! test -e /run/buildkit && ! test -e /agent
+            ARG SSH_AUTH_SOCK=/mine
+            RUN --mount=type=ssh cat /proc/$$/environ | tr '\\0' '\\n' | grep ^SSH_AUTH_SOCK= >/own && test -S /run/buildkit/ssh_agent.0
             ",
         );
         let built =
             project.built(project.call().arg("--ssh=default").env("SSH_AUTH_SOCK", socket.to_str().unwrap()).run());
         let image = built.succeeds();
         image.has_file("where", "/run/buildkit/ssh_agent.0\nsocket 600 0\n").has_file("stat", "666 33\n");
+        image.has_file("own", "SSH_AUTH_SOCK=/mine\n");
         assert_eq!(image.text("said"), "agent says this to you\n", "{mode}");
     }
 }
@@ -244,7 +250,7 @@ fn secrets_and_mounts_work_in_a_chroot_and_make_the_same_image() {
             RUN --mount=source=src,target=/mnt/src test \"$(cat /mnt/src/f)\" = bound
             RUN --mount=from=first,source=/out,target=/out cp -a /out/f /stage
             RUN --mount=type=cache,target=/root/.cache/x,uid=7 --mount=type=tmpfs,target=/t stat -c %u /root/.cache/x >/cache && echo kept >/root/.cache/x/f && touch /t/f
-            RUN --mount=type=cache,target=/root/.cache/x --mount=type=cache,target=/root/.cache/x/y,id=y cat /root/.cache/x/f >/kept && touch /root/.cache/x/y/z
+            RUN --mount=type=cache,target=/root/.cache/x/y,id=y --mount=type=cache,target=/root/.cache/x,uid=7 cat /root/.cache/x/f >/kept && touch /root/.cache/x/y/z
             RUN --mount=type=cache,target=/other,id=y ls /other >/listed && rm -rf /other/* && ! test -e /root/.cache && ! test -e /mnt
             RUN <<EOF
             #!/bin/sh

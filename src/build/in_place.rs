@@ -72,7 +72,7 @@ pub(super) fn prepare(
     let brought = placed.iter().filter(|mount| mount.shown.is_dir());
     let brought = brought.map(|mount| RawPath(mount.target())).collect();
     let mut spec = ContainerSpec { place, brought, ..spec };
-    spec.env.extend(mounts.env.iter().cloned());
+    run::set(&mut spec.env, &mounts.env);
     match place {
         Place::Namespaces => run::mount(&mut spec, &placed),
         Place::Chroot { .. } => run::own(&mut spec, &placed),

@@ -64,9 +64,19 @@ pub(super) fn container(
     lower.extend(stacked(view));
     let rootfs = RootfsSource::Overlay { lower, upper: active.upper(), work: active.work() };
     let mut spec = spec(command, view, owners, (rootfs, shown), stubs.scratch())?;
-    spec.env.extend(mounts.env.iter().cloned());
+    set(&mut spec.env, &mounts.env);
     mount(&mut spec, &placed);
     Ok(spec)
+}
+
+/// Sets the variables `more`, "NAME=value", in `env`. None is there twice: of two, some programs take the first, and others the last.
+pub(super) fn set(env: &mut Vec<OsString>, more: &[OsString]) {
+    for entry in more {
+        let name = |entry: &OsString| entry.as_bytes().split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+        let set = name(entry);
+        env.retain(|other| name(other) != set);
+        env.push(entry.clone());
+    }
 }
 
 /// Has what is `placed` mounted.

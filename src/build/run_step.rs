@@ -52,7 +52,8 @@ impl Work<'_> {
         tree: &mut Option<WorkTree>,
     ) -> Result<Index, BuildError> {
         let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        let env = [words(&run.env), words(&run.uncached_env)].concat();
+        let mut env = words(&run.env);
+        run::set(&mut env, &words(&run.uncached_env));
         let command = Command {
             args: words(&run.args),
             env,

@@ -41,7 +41,8 @@ impl StageState {
         let configured = self.environment.iter().map(|(name, value)| (name, self.visible.get(name).unwrap_or(value)));
         let arguments = self.visible.iter().filter(|(name, _)| !self.environment.contains(name));
         let env = configured.chain(arguments).map(|(name, value)| format!("{name}={value}")).collect();
-        let proxies = context.proxies.iter().filter(|(name, _)| !self.visible.contains(name));
+        // They win against ENV, as with BuildKit.
+        let proxies = context.proxies.iter().filter(|(name, value)| self.visible.get(name) != Some(value.as_str()));
         let uncached_env = proxies.map(|(name, value)| format!("{name}={value}")).collect();
 
         let cwd = self.cwd();

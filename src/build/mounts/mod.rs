@@ -300,7 +300,8 @@ impl Work<'_> {
                         true => format!("/run/buildkit/ssh_agent.{agents}"),
                         false => target,
                     };
-                    if agents == 0 {
+                    let is_set = run.env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK="));
+                    if agents == 0 && !is_set {
                         mounts.env.push(format!("SSH_AUTH_SOCK={target}").into());
                     }
                     agents += 1;

@@ -170,6 +170,12 @@ fn rule_25_a_proxy_is_given_to_run_but_counts_nowhere_unless_it_is_declared() {
     assert_eq!(plan.runs()[0].env, [PATH, "HTTP_PROXY=http://p"]);
     assert_eq!(plan.runs()[0].uncached_env, ["http_proxy=http://p"]);
     assert_eq!(plan.history()[1].0, "RUN |1 HTTP_PROXY=http://p /bin/sh -c x # buildkit");
+    // It wins against ENV, of the base image, too.
+    let plan = with("FROM base\nENV http_proxy=old\nRUN x\n");
+    assert_eq!(plan.runs()[0].env, [PATH, "http_proxy=old"]);
+    assert_eq!(plan.runs()[0].uncached_env, ["HTTP_PROXY=http://p", "http_proxy=http://p"]);
+    let plan = with("FROM base\nARG HTTP_PROXY\nENV HTTP_PROXY=old http_proxy=http://p\nRUN x\n");
+    assert_eq!(plan.runs()[0].uncached_env, ["HTTP_PROXY=http://p"]);
 }
 
 #[test]
