@@ -39,6 +39,20 @@ fn an_unknown_user_is_an_error_where_it_matters() {
 fn every_new_level_of_a_working_directory_belongs_to_the_user() {
     let image = Project::new().dockerfile("FROM busybox\nUSER www-data\nWORKDIR /a/b\nRUN touch f").build().succeeds();
     image.has_owner("a", "33:33", 0o755).has_owner("a/b", "33:33", 0o755).has_owner("a/b/f", "33:33", 0o644);
+    // A number alone is both, as for --chown, whatever /etc/passwd says of it.
+    let cases = [
+        ("USER 1234", "1234:1234"),
+        ("RUN echo a:x:77:5::/:/bin/sh >>/etc/passwd\nUSER 77", "77:77"),
+        ("RUN echo a:x:77:5::/:/bin/sh >>/etc/passwd\nUSER a", "77:5"),
+        ("USER 1234:5", "1234:5"),
+        ("USER 33:staff", "33:50"),
+        ("USER 0", "0:0"),
+    ];
+    for (before, owner) in cases {
+        let dockerfile = format!("FROM busybox\n{before}\nWORKDIR /a/b\n");
+        let image = Project::new().file("Dockerfile", dockerfile).build().succeeds();
+        image.has_owner("a", owner, 0o755).has_owner("a/b", owner, 0o755);
+    }
 }
 
 // Rule 11.

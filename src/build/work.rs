@@ -351,8 +351,9 @@ impl<'b> Work<'b> {
             Some(node) if node.kind.is_dir() => {}
             Some(node) => return Err(BuildError::NotADirectory { path: path.into(), what: node.kind.word() }),
             None => {
-                let user = users::lookup_user(below, user)?;
-                composer.directory(&place.path, (user.uid, user.gid), 0o755)?;
+                // As for --chown, not as for RUN: a number alone is the group, too.
+                let owner = if user.is_empty() { (0, 0) } else { users::lookup_owner(below, user)? };
+                composer.directory(&place.path, owner, 0o755)?;
             }
         }
         composer.finish()

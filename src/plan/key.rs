@@ -136,6 +136,10 @@ fn described(op: &Op, mut key: KeyBuilder) -> KeyBuilder {
     match op {
         Op::Workdir { path, user } => {
             key.field("op", "workdir").field("path", path).field("user", user);
+            // Programs up to 2026-11 gave what is made another group.
+            if user.bytes().all(|byte| byte.is_ascii_digit()) && user.bytes().any(|byte| byte != b'0') {
+                key.field("owner", "number");
+            }
         }
         Op::Copy(copy) => define_copy(&mut key, copy),
         Op::Run(run) => define_run(&mut key, run),
