@@ -246,6 +246,8 @@ fn the_folder_of_git_is_kept_where_it_is_asked_for_and_is_the_same_each_time() {
         .collect();
     assert_eq!(digests[0], digests[1]);
     adding("", &format!("{}?keep-git-dir=1&tag=v1", server.url("lib"))).build().succeeds().has_dir("c/.git");
+    let both = adding("--keep-git-dir=false", &format!("{}?keep-git-dir=1", server.url("lib"))).build().fails_cleanly();
+    both.stderr_has("the URL says keep-git-dir=true, and the instruction --keep-git-dir=false");
 }
 
 #[test]

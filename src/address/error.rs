@@ -48,6 +48,14 @@ pub enum AddressError {
         /// Its value.
         value: String,
     },
+    /// An instruction and its Git URL say two different things of `.git`.
+    #[error("the URL says keep-git-dir={url}, and the instruction --keep-git-dir={flag}")]
+    GitDir {
+        /// What the URL says.
+        url: bool,
+        /// What the flag says.
+        flag: bool,
+    },
     /// Two parts of a Git URL name two different things.
     #[error("the URL says twice what {what} is: {first:?} and {second:?}")]
     Twice {

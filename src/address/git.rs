@@ -79,6 +79,17 @@ impl GitAddress {
         Ok(self)
     }
 
+    /// Returns whether `.git` is kept; `flag` is what an instruction says of it.
+    ///
+    /// # Errors
+    /// [`AddressError::GitDir`] where the address says something else.
+    pub fn keeps_git_dir(&self, flag: Option<bool>) -> Result<bool, AddressError> {
+        match (self.keep_git_dir, flag) {
+            (Some(url), Some(flag)) if url != flag => Err(AddressError::GitDir { url, flag }),
+            (url, flag) => Ok(url.or(flag).unwrap_or(false)),
+        }
+    }
+
     /// Returns the name of the repository: the last part of its path, without `.git`.
     pub fn name(&self) -> &str {
         let name = self.url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();

@@ -105,8 +105,7 @@ impl<'a> Elsewhere<'a> {
         if let Some(commit) = self.pins.and_then(|pins| pins.git.get(&written)) {
             address.reference = Some(commit.clone());
         }
-        let keep = address.keep_git_dir.unwrap_or(add.keep_git_dir);
-        let git_dir = if keep { GitDir::Kept } else { GitDir::Dropped };
+        let git_dir = if address.keeps_git_dir(add.keep_git_dir)? { GitDir::Kept } else { GitDir::Dropped };
         let commits: Option<Arc<Commits>>;
         let (commit, fetcher) = match &self.bundle {
             Some(bundle) => {

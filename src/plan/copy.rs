@@ -124,8 +124,9 @@ impl StageState {
                 Some(checksum)
             }
         };
-        let unpack = flags.unpack.as_ref().map(|word| word.text == "true");
-        Ok(Add { unpack, checksum, keep_git_dir: is_on(&flags.keep_git_dir) })
+        let is_true = |word: &Word| word.text == "true";
+        let unpack = flags.unpack.as_ref().map(is_true);
+        Ok(Add { unpack, checksum, keep_git_dir: flags.keep_git_dir.as_ref().map(is_true) })
     }
 }
 

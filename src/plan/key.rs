@@ -201,7 +201,7 @@ fn define_copy(key: &mut KeyBuilder, copy: &Copy) {
     }
     if let Some(Add { unpack, checksum, keep_git_dir }) = &copy.add {
         key.list("unpack", unpack.map(|unpack| unpack.to_string())).list("checksum", checksum);
-        key.field("keep-git-dir", keep_git_dir.to_string());
+        key.field("keep-git-dir", keep_git_dir.unwrap_or(false).to_string());
     }
 }
 

@@ -57,7 +57,7 @@ fn print_copy(f: &mut fmt::Formatter<'_>, copy: &Copy) -> fmt::Result {
     if let Some(Add { unpack, checksum, keep_git_dir }) = &copy.add {
         unpack.iter().try_for_each(|unpack| write!(f, " unpack={unpack}"))?;
         checksum.iter().try_for_each(|checksum| write!(f, " checksum={checksum:?}"))?;
-        print_if(f, *keep_git_dir, "keep-git-dir")?;
+        print_if(f, *keep_git_dir == Some(true), "keep-git-dir")?;
     }
     Ok(())
 }

@@ -121,8 +121,8 @@ pub struct Add {
     pub unpack: Option<bool>,
     /// `--checksum`: "sha256:…" for a URL, a commit for a git repository.
     pub checksum: Option<String>,
-    /// `--keep-git-dir`: whether the folder `.git` of a repository is copied, too.
-    pub keep_git_dir: bool,
+    /// `--keep-git-dir`: whether the folder `.git` of a repository is copied, too. `None`: as its URL says, else not.
+    pub keep_git_dir: Option<bool>,
 }
 
 /// One source of COPY or ADD.
@@ -164,7 +164,7 @@ pub struct Run {
     /// Environment, "NAME=value": that of the configuration, then the ARGs. The runtime adds HOME where it is missing.
     pub env: Vec<String>,
     /// Variables that are given to the command, but count neither in the cache key nor in the history: the predefined proxy
-    /// ARGs that the Dockerfile does not declare.
+    /// ARGs that the Dockerfile does not declare. They take the place of those of their names in `env`.
     pub uncached_env: Vec<String>,
     /// Absolute working directory.
     pub cwd: String,

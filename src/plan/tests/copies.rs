@@ -59,7 +59,7 @@ fn the_flags_of_add() {
     assert_eq!(add("ADD --checksum=0a1b2c3 git@h:r /").checksum.as_deref(), Some("0a1b2c3"));
     assert_eq!(add("ADD --unpack https://h/a /").unpack, Some(true));
     assert_eq!(add("ADD --unpack=false a /").unpack, Some(false));
-    assert!(add("ADD --keep-git-dir=true git@h:r /").keep_git_dir);
+    assert_eq!(add("ADD --keep-git-dir=true git@h:r /").keep_git_dir, Some(true));
     for (line, message) in [
         (format!("ADD --checksum={sum} a /"), "`--checksum` is for a URL or a git repository"),
         (format!("ADD --checksum={sum} https://h/a https://h/b /"), "`--checksum` is for one source, not for several"),
