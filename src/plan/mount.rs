@@ -251,11 +251,18 @@ impl Options<'_> {
             Some(namespace) => format!("{namespace}/{id}"),
             None => id,
         };
+        let from = surroundings.origin.as_ref().and_then(|origin| origin.in_plan(context));
+        let source = self.source();
+        if from.is_none() && source != "/" {
+            let error =
+                Diagnostic::error("the `source` of a cache mount is a folder of its `from`").at(self.span("source"));
+            return Err(error.hint("add from=…, or leave it out: the cache begins empty then"));
+        }
         let kind = MountKind::Cache {
             id,
             sharing,
-            from: surroundings.origin.as_ref().and_then(|origin| origin.in_plan(context)),
-            source: self.source(),
+            from,
+            source,
             read_only: !self.writable(true)?,
             mode: self.mode(0o755)?,
             uid: self.number("uid", 0)?,

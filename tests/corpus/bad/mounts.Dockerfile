@@ -9,3 +9,4 @@ RUN --mount=target=/ make
 RUN --mount=target make
 RUN --mount=type=tmpfs,target=/t,size=big make
 RUN --mount=type=cache,required,target=/c make
+RUN --mount=type=cache,source=/s,target=/c make
