@@ -88,7 +88,10 @@ impl Graph<'_> {
         bases: &BTreeMap<String, BaseImage>,
         errors: &mut Vec<Diagnostic>,
     ) -> bool {
-        let Node { base: Origin::Image { name, platform }, has_triggers: false, .. } = &self.nodes[index] else {
+        // Those of an image that takes the place of a stage are not run, as with BuildKit: its last step is done.
+        let Node { base: Origin::Image { name, platform }, has_triggers: false, replaced: false, .. } =
+            &self.nodes[index]
+        else {
             return false;
         };
         let Some(image) = bases.get(&self.options.key(name, platform)) else { return false };

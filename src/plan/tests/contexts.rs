@@ -46,6 +46,19 @@ fn a_stage_that_an_image_stands_for_has_no_steps_of_its_own() {
 }
 
 #[test]
+fn triggers_of_an_image_that_stands_for_a_stage_are_not_run() {
+    let with = |text: &str| {
+        let case = case(text).context("a", image("base"));
+        case.image("base", |config| config.config.on_build = vec!["RUN trigger".into()]).made().plan
+    };
+    let plan = with("FROM nowhere AS a\nRUN x\nFROM a\nRUN y\n");
+    assert_eq!((plan.stages[0].steps.len(), plan.stages[1].steps.len()), (0, 1));
+    assert_eq!(with("FROM nowhere AS a\nRUN x\n").last().steps, []);
+    // Where it is what a stage stands on, they are.
+    assert_eq!(with("FROM a\nRUN y\n").last().steps.len(), 2);
+}
+
+#[test]
 fn a_stage_cannot_stand_on_a_folder() {
     let message = "the named context `src` is a folder: a stage cannot stand on it";
     for text in ["FROM src\n", "FROM nowhere AS src\nFROM src\n", "FROM nowhere AS src\n"] {
