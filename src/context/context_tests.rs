@@ -126,8 +126,12 @@ fn the_dockerfile_is_found_even_where_it_is_ignored() {
     let (file, text) = find_dockerfile(dir.path(), None).expect("found");
     assert_eq!((file, text.as_str()), (dir.path().join("Dockerfile"), "FROM a"));
     assert_eq!(names(&open(dir.path()), ""), [""; 0]);
+    fs::write(dir.path().join("dockerfile"), "FROM c").expect("written");
+    assert_eq!(find_dockerfile(dir.path(), None).expect("found").1, "FROM a");
     fs::write(dir.path().join("Containerfile"), "FROM b").expect("written");
     assert_eq!(find_dockerfile(dir.path(), None).expect("found").1, "FROM b");
+    let small = folder(&[("dockerfile", "FROM c")]);
+    assert_eq!(find_dockerfile(small.path(), None).expect("found").1, "FROM c");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn dockerfile(context: &Context, file: Option<&Path>) -> Result<(Path
             let bytes = read_anywhere(context, path, DOCKERFILE, LastLink::Follow)?.ok_or_else(missing)?;
             (path.to_path_buf(), bytes)
         }
-        None => ["Containerfile", "Dockerfile"]
+        None => ["Containerfile", "Dockerfile", "dockerfile"]
             .iter()
             .find_map(|name| {
                 let path = context.named(name);

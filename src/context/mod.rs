@@ -127,8 +127,8 @@ impl Context {
         Ok(self)
     }
 
-    /// Returns the Dockerfile's path and text: `file`, or `Containerfile` or `Dockerfile` in the context. The ignore file has
-    /// no say in this.
+    /// Returns the Dockerfile's path and text: `file`, or `Containerfile`, `Dockerfile` or `dockerfile` in the context. The ignore
+    /// file has no say in this.
     ///
     /// For a folder, `file` is a path of the host, also outside of it; for what was gathered, a path in there. A link inside
     /// is followed there, not out of it.
