@@ -4,7 +4,7 @@ use crate::source::Diagnostic;
 
 /// Those of BuildKit that mean nothing here, and what to do in place of each.
 const IDLE: [(&str, &str); 2] = [
-    ("BUILDKIT_MULTI_PLATFORM", "`coracle manifest` makes one image of several platforms"),
+    ("BUILDKIT_MULTI_PLATFORM", "`--platform a,b` makes an index of images for several platforms"),
     ("BUILDKIT_SYNTAX", "no frontend is fetched: the file is read as an ordinary Dockerfile"),
 ];
 
@@ -18,11 +18,12 @@ pub(super) fn warnings(build_args: &[(String, String)]) -> Vec<Diagnostic> {
 
 /// Those that mean something, and those of BuildKit that are about what coracle has otherwise or not at all and that change nothing
 /// of what is built.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "BUILDKIT_BUILD_NAME",
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
     "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_INLINE_CACHE",
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_SBOM_SCAN_CONTEXT",
     "BUILDKIT_SBOM_SCAN_STAGE",
