@@ -231,6 +231,57 @@ fn a_cache_can_be_exported_wiped_imported_and_hit() {
 }
 
 #[test]
+fn caches_with_the_same_content_all_come_back() {
+    let user = User::with_busybox();
+    let fill = "RUN --mount=type=cache,target=/a --mount=type=cache,target=/b touch -d @1700000000 /a /b";
+    project(&user, fill).build().succeeds();
+    let list = || user.coracle(["cache", "ls", "--json"]).run().succeeds().stdout;
+    let out = user.new_dir();
+    for (to, words, both) in [
+        ("x.tar", &[][..], true),
+        ("folder/", &[], true),
+        ("x.tar", &["--id", "/a"], false),
+        ("folder/", &["--id", "/a"], false),
+    ] {
+        let path = format!("{}/{to}", out.display());
+        if both {
+            user.coracle(["cache", "export", &path]).run().succeeds().stderr_has("exported 2 ");
+        }
+        user.coracle(["cache", "rm", "--all"]).run().succeeds();
+        user.coracle([&["cache", "import", &path], words].concat()).run().succeeds();
+        assert_eq!((list().contains("\"/a\""), list().contains("\"/b\"")), (true, both), "{to} {words:?}");
+    }
+}
+
+#[test]
+fn an_export_into_a_folder_leaves_nothing_of_the_one_before() {
+    use std::os::unix::fs::MetadataExt;
+    let user = User::with_busybox();
+    let out = user.new_dir();
+    let folder = out.join("caches");
+    let fill = |line: &str| project(&user, &format!("RUN --mount=type=cache,target=/c {line}")).build().succeeds();
+    let names = || {
+        user.coracle(["cache", "export", &format!("{}/", folder.display())]).run().succeeds();
+        let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+        let mut names: Vec<_> =
+            entries.map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().ino())).collect();
+        names.sort();
+        names
+    };
+    fill("echo 1 >/c/f");
+    let first = names();
+    assert_eq!(first.len(), 2, "{first:?}");
+    // What is right stays, for those who read it.
+    assert_eq!(names()[0], first[0]);
+    fill("echo 2 >/c/f");
+    let own = out.join("caches/notes.tar.zst");
+    user.tool("touch").arg(&own).run().succeeds();
+    let second = names();
+    assert_eq!(second.len(), 3, "{second:?}");
+    assert!(!second.contains(&first[0]) && second.iter().any(|(name, _)| name == "notes.tar.zst"), "{second:?}");
+}
+
+#[test]
 fn an_export_waits_for_the_steps_that_use_the_cache() {
     let user = User::with_busybox();
     let gate = Gate::closed();

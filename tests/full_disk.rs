@@ -96,3 +96,31 @@ fn noise(length: usize) -> Vec<u8> {
     .take(length)
     .collect()
 }
+
+#[test]
+fn an_export_of_caches_that_does_not_fit_leaves_the_one_before() {
+    let user = User::new();
+    let context = user.new_dir();
+    std::fs::write(context.join("big"), noise(12 << 20)).expect("room for the context");
+    let lines = "FROM busybox\nRUN --mount=type=bind,target=/x --mount=type=cache,target=/c cp /x/big /c/big\n";
+    std::fs::write(context.join("Dockerfile"), lines).expect("written");
+    let script = format!(
+        "echo ready; export CORACLE_ROOT={context}/root; c={program}; cd {context}; \
+         $c pull oci:{base}; echo pulled $?; \
+         $c build -q .; echo built $?; \
+         $c cache export {disk}/F; echo first $?; \
+         $c cache export {disk}/F; echo second $?; \
+         $c cache export {disk}/folder/; echo third $?; \
+         $c cache rm --all; \
+         $c cache import {disk}/F; echo import $?; \
+         find {disk} -name *.tmp | wc -l | sed \"s/^/left /\"",
+        program = env!("CARGO_BIN_EXE_coracle"),
+        context = context.display(),
+        base = base::busybox().display(),
+        disk = user.store().display(),
+    );
+    let Some(said) = with_a_small_disk(&user, &script) else { return };
+    for line in ["pulled 0\n", "built 0\n", "first 0\n", "second 5\n", "third 5\n", "import 0\n", "left 0\n"] {
+        assert!(said.contains(line), "no `{line}` in {said}");
+    }
+}

@@ -214,6 +214,10 @@ fn what_is_cut_or_does_not_fit_its_list_is_refused() {
         let outcome = aim.import_whole(&whole(&[changed(key, value.clone())], "x"));
         assert_eq!(outcome.code(), Some(3), "{key}={value}: {outcome}");
     }
+    // One file cannot be two things.
+    let mut second = changed("digest", json!(other));
+    second["id"] = json!("d");
+    aim.import_whole(&whole(&[listed("c", &inner), second], "x")).fails(3);
     // The list comes first, and once.
     aim.import_whole(&archive(&[
         ("x", b'0', "", &inner),

@@ -3,11 +3,12 @@
 //! What is exported is a list, `coracle-caches.json`, and for each cache an archive of its files, compressed with zstd: in a
 //! folder, or as members of an archive that is not compressed. See docs/store.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::slice;
 use std::sync::Arc;
 
 use coracle_runtime::container::Control;
@@ -26,10 +27,13 @@ use super::{print, say, text, work};
 use crate::build::{Builder, Isolation, OnFailure};
 use crate::layer::{Compression, Compressor, decompress};
 use crate::oci::{Digest, DigestReader};
-use crate::store::{CacheInfo, CacheMounts, Store};
+use crate::output::replace_file;
+use crate::store::{CacheInfo, CacheMounts, Store, is_sound};
 
 const LIST: &str = "coracle-caches.json";
 const VERSION: u32 = 1;
+/// How the names of the files end.
+const ENDING: &str = ".tar.zst";
 /// Bytes of a list at the most.
 const LONGEST_LIST: u64 = 8 << 20;
 
@@ -185,7 +189,7 @@ fn export(request: &CacheRequest, caches: &CacheMounts, args: &CacheExportArgs, 
             io::copy(&mut reader, &mut io::sink()).map_err(lost)?;
             let (_, digest, _) = reader.finish();
             io::Seek::rewind(&mut file).map_err(lost)?;
-            let file_name = format!("{}.tar.zst", digest.hex());
+            let file_name = name_of(&digest);
             list.caches.push(Exported { id: info.id, variant: info.variant, file: file_name, size, digest });
             files.push(file);
         }
@@ -196,23 +200,41 @@ fn export(request: &CacheRequest, caches: &CacheMounts, args: &CacheExportArgs, 
     })
 }
 
-/// Writes an export.
+/// Writes an export. One that is there already stays until the new one is whole.
 fn write(destination: &Path, text: &[u8], list: &List, files: Vec<File>) -> Result<(), Failure> {
     let lost = |source| FileLost { call: "write", path: destination.display().to_string(), source };
-    let is_folder = destination.is_dir() || destination.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if is_folder {
-        fs::create_dir_all(destination).map_err(lost)?;
-        for (cache, mut file) in list.caches.iter().zip(files) {
-            let mut out = File::create(destination.join(&cache.file)).map_err(lost)?;
-            io::copy(&mut file, &mut out).map_err(lost)?;
-        }
-        // Last: without it there is no export.
-        return Ok(fs::write(destination.join(LIST), text).map_err(lost)?);
+    // Caches with the same content are one file.
+    let mut names = BTreeSet::new();
+    let files: Vec<(&Exported, File)> =
+        list.caches.iter().zip(files).filter(|(cache, _)| names.insert(cache.file.as_str())).collect();
+    if destination == Path::new("-") {
+        return Ok(write_archive(&mut io::stdout().lock(), text, &files).map_err(lost)?);
     }
-    let out: Box<dyn Write> = match destination == Path::new("-") {
-        true => Box::new(io::stdout().lock()),
-        false => Box::new(File::create(destination).map_err(lost)?),
-    };
+    let is_folder = destination.is_dir() || destination.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if !is_folder {
+        return Ok(replace_file(destination, &mut |out| write_archive(out, text, &files))?);
+    }
+    fs::create_dir_all(destination).map_err(lost)?;
+    for (cache, file) in &files {
+        let path = destination.join(&cache.file);
+        if !is_sound(&path, &cache.digest, cache.size) {
+            replace_file(&path, &mut |out| io::copy(&mut &*file, out).map(drop))?;
+        }
+    }
+    // After them: it says what the export is. What only an earlier one had goes last.
+    replace_file(&destination.join(LIST), &mut |out| out.write_all(text))?;
+    for entry in fs::read_dir(destination).map_err(lost)?.flatten() {
+        let name = entry.file_name();
+        let is_old = |name: &str| is_ours(name) && !names.contains(name);
+        if name.to_str().is_some_and(is_old) {
+            // One that stays does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn write_archive(out: &mut dyn Write, text: &[u8], files: &[(&Exported, File)]) -> io::Result<()> {
     let mut archive = tar::Builder::new(BufWriter::new(out));
     let mut append = |name: &str, size: u64, input: &mut dyn Read| {
         let mut header = tar::Header::new_gnu();
@@ -221,11 +243,22 @@ fn write(destination: &Path, text: &[u8], list: &List, files: Vec<File>) -> Resu
         header.set_mtime(0);
         archive.append_data(&mut header, name, input)
     };
-    append(LIST, text.len() as u64, &mut &text[..]).map_err(lost)?;
-    for (cache, mut file) in list.caches.iter().zip(files) {
-        append(&cache.file, cache.size, &mut file).map_err(lost)?;
+    append(LIST, text.len() as u64, &mut &text[..])?;
+    for (cache, file) in files {
+        append(&cache.file, cache.size, &mut &*file)?;
     }
-    Ok(archive.into_inner().and_then(|mut out| out.flush()).map_err(lost)?)
+    archive.into_inner()?.flush()
+}
+
+/// The name of the file of a cache with this content.
+fn name_of(digest: &Digest) -> String {
+    format!("{}{ENDING}", digest.hex())
+}
+
+/// Whether an export may have written a file of this name.
+fn is_ours(name: &str) -> bool {
+    let is_hex = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    name.strip_suffix(ENDING).is_some_and(is_hex)
 }
 
 fn import(request: &CacheRequest, caches: &CacheMounts, args: &CacheImportArgs, style: Style) -> Result<(), Failure> {
@@ -243,9 +276,8 @@ fn import(request: &CacheRequest, caches: &CacheMounts, args: &CacheImportArgs, 
                 Ok(File::open(path).map_err(lost)?)
             };
             let list = read_list(source, &mut open(&source.join(LIST))?)?;
-            for cache in list.caches {
-                let path = source.join(&cache.file);
-                take.one(&cache, &mut open(&path)?)?;
+            for cache in list.caches.into_iter().filter(|cache| take.wants(cache)).collect::<Vec<_>>() {
+                take.all(slice::from_ref(&cache), &mut open(&source.join(&cache.file))?)?;
             }
         } else {
             take.archive(source)?;
@@ -275,27 +307,31 @@ impl Import<'_, '_> {
             }
         };
         let mut archive = tar::Archive::new(BufReader::new(input));
-        let mut known: Option<BTreeMap<String, Exported>> = None;
+        // Several caches may have one content.
+        let mut known: Option<BTreeMap<String, Vec<Exported>>> = None;
         for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
             let mut entry = entry.map_err(|error| bad(error.to_string()))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             match &mut known {
                 None if name == LIST => {
                     let list = read_list(source, &mut entry)?;
-                    known = Some(list.caches.into_iter().map(|cache| (cache.file.clone(), cache)).collect());
+                    let files = known.insert(BTreeMap::new());
+                    for cache in list.caches.into_iter().filter(|cache| self.wants(cache)) {
+                        files.entry(cache.file.clone()).or_default().push(cache);
+                    }
                 }
                 None => return Err(bad(format!("{LIST} does not come first"))),
                 Some(known) => {
-                    if let Some(cache) = known.remove(&name) {
-                        self.one(&cache, &mut entry)?;
+                    if let Some(caches) = known.remove(&name) {
+                        self.all(&caches, &mut entry)?;
                     }
                 }
             }
         }
         match known {
             None => Err(bad(format!("there is no {LIST}"))),
-            Some(left) => match left.into_values().find(|cache| self.wants(cache)) {
-                Some(cache) => Err(bad(format!("{} is missing", cache.file))),
+            Some(left) => match left.into_keys().next() {
+                Some(file) => Err(bad(format!("{file} is missing"))),
                 None => Ok(()),
             },
         }
@@ -305,30 +341,31 @@ impl Import<'_, '_> {
         self.args.ids.is_empty() || self.args.ids.contains(&cache.id)
     }
 
-    /// Brings in one cache, if it is wanted. Nothing is there of it before its digest is known to be right.
-    fn one(&mut self, cache: &Exported, input: &mut dyn Read) -> Result<(), Failure> {
-        if !self.wants(cache) {
-            return Ok(());
-        }
+    /// Brings in the caches whose file this is. Nothing is there of them before its digest is known to be right.
+    fn all(&mut self, caches: &[Exported], input: &mut dyn Read) -> Result<(), Failure> {
         let bad = |reason: String| bad_export(&self.args.source, reason);
         let tmp = self.builder.store.tmp();
         let lost = |source| FileLost { call: "write", path: tmp.display().to_string(), source };
+        let Some(Exported { file: name, size: expected, .. }) = caches.first() else { return Ok(()) };
         // What is compressed is hardly ever larger than what it becomes; and a hole in an archive costs nobody but us.
-        if cache.size > self.args.max_size.0 {
-            return Err(bad(format!("{} has {}, which is more than --max-size", cache.file, text::size(cache.size))));
+        if *expected > self.args.max_size.0 {
+            return Err(bad(format!("{name} has {}, which is more than --max-size", text::size(*expected))));
         }
         let mut file = tempfile::tempfile_in(&tmp).map_err(lost)?;
-        let mut reader = DigestReader::new(input.take(cache.size.saturating_add(1)));
+        let mut reader = DigestReader::new(input.take(expected.saturating_add(1)));
         io::copy(&mut reader, &mut file).map_err(lost)?;
         let (_, digest, size) = reader.finish();
-        if (digest, size) != (cache.digest, cache.size) {
-            return Err(bad(format!("{} is not what the list says", cache.file)));
+        if caches.iter().any(|cache| (digest, size) != (cache.digest, cache.size)) {
+            return Err(bad(format!("{name} is not what the list says")));
         }
-        io::Seek::rewind(&mut file).map_err(lost)?;
-        let mut input = decompress(BufReader::new(file)).map_err(|error| bad(error.to_string()))?;
-        let name = (cache.id.as_str(), cache.variant.as_str());
-        self.builder.unpack_cache(self.caches, name, &mut input, self.args.max_size.0)?;
-        self.done += 1;
+        for cache in caches {
+            io::Seek::rewind(&mut file).map_err(lost)?;
+            let copy = file.try_clone().map_err(lost)?;
+            let mut input = decompress(BufReader::new(copy)).map_err(|error| bad(error.to_string()))?;
+            let name = (cache.id.as_str(), cache.variant.as_str());
+            self.builder.unpack_cache(self.caches, name, &mut input, self.args.max_size.0)?;
+            self.done += 1;
+        }
         Ok(())
     }
 }

@@ -98,6 +98,18 @@ pub(super) fn write_archives_to(
     }
 }
 
+/// Replaces the file at `path` by what `write` writes: it appears there when it is complete and on the disk. A pipe or a device is
+/// written to directly.
+///
+/// # Errors
+/// [`OutputError`]; then what was there before still is.
+pub fn replace_file(
+    path: &Path,
+    write: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), OutputError> {
+    to_file(path, &mut |mut out| write(&mut out).map_err(OutputError::Stream))
+}
+
 pub(super) type WriteTo<'a> = &'a mut dyn FnMut(&mut dyn Out) -> Result<(), OutputError>;
 
 pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError> {
