@@ -215,6 +215,8 @@ fn words(tag: &str) -> &str {
         "exclude" => "--exclude",
         "network" => "--network",
         "hostname" => "BUILDKIT_SANDBOX_HOSTNAME",
+        "owner" => "whom the directory belongs to",
+        "mount-order" => "the order in which mounts are shown",
         tag if tag.starts_with("mount-") => "--mount",
         tag => tag,
     }

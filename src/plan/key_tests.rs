@@ -96,6 +96,30 @@ fn mounts_that_are_shown_in_another_order_than_they_are_written_in_have_a_field(
 }
 
 #[test]
+fn what_older_programs_made_otherwise_has_another_key() {
+    let number = |user: &str| {
+        let op = Op::Workdir { path: "/w".into(), user: user.into() };
+        components(&op).iter().any(|part| part.tag == "owner")
+    };
+    for (user, expected) in
+        [("", false), ("0", false), ("000", false), ("app", false), ("1000:5", false), ("1000", true), ("010", true)]
+    {
+        assert_eq!(number(user), expected, "{user}");
+    }
+    let parts = |from, mode, uid| {
+        let (id, source) = ("k".into(), "/".into());
+        let kind = MountKind::Cache { id, sharing: Sharing::Shared, from, source, read_only: false, mode, uid, gid: 0 };
+        let mounts = vec![Mount { span: crate::source::Span::default(), target: "/c".into(), kind }];
+        let all = components(&Op::Run(Run { mounts, ..run() }));
+        all.iter().filter(|part| part.tag == "mount-cache").count()
+    };
+    assert_eq!(parts(None, 0o755, 0), 7);
+    assert_eq!(parts(None, 0o700, 0), 8);
+    assert_eq!(parts(None, 0o755, 1), 8);
+    assert_eq!(parts(Some(CopyFrom::Context), 0o755, 0), 8);
+}
+
+#[test]
 fn a_proxy_is_not_in_the_key() {
     let mut with = run();
     with.uncached_env.push("http_proxy=http://proxy:3128".into());
