@@ -24,8 +24,8 @@ const NAMESPACES: u32 = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 
 /// CLONE_NEWTIME: a flag for unshare only, for clone it lies in the exit signal.
 const NEWTIME: u32 = 0x80;
 
-const TIOCSTI: u32 = 0x5412;
-const TIOCLINUX: u32 = 0x541C;
+pub(crate) const TIOCSTI: u32 = 0x5412;
+pub(crate) const TIOCLINUX: u32 = 0x541C;
 
 const ARCH_X86_64: u32 = 0xC000_003E;
 const ARCH_I386: u32 = 0x4000_0003;
@@ -45,6 +45,8 @@ pub(crate) enum When {
     Argument(u32, &'static [u32]),
     /// Where the low half of an argument is not this number.
     Unless(u32, u32),
+    /// Where the low half of an argument is one of these numbers, or that of another one is not 0.
+    ArgumentOrOther(u32, &'static [u32], u32),
     /// Where an argument is the mode of a device, as mknod(2) has it.
     Device(u32),
 }
@@ -258,6 +260,19 @@ fn watch(when: When) -> Vec<sock_filter> {
                 op(RET, NOTIFY, 0, 0),
             ];
         }
+        When::ArgumentOrOther(n, values, other) => {
+            let mut body = vec![op(LOAD, argument(n), 0, 0)];
+            // Over the values that follow, and the look at the other one.
+            let over = |at: usize| u8::try_from(values.len() - at + 2).unwrap_or(u8::MAX);
+            body.extend(values.iter().enumerate().map(|(at, value)| op(JEQ, *value, over(at), 0)));
+            body.extend([
+                op(LOAD, argument(other), 0, 0),
+                op(JEQ, 0, 0, 1),
+                op(RET, ALLOW, 0, 0),
+                op(RET, NOTIFY, 0, 0),
+            ]);
+            return body;
+        }
         When::Argument(n, values) => (&[op(LOAD, argument(n), 0, 0)], values.to_vec()),
         When::Device(n) => {
             (&[op(LOAD, argument(n), 0, 0), op(AND, libc::S_IFMT, 0, 0)], vec![libc::S_IFCHR, libc::S_IFBLK])
@@ -352,6 +367,7 @@ mod tests {
             (libc::SYS_prctl, When::Argument(1, &[7, 8, 47])),
             (libc::SYS_mknod, When::Device(1)),
             (libc::SYS_sendto, When::Unless(1, 0)),
+            (libc::SYS_prlimit64, When::ArgumentOrOther(1, &[10, 11], 0)),
         ];
         let filter = filter(&watched, Foreign::Absent);
         let native =
@@ -364,6 +380,9 @@ mod tests {
             assert_eq!(native(libc::SYS_mknod, mode), expected, "{mode:o}");
         }
         assert_eq!((native(libc::SYS_sendto, 0), native(libc::SYS_sendto, 1)), (ALLOW, NOTIFY));
+        for (arguments, expected) in [([0, 10], NOTIFY), ([0, 11], NOTIFY), ([0, 9], ALLOW), ([7, 9], NOTIFY)] {
+            assert_eq!(answer(&filter, ARCH_X86_64, 302, arguments), expected, "{arguments:?}");
+        }
         assert_eq!(native(libc::SYS_mount, 0), EPERM);
         assert_eq!(native(libc::SYS_read, 0), ALLOW);
         for nr in [1, 5, 106, 165] {

@@ -72,6 +72,11 @@ if ($ARGV[0] eq "attack") {
     opendir(my $proc, "/proc");
     for my $pid (grep { /^\d+$/ && !$ours{$_} && $_ != 1 } readdir($proc)) {
         say_once("TOUCHED ptrace") if syscall(101, 16, $pid + 0, 0, 0) == 0;    # PTRACE_ATTACH
+        # Asking for a limit (RLIMIT_CORE) takes the same right as setting it. Signal 0 only tries it.
+        say_once("TOUCHED prlimit") if syscall(302, $pid + 0, 4, 0, my $limit = "\0" x 16) == 0;
+        my $behind = syscall(434, $pid + 0, 0);
+        say_once("TOUCHED pidfd") if $behind >= 0 && syscall(424, $behind, 0, 0, 0) == 0;
+        say_once("TOUCHED setown") if fcntl(STDIN, 8, $pid + 0);
         kill('KILL', $pid);     # who is outside notices: see the test
     }
 }

@@ -62,7 +62,11 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     };
     let take = || match spec.place {
         Place::Namespaces => Waiting::take(wish, following),
-        Place::Chroot { .. } => Waiting::in_chroot(if captured { Stdio::piped } else { Stdio::inherit }),
+        Place::Chroot { .. } => {
+            // The step is a process like this one. Whatever it does to it, no secret gets into a core dump.
+            super::step::hide();
+            Waiting::in_chroot(if captured { Stdio::piped } else { Stdio::inherit })
+        }
     };
     let _ending = (following == 0).then(|| LastOne);
     let waiting = take()?;

@@ -20,6 +20,7 @@ impl Cap {
     pub(super) const SYS_CHROOT: Cap = Cap(18);
     pub(super) const SYS_PTRACE: Cap = Cap(19);
     pub(super) const SYS_ADMIN: Cap = Cap(21);
+    pub(super) const SYS_RESOURCE: Cap = Cap(24);
     pub(super) const MKNOD: Cap = Cap(27);
     pub(super) const SETFCAP: Cap = Cap(31);
     /// The last one, CAP_CHECKPOINT_RESTORE.

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno as E;
 
 use super::call::{Answer, Call, Reply, USUAL_UMASK};
-use super::credentials::{Change, Credentials, Ids};
+use super::credentials::{Cap, Change, Credentials, Ids};
+use super::rules::LOCKS;
 use crate::error::Errno;
 
 /// Groups of a process at the most, as in the kernel.
@@ -135,10 +136,26 @@ pub(super) fn setrlimit(call: &Call<'_>) -> Reply {
 }
 
 pub(super) fn prlimit64(call: &Call<'_>) -> Reply {
+    let number = call.int(0);
+    if number != 0 {
+        let Some(pid) = call.emulator.proc.process(call, number) else { return call.is_not_there() };
+        if pid != call.pid() && !may_limit(&*call.user()?, &*call.emulator.users.of(pid)?) {
+            return Err(E::PERM.into());
+        }
+    }
+    if !LOCKS.contains(&call.word(1)) {
+        return Ok(Answer::Continue);
+    }
     match call.long(3) {
         0 => Ok(Answer::Value(0)),
         old => tell_no_limit(call, old),
     }
+}
+
+/// Returns whether `user` may see and set the limits of `other`: prlimit(2).
+fn may_limit(user: &Credentials, other: &Credentials) -> bool {
+    let is_all = |id: u32, ids: Ids| [ids.real, ids.effective, ids.saved].iter().all(|theirs| *theirs == id);
+    user.may(Cap::SYS_RESOURCE) || is_all(user.uid.real, other.uid) && is_all(user.gid.real, other.gid)
 }
 
 fn tell_no_limit(call: &Call<'_>, address: u64) -> Result<Answer, Errno> {

@@ -55,7 +55,7 @@ impl Call<'_> {
     }
 
     /// Returns the process, or thread, that a file of /proc is about.
-    fn process_of(&self, file: &Handle) -> Option<Pid> {
+    pub(super) fn process_of(&self, file: &Handle) -> Option<Pid> {
         match about(&self.emulator.proc.path_of(file)?) {
             About::Process(number, _) => self.emulator.proc.numbered(self, file, number),
             About::Machine(_) => None,

@@ -119,7 +119,8 @@ impl Proc {
             return Some(call.pid());
         }
         if call.emulator.outside.is_some() {
-            return Pid::from_raw(number).filter(|pid| is_of_step(call, *pid));
+            let pid = Some(number).filter(|number| *number > 0).and_then(Pid::from_raw);
+            return pid.filter(|pid| is_of_step(call, *pid));
         }
         let number_of = |pid| status_of(pid).ok().and_then(|status| own_number(&status, "NSpid"));
         self.of_step(call).into_iter().find(|pid| number_of(*pid) == Some(number))

@@ -16,7 +16,7 @@ type Row = (libc::c_long, When, Handler);
 
 const ALWAYS: When = When::Always;
 /// RLIMIT_LOCKS.
-const LOCKS: &[u32] = &[10];
+pub(super) const LOCKS: &[u32] = &[10];
 
 /// Calls that later kernels have; their numbers are the same on all architectures.
 const SYS_FCHMODAT2: libc::c_long = 452;
@@ -100,7 +100,7 @@ const OWNERS: &[Row] = &[
     (libc::SYS_setfsgid, ALWAYS, ids::setfsgid),
     (libc::SYS_setgroups, ALWAYS, ids::setgroups),
     (libc::SYS_umask, ALWAYS, ids::umask),
-    (libc::SYS_prlimit64, When::Argument(1, LOCKS), ids::prlimit64),
+    (libc::SYS_prlimit64, When::ArgumentOrOther(1, LOCKS, 0), ids::prlimit64),
     (libc::SYS_capget, ALWAYS, caps::capget),
     (libc::SYS_capset, ALWAYS, caps::capset),
     (libc::SYS_prctl, When::Argument(0, caps::OPTIONS), caps::prctl),
@@ -131,6 +131,7 @@ const OWNERS: &[Row] = &[
     (libc::SYS_tgkill, ALWAYS, signal::of_second),
     (libc::SYS_rt_sigqueueinfo, ALWAYS, signal::of_first),
     (libc::SYS_rt_tgsigqueueinfo, ALWAYS, signal::of_second),
+    (libc::SYS_pidfd_send_signal, ALWAYS, signal::by_pidfd),
 ];
 
 /// Devices alone, which the kernel refuses in every user namespace; and the attribute by which a file stands for one, which a step
@@ -145,8 +146,11 @@ const DEVICES: &[Row] = &[
     (SYS_SETXATTRAT, ALWAYS, xattr::setxattrat),
 ];
 
-/// Besides those of owners: what else may lead to files outside.
+/// Besides those of owners: what else may lead to files and processes outside.
 const PLACES: &[Row] = &[
+    (libc::SYS_pidfd_open, ALWAYS, signal::pidfd_open),
+    (libc::SYS_fcntl, When::Argument(1, signal::SET_OWNER), signal::fcntl),
+    (libc::SYS_ioctl, When::Argument(1, signal::REFUSED_REQUESTS), signal::ioctl),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_readlink, ALWAYS, places::readlink),
     (libc::SYS_readlinkat, ALWAYS, places::readlinkat),

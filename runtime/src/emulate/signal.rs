@@ -1,13 +1,18 @@
-//! Signals between users: kill and its kin.
+//! Signals between users: kill and its kin; and in a chroot, what else reaches processes outside.
 
 use rustix::io::Errno as E;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use super::call::{Answer, Call, Reply, status_of};
 use super::credentials::{Cap, Credentials};
 use super::proc::own_number;
 use crate::error::Errno;
 use crate::idmap::status_field;
+use crate::seccomp::{TIOCLINUX, TIOCSTI};
+use crate::sys::peer;
+
+/// SIGRTMAX of the kernel.
+const LAST_SIGNAL: i32 = 64;
 
 /// Returns whether `user` may send a signal to `other`: kill(2).
 fn may_signal(user: &Credentials, other: &Credentials) -> bool {
@@ -22,8 +27,10 @@ pub(super) fn kill(call: &Call<'_>) -> Reply {
         return Ok(Answer::Continue);
     }
     match call.int(0) {
-        // Its own group: those are of the same user, but for what setuid programs made of them.
-        0 => Ok(Answer::Continue),
+        // Its own group: those are of the same user, but for what setuid programs made of them. Without a pid namespace it may be that
+        // of who builds.
+        0 if call.emulator.outside.is_none() => Ok(Answer::Continue),
+        0 => kill_all(call, &user, own_number(&call.status()?, "NSpgid")),
         -1 => kill_all(call, &user, None),
         group @ ..0 => kill_all(call, &user, group.checked_neg()),
         pid => check(call, &user, pid),
@@ -47,20 +54,79 @@ fn checked(call: &Call<'_>, n: usize) -> Reply {
 }
 
 fn check(call: &Call<'_>, user: &Credentials, number: i32) -> Reply {
-    let Some(pid) = call.emulator.proc.process(call, number) else {
-        // What is not there is for the kernel to tell; what is outside is not there.
-        return if call.emulator.outside.is_some() { Err(E::SRCH.into()) } else { Ok(Answer::Continue) };
-    };
+    let Some(pid) = call.emulator.proc.process(call, number) else { return call.is_not_there() };
     let Ok(other) = call.emulator.users.of(pid) else { return Ok(Answer::Continue) };
     if may_signal(user, &other) { Ok(Answer::Continue) } else { Err(E::PERM.into()) }
 }
 
+/// pidfd_send_signal: the process is that behind a descriptor.
+pub(super) fn by_pidfd(call: &Call<'_>) -> Reply {
+    let user = call.user()?;
+    let fd = call.int(0);
+    // Some numbers below 0 mean who asks; the others are no descriptors.
+    if fd < 0 || user.may(Cap::KILL) && call.emulator.outside.is_none() {
+        return Ok(Answer::Continue);
+    }
+    let Some(pid) = call.process_behind(fd)? else { return call.is_not_there() };
+    let Ok(other) = call.emulator.users.of(pid) else { return Ok(Answer::Continue) };
+    if may_signal(&user, &other) { Ok(Answer::Continue) } else { Err(E::PERM.into()) }
+}
+
+/// In a chroot: who could not send a signal to a process has no descriptor of it either.
+pub(super) fn pidfd_open(call: &Call<'_>) -> Reply {
+    match call.int(0) {
+        ..=0 => Ok(Answer::Continue),
+        number if call.emulator.proc.process(call, number).is_some() => Ok(Answer::Continue),
+        _ => call.is_not_there(),
+    }
+}
+
+/// F_SETOWN, F_SETOWN_EX: to whom the kernel sends SIGIO.
+pub(super) const SET_OWNER: &[u32] = &[8, 15];
+/// What a terminal would be typed into by; FIOSETOWN and SIOCSPGRP, old names of F_SETOWN.
+pub(super) const REFUSED_REQUESTS: &[u32] = &[TIOCSTI, TIOCLINUX, 0x8901, 0x8902];
+
+/// In a chroot: a process names one of its step, or nobody, as who gets the signals of a file. Groups are refused, and what is named in
+/// memory, which could change after it was looked at.
+pub(super) fn fcntl(call: &Call<'_>) -> Reply {
+    match (call.int(1), call.int(2)) {
+        (libc::F_SETOWN, 0) => Ok(Answer::Continue),
+        (libc::F_SETOWN, number @ 1..) if call.emulator.proc.process(call, number).is_some() => Ok(Answer::Continue),
+        (libc::F_SETOWN, 1..) => call.is_not_there(),
+        _ => Err(E::PERM.into()),
+    }
+}
+
+pub(super) fn ioctl(_: &Call<'_>) -> Reply {
+    Err(E::PERM.into())
+}
+
+impl Call<'_> {
+    /// Answers a call about a process that the one that asks does not see. What is not there is for the kernel to tell; what is outside
+    /// is not there.
+    pub(super) fn is_not_there(&self) -> Reply {
+        if self.emulator.outside.is_some() { Err(E::SRCH.into()) } else { Ok(Answer::Continue) }
+    }
+
+    /// Returns the process that a descriptor is of: a pidfd, or the folder of a process in /proc. `None` where it is outside.
+    fn process_behind(&self, fd: i32) -> Result<Option<Pid>, Errno> {
+        let info = std::fs::read_to_string(format!("{}/fdinfo/{fd}", self.pid().as_raw_nonzero()));
+        let shown = info.ok().and_then(|info| status_field(&info, "Pid")?.parse::<i32>().ok());
+        let pid = match shown {
+            // In the numbers of this process. Of one that is gone it is -1.
+            Some(number) => Some(number).filter(|number| *number > 0).and_then(Pid::from_raw),
+            None => Some(self.process_of(&*self.opened(fd)?).ok_or(E::BADF)?),
+        };
+        Ok(pid.filter(|pid| self.emulator.outside.as_ref().is_none_or(|outside| outside.is_of_step(*pid))))
+    }
+}
+
 /// Sends the signal to every process that `user` may send it to, one after the other: the kernel would send it to all.
 fn kill_all(call: &Call<'_>, user: &Credentials, group: Option<i32>) -> Reply {
-    let signal = match call.int(1) {
-        0 => None,
-        number => Some(Signal::from_named_raw(number).ok_or(E::INVAL)?),
-    };
+    let signal = call.int(1);
+    if !(0..=LAST_SIGNAL).contains(&signal) {
+        return Err(E::INVAL.into());
+    }
     let (mut found, mut sent) = (false, false);
     for pid in call.emulator.proc.of_step(call) {
         let Ok(status) = status_of(pid) else { continue };
@@ -74,7 +140,7 @@ fn kill_all(call: &Call<'_>, user: &Credentials, group: Option<i32>) -> Reply {
         let may = call.emulator.users.of(pid).is_ok_and(|other| may_signal(user, &other));
         if may {
             call.still_waits()?;
-            sent |= signal.is_none_or(|signal| kill_process(pid, signal).is_ok());
+            sent |= peer::send_signal(pid, signal).is_ok();
         }
     }
     match (found, sent) {

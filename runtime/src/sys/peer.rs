@@ -29,6 +29,12 @@ pub(crate) fn set_locks_limit(pid: Pid, soft: u64) -> Result<(), Errno> {
     locks(pid, &raw const new, ptr::null_mut())
 }
 
+/// Sends a signal by its number, which may be one without a name; 0 is none, and only tries it.
+pub(crate) fn send_signal(pid: Pid, signal: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(drop)
+}
+
 /// Bytes of a `struct stat` of this architecture.
 pub(crate) const STAT: usize = size_of::<libc::stat>();
 /// Bytes of a `struct statx`.

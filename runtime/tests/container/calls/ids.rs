@@ -206,6 +206,32 @@ fn programs() {
     });
 }
 
+fn pidfd(pid: i32) -> Result<i32, i32> {
+    // SAFETY: numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 { Err(errno(fd)) } else { Ok(i32::try_from(fd).expect("a descriptor")) }
+}
+
+fn by_pidfd(fd: i32, signal: i32) -> i32 {
+    // SAFETY: numbers only, and no address.
+    errno(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, 0, 0) })
+}
+
+/// The folder of a process in /proc is as good as a pidfd. `None` where processes have other numbers there.
+fn by_directory(pid: i32, signal: i32) -> Option<i32> {
+    let own = fs::read_link("/proc/self").expect("a link");
+    let dir = fs::File::open(format!("/proc/{pid}"));
+    let is_here = own.to_str() == Some(&std::process::id().to_string());
+    is_here.then(|| by_pidfd(std::os::fd::AsRawFd::as_raw_fd(&dir.expect("a process")), signal))
+}
+
+/// Asks for a limit of a process.
+fn limit(pid: i32, which: libc::__rlimit_resource_t) -> i32 {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure outlives the call.
+    errno(unsafe { libc::prlimit64(pid, which, std::ptr::null(), &raw mut old) })
+}
+
 fn signals() {
     let sleeper = |uid| spawn(uid, uid, &[], || std::thread::sleep(std::time::Duration::from_secs(100)));
     let (roots, ours, others) = (sleeper(0), sleeper(1000), sleeper(1001));
@@ -224,8 +250,23 @@ fn signals() {
                 assert_eq!(errno(libc::syscall(libc::SYS_tkill, pid, libc::SIGKILL)), libc::EPERM);
                 assert_eq!(errno(libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGKILL)), libc::EPERM);
             }
+            for pid in [roots, others, libc::getppid()] {
+                let fd = pidfd(pid).expect("everybody may");
+                assert_eq!(by_pidfd(fd, libc::SIGKILL), libc::EPERM, "{pid}");
+                assert!(by_directory(pid, libc::SIGKILL).is_none_or(|error| error == libc::EPERM), "{pid}");
+                assert_eq!(limit(pid, libc::RLIMIT_CORE), libc::EPERM, "{pid}");
+                assert_eq!(limit(pid, libc::RLIMIT_LOCKS), libc::EPERM, "{pid}");
+            }
             assert_eq!(errno(libc::kill(99999, 0)), libc::ESRCH);
+            assert_eq!((pidfd(99999).err(), limit(99999, libc::RLIMIT_CORE)), (Some(libc::ESRCH), libc::ESRCH));
+            assert_eq!((pidfd(-5).err(), limit(-5, libc::RLIMIT_CORE)), (Some(libc::EINVAL), libc::ESRCH));
             assert_eq!(errno(libc::kill(ours, 0)), 0);
+            for pid in [ours, libc::getpid()] {
+                assert_eq!(by_pidfd(pidfd(pid).expect("ours"), 0), 0);
+                assert_eq!(by_directory(pid, 0).unwrap_or(0), 0);
+                assert_eq!((limit(pid, libc::RLIMIT_CORE), limit(pid, libc::RLIMIT_LOCKS)), (0, 0));
+            }
+            assert_eq!((by_pidfd(999, 0), by_pidfd(0, 0)), (libc::EBADF, libc::EBADF));
             assert_eq!(errno(libc::kill(libc::getpid(), 0)), 0);
             assert_eq!(errno(libc::kill(-1, libc::SIGTERM)), 0);
         }
@@ -233,6 +274,17 @@ fn signals() {
     assert_eq!(wait(ours), -libc::SIGTERM);
     // SAFETY: numbers only.
     unsafe {
+        // Of its own group, and by a signal without a name.
+        as_user(0, 0, &[], || {
+            let (realtime, mut set) = (libc::SIGRTMIN() + 3, std::mem::zeroed());
+            libc::sigaddset(&raw mut set, realtime);
+            assert_eq!(errno(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())), 0);
+            assert_eq!(errno(libc::setpgid(0, 0)), 0);
+            assert_eq!(errno(libc::kill(0, realtime)), 0);
+            assert_eq!(libc::sigpending(&raw mut set), 0);
+            assert_eq!(libc::sigismember(&raw const set, realtime), 1);
+        });
+        assert_eq!(errno(libc::kill(-1, 65)), libc::EINVAL);
         for pid in [roots, others] {
             assert_eq!(errno(libc::kill(pid, libc::SIGKILL)), 0);
             assert_eq!(wait(pid), -libc::SIGKILL);
