@@ -23,6 +23,7 @@ use rustix::io::Errno as E;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, setrlimit, wait,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::limits::Keep;
 use super::process::{self, Made, drop_privileges, give_pipes_away};
@@ -68,6 +69,7 @@ fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), Ru
         Forked::Parent(child) => {
             drop(theirs);
             hide();
+            see_less();
             let emulator = supervise::start(setup, &ours);
             if emulator.is_err() {
                 // Its calls would never be answered.
@@ -85,6 +87,20 @@ fn outer(request: &Request<ContainerSpec>, socket: &UnixStream) -> Result<(), Ru
             }
         }
     }
+}
+
+/// S0 opens files of /proc for the step. Some tell whoever opened them of the memory of the machine: /proc/kallsyms, /proc/iomem.
+fn see_less() {
+    let insight = CapabilitySet::SYSLOG | CapabilitySet::SYS_ADMIN;
+    // The kernel lets everybody give up what they have.
+    let _ = rustix::thread::capabilities(None).and_then(|own| {
+        let fewer = CapabilitySets {
+            effective: own.effective - insight,
+            permitted: own.permitted - insight,
+            inheritable: own.inheritable - insight,
+        };
+        rustix::thread::set_capabilities(None, fewer)
+    });
 }
 
 /// S1: starts C, tells the caller how it goes, and ends all that C leaves.
@@ -345,31 +361,17 @@ fn prepare(
     Ok(Made { report, mounts: None, in_cwd })
 }
 
-/// Fills the empty directory /dev of the new root; with files that stand for devices, where those are `emulated`. Returns the
-/// devices that cannot be had.
+/// Fills the empty directory /dev of the new root; with files that stand for devices, where those are `emulated` and cannot be made. Returns
+/// the devices that cannot be had.
 fn fill_dev(root: &OwnedFd, emulated: bool) -> Result<Vec<String>, RuntimeError> {
     let failed = |call: String| move |errno: E| RuntimeError::call(call, errno);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dev = rustix::fs::openat(root, "dev", flags, Mode::empty()).map_err(failed("open(\"/dev\", O_PATH)".into()))?;
     let mut missing = Vec::new();
     for (name, major, minor) in DEVICES {
-        if emulated {
-            if stand_in(&dev, name, (major, minor)).is_err() {
-                missing.push(name.to_owned());
-            }
-            continue;
-        }
-        let number = rustix::fs::makedev(major, minor);
-        let made = rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number);
-        // It may be there and yet lead nowhere: on a file system mounted with nodev, or where the container must not use it.
-        let usable = made.is_ok()
-            && match rustix::fs::openat(&dev, name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) {
-                // There is no terminal.
-                Ok(_) | Err(E::NXIO) => true,
-                Err(_) => false,
-            };
-        if !usable {
-            let _ = rustix::fs::unlinkat(&dev, name, AtFlags::empty());
+        // The real one is no file to who lists the directory, and the kernel opens it.
+        let is_there = node(&dev, name, (major, minor)) || emulated && stand_in(&dev, name, (major, minor)).is_ok();
+        if !is_there {
             missing.push(name.to_owned());
         }
     }
@@ -381,6 +383,24 @@ fn fill_dev(root: &OwnedFd, emulated: bool) -> Result<Vec<String>, RuntimeError>
             .map_err(failed(format!("mkdir(\"/dev/{name}\")")))?;
     }
     Ok(missing)
+}
+
+/// Makes a device, and returns whether it can be used: it may be there and yet lead nowhere, on a file system mounted with nodev, or where
+/// the container must not use it.
+fn node(dev: &OwnedFd, name: &str, (major, minor): (u32, u32)) -> bool {
+    let number = rustix::fs::makedev(major, minor);
+    let made = rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number);
+    if made.is_err() {
+        return false;
+    }
+    match rustix::fs::openat(dev, name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) {
+        // There is no terminal.
+        Ok(_) | Err(E::NXIO) => true,
+        Err(_) => {
+            let _ = rustix::fs::unlinkat(dev, name, AtFlags::empty());
+            false
+        }
+    }
 }
 
 /// Makes a file that says that it is a device.

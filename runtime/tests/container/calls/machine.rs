@@ -34,6 +34,7 @@ fn all() {
     not_changed();
     masked();
     others_are_there();
+    addresses();
 }
 
 fn refused(error: i32, what: &str) {
@@ -95,6 +96,14 @@ fn is_root_itself() -> bool {
 
 fn opened(path: &str) -> OwnedFd {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("opens")
+}
+
+/// Where things are in memory is for root of the machine.
+fn addresses() {
+    let Ok(text) = fs::read_to_string("/proc/iomem") else { return };
+    let addresses = text.lines().filter_map(|line| line.trim_start().split('-').next());
+    let tells = addresses.filter(|address| address.bytes().any(|digit| digit != b'0')).count();
+    assert_eq!(tells, 0);
 }
 
 /// Paths that start in a directory of /proc.
@@ -174,6 +183,11 @@ fn others_are_there() {
 
 /// A device, and a file of /proc, belong to the same user from wherever a path to them starts.
 fn paths_of_devices() {
+    // Who lists a directory is told the type of each file, too. (Of what is mounted on a file, that of the file.)
+    let types = fs::read_dir("/dev").expect("a directory").flatten().map(|entry| (entry.path(), entry.file_type()));
+    for (path, file_type) in types.filter(|_| super::is_in_chroot()) {
+        assert!(!file_type.as_ref().expect("a type").is_file(), "{path:?}: {file_type:?}");
+    }
     for (uid, gid) in [(0, 0), (1000, 50)] {
         as_user(uid, gid, &[], || {
             let home = opened(".");
