@@ -75,11 +75,12 @@ impl Forwarder {
 
 /// Has `client` answered.
 fn serve(number: u64, client: UnixStream, agent: &Agent, open: &Open) -> io::Result<()> {
+    // Not while others wait for the lock: it may take its time.
+    let peer = agent.connect()?;
     let mut known = open.lock().unwrap_or_else(PoisonError::into_inner);
     if known.len() >= MOST {
         return Ok(());
     }
-    let peer = agent.connect()?;
     let mut ends = vec![client.try_clone()?];
     if let Peer::Socket(agent) = &peer {
         ends.push(agent.try_clone()?);
@@ -149,5 +150,23 @@ mod tests {
         drop(forwarder);
         assert!(!long.join("s").exists());
         assert!(Forwarder::start(&Agent::Socket(dir.path().join("nobody")), dir.path(), "t").is_err());
+    }
+    #[test]
+    fn an_agent_that_never_answers_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("agent");
+        let listener = UnixListener::bind(&agent).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let forwarder = Forwarder::start(&Agent::Socket(agent), dir.path(), "s").unwrap();
+        let clients: Vec<_> = (0..5).map(|_| UnixStream::connect(forwarder.path()).unwrap()).collect();
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(forwarder);
+            ended.send(()).unwrap();
+        });
+        has_ended.recv_timeout(std::time::Duration::from_secs(5)).expect("ends soon");
+        for mut client in clients {
+            assert_eq!(client.read(&mut [0]).unwrap_or(0), 0, "it is hung up on");
+        }
     }
 }

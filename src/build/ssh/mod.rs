@@ -8,8 +8,12 @@ mod wire;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 pub use keys::{KeyError, Keys};
 
@@ -36,10 +40,33 @@ impl Agent {
     /// What the system says of the socket.
     pub(super) fn connect(&self) -> io::Result<Peer> {
         Ok(match self {
-            Agent::Socket(path) => Peer::Socket(UnixStream::connect(path)?),
+            Agent::Socket(path) => Peer::Socket(connect(path)?),
             Agent::Keys(keys) => Peer::Keys(Arc::clone(keys)),
         })
     }
+}
+
+/// How often, and after how long, an agent is tried again that has no room for one more connection.
+const FULL_ATTEMPTS: u32 = 50;
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// Connects to a socket that somebody else answers, who may never do.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let mut connected = net::connect(&socket, &address);
+    for _ in 1..FULL_ATTEMPTS {
+        if connected != Err(Errno::AGAIN) {
+            break;
+        }
+        std::thread::sleep(FULL_PAUSE);
+        connected = net::connect(&socket, &address);
+    }
+    connected?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 impl Peer {
