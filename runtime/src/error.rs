@@ -282,6 +282,9 @@ impl RuntimeError {
             RuntimeError::Ulimit { name, hard, .. } => {
                 format!("ask for at most --ulimit {name}={}, or have the hard limit raised", amount(*hard).replace("unlimited", "-1"))
             }
+            RuntimeError::Died { status, .. } if status.contains("(signal 9)") => {
+                "somebody killed it with SIGKILL, most often the kernel for lack of memory".into()
+            }
             RuntimeError::Lacking(_) => {
                 "where ids and devices are emulated, there are all of them: see what --isolation=single-id says here".into()
             }

@@ -144,6 +144,11 @@ pub(super) fn build_hint(error: &BuildError, context: Option<&Context>) -> Optio
         BuildError::NotStarted { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Some("the file is not executable: `chmod +x` it, or COPY it with --chmod=755".into())
         }
+        BuildError::NotStarted { source, .. }
+            if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) =>
+        {
+            Some("it is a script without `#!` in its first line, or a program for another processor".into())
+        }
         BuildError::NoSecret { id } => {
             Some(format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"))
         }
