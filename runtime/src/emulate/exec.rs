@@ -53,6 +53,9 @@ fn program(call: &Call<'_>, user: &Credentials, file: &Handle, depth: usize) -> 
         let at = At::cwd(path);
         // The kernel will say what is wrong with it.
         let Ok(file) = call.find(user, &at, Last::Follow) else { return Ok(Program::default()) };
+        if file.kind() == FileType::RegularFile {
+            call.check(user, &file, Want::EXECUTE)?;
+        }
         return program(call, user, &file, depth - 1);
     }
     let mode = file.stat().st_mode;

@@ -277,8 +277,15 @@ impl Call<'_> {
             }
             _ => None,
         };
-        if let Some((here, name, slash)) = quick {
-            let dir = Handle::open(here, CWD, OFlags::DIRECTORY).map_err(|errno| self.or_bad_start(at, errno))?;
+        let quick = quick.and_then(|(here, name, slash)| match Handle::open(here, CWD, OFlags::DIRECTORY) {
+            Ok(dir) if dir.stat.st_dev == self.emulator.root.stat().st_dev => Some(Ok((dir, name, slash))),
+            // Perhaps by a link into /proc: see `find`.
+            Ok(_) => None,
+            Err(errno) if errno.is(E::NOENT) => None,
+            Err(errno) => Some(Err(self.or_bad_start(at, errno))),
+        });
+        if let Some(found) = quick {
+            let (dir, name, slash) = found?;
             let dir = Rc::new(dir);
             let file = match dir.child(name) {
                 Ok(file) => Some(file),

@@ -66,31 +66,51 @@ fn get(call: &Call<'_>, n: usize, file: impl FnOnce() -> Result<(At, Last), Errn
 }
 
 pub(super) fn setxattr(call: &Call<'_>) -> Reply {
-    set(call, || Ok((call.at_cwd(0)?, Last::Follow)))
+    set_by_name(call, || Ok((call.at_cwd(0)?, Last::Follow)))
 }
 
 pub(super) fn lsetxattr(call: &Call<'_>) -> Reply {
-    set(call, || Ok((call.at_cwd(0)?, Last::Keep)))
+    set_by_name(call, || Ok((call.at_cwd(0)?, Last::Keep)))
 }
 
 pub(super) fn fsetxattr(call: &Call<'_>) -> Reply {
-    set(call, || Ok((fd(call), Last::Follow)))
+    set_by_name(call, || Ok((fd(call), Last::Follow)))
 }
 
-fn set(call: &Call<'_>, file: impl Fn() -> Result<(At, Last), Errno>) -> Reply {
-    let answer = change(call, 1, E::PERM, &file)?;
-    let name = name(call, 1)?;
-    let size = call.long(3);
-    if !call.emulator.families.owners || !ACLS.contains(&&name[..]) || size > LONGEST_ACL {
+/// What an attribute is set to: where that lies in the memory of the process, its length, and the flags of setxattr(2).
+struct Value {
+    address: u64,
+    size: u64,
+    flags: u32,
+}
+
+fn set_by_name(call: &Call<'_>, file: impl Fn() -> Result<(At, Last), Errno>) -> Reply {
+    set(call, 1, file, || Ok(Value { address: call.long(2), size: call.long(3), flags: call.word(4) }))
+}
+
+/// Sets the attribute whose name is in argument `n`.
+fn set(
+    call: &Call<'_>,
+    n: usize,
+    file: impl Fn() -> Result<(At, Last), Errno>,
+    value: impl FnOnce() -> Result<Value, Errno>,
+) -> Reply {
+    let answer = change(call, n, E::PERM, &file)?;
+    let name = name(call, n)?;
+    if !call.emulator.families.owners || !ACLS.contains(&&name[..]) {
+        return Ok(answer);
+    }
+    let Value { address, size, flags } = value()?;
+    if size > LONGEST_ACL {
         return Ok(answer);
     }
     let mut value = vec![0; size as usize];
-    call.read(call.long(2), &mut value)?;
+    call.read(address, &mut value)?;
     let Some(value) = without_names(&value) else { return Ok(answer) };
     let (at, last) = file()?;
     let file = call.find(&*call.user()?, &at, last)?;
     call.still_waits()?;
-    let flags = rustix::fs::XattrFlags::from_bits_retain(call.word(4));
+    let flags = rustix::fs::XattrFlags::from_bits_retain(flags);
     rustix::fs::setxattr(file.name(), &name[..], &value, flags)?;
     Ok(Answer::Value(0))
 }
@@ -119,7 +139,15 @@ fn without_names(list: &[u8]) -> Option<Vec<u8>> {
 }
 
 pub(super) fn setxattrat(call: &Call<'_>) -> Reply {
-    change(call, 3, E::PERM, || at(call))
+    let value = || {
+        // A `struct xattr_args`; a shorter one the kernel refuses, and a longer one has nothing more that it knows.
+        let mut bytes = [0; 16];
+        call.read(call.long(4), &mut bytes)?;
+        let (words, _) = bytes.as_chunks::<4>();
+        let [low, high, size, flags] = [0, 1, 2, 3].map(|at| u32::from_ne_bytes(words[at]));
+        Ok(Value { address: u64::from(high) << 32 | u64::from(low), size: size.into(), flags })
+    };
+    set(call, 3, || at(call), value)
 }
 
 pub(super) fn removexattr(call: &Call<'_>) -> Reply {
@@ -164,9 +192,13 @@ fn check_change(call: &Call<'_>, name: &[u8], file: impl FnOnce() -> Result<(At,
     } else if !user.may_change_all() {
         let (at, last) = file()?;
         let file = call.find(&user, &at, last)?;
-        match name.starts_with(b"user.") {
-            true => call.check(&user, &file, Want::WRITE)?,
-            false => call.check_owner(&user, &file).map(drop)?,
+        let is_of_user = name.starts_with(b"user.");
+        let is_sticky = file.is_dir() && file.stat().st_mode & libc::S_ISVTX != 0;
+        if !is_of_user || is_sticky {
+            call.check_owner(&user, &file).map(drop)?;
+        }
+        if is_of_user {
+            call.check(&user, &file, Want::WRITE)?;
         }
     }
     Ok(Answer::Continue)

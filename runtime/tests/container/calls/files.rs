@@ -16,6 +16,7 @@ pub const INSIDE: &[Inside] = &[
     ("roots", roots),
     ("writes", writes),
     ("programs by /proc", by_proc),
+    ("links into /proc", links_into_proc),
     ("nothing", || {}),
 ];
 
@@ -224,6 +225,15 @@ fn attributes() {
     let list = [vec![2, 0, 0, 0], base.concat()].concat();
     assert_eq!(setxattr("listed", "system.posix_acl_access", &list, XattrFlags::empty()), Ok(()));
     assert_eq!(mode("listed"), 0o664, "that of the mask");
+    // Linux 6.13 has it by a descriptor and a structure, too.
+    file("listed at", 0, 0, 0o644);
+    let (path, name) = (c("listed at"), c("system.posix_acl_access"));
+    let value = (list.as_ptr() as u64, u32::try_from(list.len()).expect("short"), 0u32);
+    // SAFETY: what is pointed to outlives the call.
+    let set =
+        errno(unsafe { libc::syscall(463, libc::AT_FDCWD, path.as_ptr(), 0, name.as_ptr(), &raw const value, 16) });
+    assert!(set == 0 && mode("listed at") == 0o664 || set == libc::ENOSYS, "{set}");
+    dir("sticky", 0, 0, 0o1777);
     file("closed", 0, 0, 0o600);
     setxattr("closed", "user.test", b"x", XattrFlags::empty()).expect("setxattr");
     as_user(1000, 50, &[], || {
@@ -231,6 +241,12 @@ fn attributes() {
         assert_eq!(getxattr("closed", "user.test", &mut room[..]), Err(E::ACCESS));
         assert_eq!(setxattr("closed", "user.test", b"y", XattrFlags::empty()), Err(E::ACCESS));
         assert_eq!(setxattr("f", "security.test", b"y", XattrFlags::empty()), Err(E::PERM));
+        assert_eq!(setxattr("sticky", "user.test", b"y", XattrFlags::empty()), Err(E::PERM));
+        let keep = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let neither = rustix::fs::Timestamps { last_access: keep, last_modification: keep };
+        for path in ["closed", "nowhere/at/all"] {
+            assert_eq!(rustix::fs::utimensat(CWD, path, &neither, AtFlags::empty()), Ok(()), "{path}");
+        }
     });
 }
 
@@ -255,6 +271,27 @@ fn writes() {
 }
 
 /// Programs are executed by paths of /proc: by themselves, and by shells that find no `#!`.
+/// The directory that such a link leads to is that of who asks.
+fn links_into_proc() {
+    fs::create_dir("home").expect("mkdir");
+    symlink("/proc/self/cwd", "here").expect("symlink");
+    // There is an owner to be looked for.
+    symlink("x", "owned").expect("symlink");
+    lchown("owned", Some(1000), Some(1000)).expect("lchown");
+    let here = std::env::current_dir().expect("a directory").join("here");
+    std::env::set_current_dir("home").expect("chdir");
+    symlink("a", here.join("link")).expect("symlink");
+    rustix::fs::mknodat(CWD, here.join("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
+    // In a chroot there is no such way for the kernel, which would rename it.
+    if !super::is_in_chroot() {
+        fs::rename(here.join("link"), here.join("other")).expect("rename");
+        fs::rename("other", "link").expect("is here");
+    }
+    assert_eq!(fs::read_link("link").expect("a link").to_str(), Some("a"));
+    assert_eq!((owner("link"), owner("pipe")), ((0, 0), (0, 0)));
+    std::env::set_current_dir("..").expect("chdir");
+}
+
 fn by_proc() {
     use std::process::{Command, Stdio};
     fs::write("script", "echo ran").expect("writes");

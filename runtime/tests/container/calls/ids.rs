@@ -196,8 +196,11 @@ fn programs() {
     copy("closed", 0, 0, 0o700);
     dir("private", 0, 0, 0o700);
     copy("private/program", 0, 0, 0o755);
+    fs::write("closed-script", format!("#!{}/closed\n", std::env::current_dir().expect("a directory").display()))
+        .expect("writes");
+    super::give("closed-script", 0, 0, 0o755);
     as_user(1000, 1000, &[], || {
-        for program in ["./closed", "./private/program", "/tmp"] {
+        for program in ["./closed", "./private/program", "/tmp", "./closed-script"] {
             let args = [c(program)];
             let list = [args[0].as_ptr(), std::ptr::null()];
             // SAFETY: a list of strings that ends with null.

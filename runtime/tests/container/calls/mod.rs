@@ -31,6 +31,7 @@ pub const CASES: &[Case] = &[
     ("calls: programs with setuid bits and capabilities", |place| inside(place, "programs")),
     ("calls: attributes", |place| inside(place, "attributes")),
     ("calls: writing to setuid programs", |place| inside(place, "writes")),
+    ("calls: links that lead into /proc", |place| inside(place, "links into /proc")),
     ("calls: programs by paths of /proc", |place| inside(place, "programs by /proc")),
     ("calls: who sees what of a process", |place| inside(place, "processes")),
     OF_THE_MACHINE,
