@@ -161,9 +161,12 @@ impl Stage {
     }
 }
 
-/// Makes an empty file in /dev, to mount a device on.
+/// Makes a file in /dev, to mount a device on. Who lists the directory is told the type of this one: so it is the device 0:0, the one that
+/// everybody may make (Linux 5.8), or an empty file.
 fn make_file(dev: &OwnedFd, name: &str) -> Result<(), RuntimeError> {
-    rustix::fs::mknodat(dev, name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0)
+    let make = |file_type| rustix::fs::mknodat(dev, name, file_type, Mode::from_raw_mode(0o666), 0);
+    make(FileType::CharacterDevice)
+        .or_else(|_| make(FileType::RegularFile))
         .map_err(failed(format!("mknod(\"/dev/{name}\")")))
 }
 
