@@ -106,6 +106,11 @@ pub enum RuntimeError {
     /// The process and its children can gain no privileges, so newuidmap can not work.
     #[error("no_new_privs is set: newuidmap cannot gain the privilege to map subordinate ids")]
     NoNewPrivs,
+    /// A step may look into every process, sees those outside, and nothing keeps it from them.
+    #[error(
+        "with SYS_PTRACE the step could read the memory of the builder: it sees the /proc of outside, and this kernel has no Landlock"
+    )]
+    NoFence,
     /// A tool that writes the map is not installed.
     #[error("{tool} is not installed")]
     NoMapTool {
@@ -296,6 +301,9 @@ impl RuntimeError {
             }
             RuntimeError::Listener { .. } => EMULATION.into(),
             RuntimeError::Call { call, .. } if call.starts_with("ioctl(SECCOMP_IOCTL_NOTIF_ADDFD") => EMULATION.into(),
+            RuntimeError::NoFence => {
+                "leave --cap-add=SYS_PTRACE (or ALL) out, or build where a fresh /proc can be mounted, or on Linux 5.19 with Landlock".into()
+            }
             RuntimeError::NoNewPrivs => {
                 "run without no_new_privs (systemd: NoNewPrivileges=no; Kubernetes: allowPrivilegeEscalation: true)".into()
             }

@@ -138,6 +138,9 @@ fn prepare(
     let (Made { mut report, mounts, in_cwd }, handles) = root::build(spec, ahead)?;
     // With a /proc of its own a step sees no process but its own. The fence is a second wall then.
     report.steps_exposed = fence::raise().is_err() && report.proc_bound;
+    if report.steps_exposed && spec.capabilities.set().contains(CapabilitySet::SYS_PTRACE) {
+        return Err(RuntimeError::NoFence);
+    }
     // Some profiles refuse it to root of a user namespace. No build depends on it.
     report.hostname_kept = rustix::system::sethostname(spec.hostname.as_bytes()).is_err();
     // The session may be one outside, which has no number here.

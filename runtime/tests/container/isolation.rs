@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use coracle_runtime::container::Exit;
+use coracle_runtime::container::{Control, Exit};
+use coracle_runtime::{Capability, RuntimeError};
 
 use crate::Case;
 use crate::place::Place;
@@ -151,5 +152,16 @@ fn outer_processes(place: &Place) {
     let script = format!(
         "[ -d /proc/{pid} ] || exit 9; for f in environ mem root/etc/passwd cwd/x fd/0; do cat /proc/{pid}/$f 2>/dev/null && exit 1; done; exit 0"
     );
-    assert_eq!(place.shell(&script).run().exit(), Exit::Code(0));
+    let done = place.shell(&script).run();
+    assert_eq!(done.exit(), Exit::Code(0));
+    // With the right to look into all, only where there is a fence.
+    let mut step = place.shell(&script);
+    step.spec.capabilities = step.spec.capabilities.with(Capability::parse("SYS_PTRACE").expect("a capability"));
+    match step.try_run(&Control::new()) {
+        Ok(done) => assert_eq!(done.exit(), Exit::Code(0)),
+        Err(error) => {
+            assert_eq!(error, RuntimeError::NoFence);
+            assert!(done.finished.report.steps_exposed);
+        }
+    }
 }
