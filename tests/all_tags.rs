@@ -4,12 +4,8 @@ mod support;
 
 use coracle::oci::Platform;
 use serde_json::json;
-use support::User;
 use support::registry::{Act, Registry};
-
-fn platform() -> String {
-    format!("linux/{}", Platform::host().architecture)
-}
+use support::{User, here};
 
 fn images(user: &User) -> Vec<String> {
     let listed = user.coracle(["images", "--format={{.Repository}}:{{.Tag}}"]).run().succeeds();
@@ -23,7 +19,7 @@ fn all_are_pulled_page_by_page_and_what_is_no_image_for_this_machine_is_told() {
     let (user, registry) = (User::new(), Registry::new());
     registry.state().tags_at_once = 2;
     for tag in ["1", "2", "3", "4", "latest"] {
-        registry.image("app", tag, &platform(), tag.as_bytes());
+        registry.image("app", tag, &here(), tag.as_bytes());
     }
     let foreign = registry.image("app", "foreign", "linux/riscv64", b"x");
     registry.index("app", "index", &[foreign]);
@@ -54,9 +50,9 @@ fn all_are_pulled_page_by_page_and_what_is_no_image_for_this_machine_is_told() {
 #[test]
 fn lists_that_make_no_sense_are_refused() {
     let (user, registry) = (User::new(), Registry::new());
-    registry.image("app", "1", &platform(), b"text");
+    registry.image("app", "1", &here(), b"text");
     let elsewhere = Registry::new();
-    elsewhere.image("app", "secret", &platform(), b"text");
+    elsewhere.image("app", "secret", &here(), b"text");
     let name = registry.name("app");
     let pull = || user.coracle(["pull", "--all-tags", "--retry=0", &name]).run();
     let answer = |headers: &str, body: &str| {

@@ -10,11 +10,7 @@ use serde_json::{Value, json};
 use support::registry::Registry;
 use support::repositories::{Server, commit, git};
 use support::web::{Answer, Web};
-use support::{Image, Layer, Outcome, Project, User, base};
-
-fn host() -> String {
-    format!("linux/{}", coracle::oci::Platform::host().architecture)
-}
+use support::{Image, Layer, Outcome, Project, User, base, here};
 
 fn read(layout: &Path, digest: &Value) -> Value {
     let digest = digest.as_str().unwrap();
@@ -79,7 +75,7 @@ fn without_a_flag_nothing_is_said_and_with_one_the_image_stays_what_it_is() {
     let statement = &statements[0][0];
     assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
     assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
-    let name = format!("pkg:docker/test@latest?platform={}", host().replace('/', "%2F"));
+    let name = format!("pkg:docker/test@latest?platform={}", here().replace('/', "%2F"));
     assert_eq!(statement["subject"][0]["name"], json!(name));
     // The same again, and in another store.
     assert_eq!(digest(&project.clone().arg("--attest=type=provenance").call().run().succeeds()), said);
@@ -124,13 +120,13 @@ fn provenance_tells_of_all_that_the_image_is_made_of() {
     let hex = |bytes: &[u8]| Digest::of(bytes).hex();
     let index: Value = serde_json::from_slice(&fs::read(base::busybox().join("index.json")).unwrap()).unwrap();
     let busybox = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:");
-    let platform = host().replace('/', "%2F");
+    let platform = here().replace('/', "%2F");
     let materials = json!([
         {"uri": web.url("/file"), "digest": {"sha256": hex(b"from elsewhere")}},
         {"uri": format!("pkg:docker/busybox@latest?platform={platform}"), "digest": {"sha256": busybox}},
     ]);
     assert_eq!(definition["resolvedDependencies"], materials);
-    assert_eq!(definition["internalParameters"]["builderPlatform"], json!(host()));
+    assert_eq!(definition["internalParameters"]["builderPlatform"], json!(here()));
     let steps = definition["internalParameters"]["buildConfig"]["steps"].as_array().unwrap();
     assert_eq!((steps.len(), &steps[1]["stage"], &steps[1]["line"]), (5, &json!("tools"), &json!(5)));
     assert_eq!(details["builder"]["id"], "https://ci.example/7");
@@ -421,7 +417,7 @@ fn a_push_of_one_image_takes_along_what_is_said_about_it() {
     assert_eq!(digest(&other.coracle(["pull", "--all", &name]).run().succeeds()), built);
     assert_eq!(statements(&other.layout(), &built).len(), 1);
     // The image for a platform alone is what was asked for then, and where only that is here it is what there is.
-    let alone = format!("--platform={}", host());
+    let alone = format!("--platform={}", here());
     let image = Image::index(&user.layout(), &built)[0]["digest"].clone();
     assert_eq!(
         json!(digest(&user.coracle(["push", &alone, "web:1", &registry.name("one:1")]).run().succeeds())),

@@ -11,14 +11,10 @@ use support::environment::{Environment, Visit, can_be_made};
 use support::registry::Registry;
 use support::repositories::{Server, commit, git};
 use support::web::{Answer, Web};
-use support::{Built, Image, Outcome, Project, User, base, require_tool, root};
+use support::{Built, Image, Outcome, Project, User, base, here, require_tool, root};
 
 /// Later than all that comes from elsewhere, so that the times of that count.
 const EPOCH: &str = "1700000100";
-
-fn here() -> String {
-    format!("linux/{}", coracle::oci::Platform::host().architecture)
-}
 
 /// A bundle, and the user in whose home it is.
 struct Written(PathBuf, #[allow(dead_code)] User);

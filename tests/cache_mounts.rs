@@ -7,14 +7,6 @@ use std::fs;
 use support::gate::Gate;
 use support::{Project, User, base};
 
-fn users() -> [(&'static str, User); 2] {
-    let users = [("full map", User::new()), ("single id", User::without_subids())];
-    for (_, user) in &users {
-        user.pull(&base::busybox());
-    }
-    users
-}
-
 fn project(user: &User, lines: &str) -> Project {
     Project::of(user).arg("--no-cache").dockerfile(&format!("FROM busybox\n{}", support::dedent(lines)))
 }
@@ -22,7 +14,7 @@ fn project(user: &User, lines: &str) -> Project {
 // Rule 39.
 #[test]
 fn a_cache_stays_and_its_id_is_its_target_unless_it_has_one() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let first = project(
             &user,
             "
@@ -54,7 +46,7 @@ fn a_cache_stays_and_its_id_is_its_target_unless_it_has_one() {
 
 #[test]
 fn a_cache_begins_with_what_from_says() {
-    for (_, user) in users() {
+    for (_, user) in User::both() {
         let project = project(
             &user,
             "
@@ -71,7 +63,7 @@ fn a_cache_begins_with_what_from_says() {
 // As with BuildKit: what a cache begins with is a part of its name.
 #[test]
 fn a_cache_that_begins_with_other_files_is_another_one() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let seeded = |text: &str, more: &str| {
             Project::of(&user).dockerfile(&support::dedent(&format!(
                 "
@@ -104,7 +96,7 @@ fn a_cache_that_begins_with_other_files_is_another_one() {
 
 #[test]
 fn a_cache_of_somebody_else_is_another_one() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let built = project(
             &user,
             "
@@ -153,7 +145,7 @@ fn the_folder_can_be_named_and_shared_by_stores() {
 
 #[test]
 fn two_builds_wait_for_a_locked_cache_and_get_one_each_of_a_private_one() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let holds = |target: &str, sharing: &str, end: &str| {
             let gate = Gate::closed();
             let wait = gate.wait();
@@ -193,7 +185,7 @@ fn two_builds_wait_for_a_locked_cache_and_get_one_each_of_a_private_one() {
 
 #[test]
 fn a_cache_can_be_exported_wiped_imported_and_hit() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let fill = "RUN --mount=type=cache,target=/c,id=deps mkdir /c/d && echo dep >/c/d/f && chown 5:6 /c/d/f && chmod 640 /c/d/f && ln -s f /c/d/l && chown -h 9:8 /c/d/l";
         project(&user, fill).build().succeeds();
         project(&user, "RUN --mount=type=cache,target=/c,id=other touch /c/x").build().succeeds();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::environment::{Environment, Visit};
-use support::{Outcome, Project, User};
+use support::{Outcome, Project, User, tar_header};
 
 /// A folder with a bit of everything that a context can hold, and a Dockerfile.
 fn project() -> Project {
@@ -111,7 +111,7 @@ fn standard_input_that_is_neither_is_said_to_be_so() {
     fails(b"FROM \xff", "byte 5 is not part of a UTF-8 character");
     fails(b"\x1f\x8b\x08not gzip at all", "standard input");
     let mut cut = vec![0; 600];
-    cut[..512].copy_from_slice(&header("a", b'0', "", 4000));
+    cut[..512].copy_from_slice(&tar_header("a", b'0', "", 4000, (0o644, 0o1750)));
     fails(&cut, "the archive is cut off");
     build(&user, "-", &["-f", "-"], Some(&file)).fails(2).stderr_has("cannot both be on standard input");
 }
@@ -179,30 +179,12 @@ fn an_ignore_file_can_be_named() {
 }
 
 /// A header of tar, with a right checksum.
-fn header(name: &str, flag: u8, link: &str, size: u64) -> [u8; 512] {
-    let mut header = [0u8; 512];
-    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
-    put(0, name.as_bytes());
-    put(100, b"0000644\0");
-    put(108, b"0001750\0");
-    put(116, b"0001750\0");
-    put(124, format!("{size:011o}\0").as_bytes());
-    put(136, b"00000000144\0");
-    put(148, b"        ");
-    put(156, &[flag]);
-    put(157, link.as_bytes());
-    put(257, b"ustar\x0000");
-    let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    header
-}
-
 /// An archive of these entries, and a Dockerfile that copies all.
 fn hostile(at: &Path, entries: &[(&str, u8, &str, &[u8])]) {
     let mut file = File::create(at).expect("a file");
     let dockerfile = ("Dockerfile", b'0', "", &b"FROM scratch\nCOPY . /c/\n"[..]);
     for (name, flag, link, bytes) in [dockerfile].iter().chain(entries) {
-        file.write_all(&header(name, *flag, link, bytes.len() as u64)).expect("written");
+        file.write_all(&tar_header(name, *flag, link, bytes.len() as u64, (0o644, 0o1750))).expect("written");
         let mut padded = bytes.to_vec();
         padded.resize(bytes.len().next_multiple_of(512), 0);
         file.write_all(&padded).expect("written");

@@ -10,14 +10,10 @@ use std::time::Duration;
 use coracle::oci::Digest;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Image, Outcome, Project, User, require_tool, tool};
+use support::{Image, Project, User, noise, require_tool, run, tool};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
 
 fn sha256(path: &Path) -> String {
     Digest::of(&fs::read(path).unwrap()).to_string()
@@ -285,17 +281,6 @@ fn a_copy_that_is_killed_leaves_what_was_there() {
     run(&other, &["copy", &place, "in:1"]).succeeds();
     Image::named(&other.layout(), "in:1", None);
     assert!(fs::read_dir(other.store().join("tmp")).unwrap().next().is_none());
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use support::{Image, Project, User, processes_with};
+use support::{Image, Project, User, gone};
 
 /// A project whose step says "ready" and then sleeps in several processes; and what is in their command lines.
 fn sleeper() -> (Project, String) {
@@ -130,14 +130,6 @@ fn sigkill_at_any_time_leaves_a_store_that_works() {
 }
 
 /// Waits for the processes with `mark` to end; the kernel kills them, but not before our call returns.
-fn gone(mark: &str) {
-    let begin = Instant::now();
-    while !processes_with(mark).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "still there: {:?}", processes_with(mark));
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// The processes below `pid` but for the step's two sleeps, nearest first: without those, the step goes on.
 fn ours(pid: u32) -> Vec<i32> {
     let begin = Instant::now();

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::registry::{Act, Registry};
-use support::{User, base, root};
+use support::{User, base, noise, root};
 
 /// Runs a script as an ordinary user whose store lies on a file system of 20 MB; `None` where that cannot be.
 fn with_a_small_disk(user: &User, script: &str) -> Option<String> {
@@ -84,17 +84,6 @@ fn what_fills_the_disk_is_not_kept() {
     for line in ["large 5\n", "parts 0\n", "slow 5\n", "then 0\n", "kept 1\n", "gone 0\n", "No space left"] {
         assert!(said.contains(line), "no `{line}` in {said}");
     }
-}
-
-/// Bytes that no compression makes fewer.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    })
-    .take(length)
-    .collect()
 }
 
 #[test]

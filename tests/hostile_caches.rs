@@ -8,34 +8,16 @@ use std::path::{Path, PathBuf};
 
 use coracle::oci::Digest;
 use serde_json::{Value, json};
-use support::{Outcome, Project, User};
+use support::{Outcome, Project, User, tar_header};
 
 /// Name, type, link text and content.
 type Member<'a> = (&'a str, u8, &'a str, &'a [u8]);
 
 /// A header of tar, with a right checksum.
-fn header(name: &str, flag: u8, link: &str, size: u64) -> [u8; 512] {
-    let mut header = [0u8; 512];
-    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
-    put(0, name.as_bytes());
-    put(100, b"0004755\0");
-    put(108, b"0000000\0");
-    put(116, b"0000000\0");
-    put(124, format!("{size:011o}\0").as_bytes());
-    put(136, b"00000000144\0");
-    put(148, b"        ");
-    put(156, &[flag]);
-    put(157, link.as_bytes());
-    put(257, b"ustar\x0000");
-    let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    header
-}
-
 fn archive(members: &[Member<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, flag, link, content) in members {
-        bytes.extend_from_slice(&header(name, *flag, link, content.len() as u64));
+        bytes.extend_from_slice(&tar_header(name, *flag, link, content.len() as u64, (0o4755, 0)));
         bytes.extend_from_slice(content);
         bytes.resize(bytes.len().next_multiple_of(512), 0);
     }
@@ -168,7 +150,7 @@ fn what_is_larger_than_allowed_is_refused_and_what_was_there_stays() {
     // A million names without content.
     let mut names = Vec::new();
     for number in 0..1_000_000 {
-        names.extend_from_slice(&header(&format!("d{number}"), b'5', "", 0));
+        names.extend_from_slice(&tar_header(&format!("d{number}"), b'5', "", 0, (0o4755, 0)));
     }
     names.resize(names.len() + 1024, 0);
     let names = zstd::encode_all(&names[..], 1).unwrap();

@@ -6,11 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Image, Outcome, Project, User};
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
+use support::{Image, Project, User, run};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))

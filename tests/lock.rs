@@ -7,7 +7,7 @@ use std::fs;
 use coracle::oci::Digest;
 use support::registry::Registry;
 use support::web::{Answer, Web};
-use support::{Outcome, Project, User};
+use support::{Outcome, Project, User, here};
 
 fn lock(project: &Project, args: &[&str]) -> Outcome {
     let mut words = vec!["lock", "--retry-delay", "10ms"];
@@ -22,10 +22,6 @@ fn locked(project: &Project) -> support::Built {
 
 fn written(project: &Project) -> String {
     fs::read_to_string(project.path("Dockerfile.lock")).expect("a lock")
-}
-
-fn here() -> String {
-    format!("linux/{}", coracle::oci::Platform::host().architecture)
 }
 
 #[test]

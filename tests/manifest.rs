@@ -6,11 +6,7 @@ use std::fs;
 
 use coracle::oci::Digest;
 use serde_json::{Value, json};
-use support::{Image, Outcome, User, require_tool};
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
+use support::{Image, User, require_tool, run};
 
 /// Makes in the home of `user` a layout with busybox for another processor, and returns its place.
 fn busybox_for(user: &User, architecture: &str) -> String {

@@ -2,22 +2,14 @@
 
 mod support;
 
-use support::{Project, User, base};
-
-fn users() -> [(&'static str, User); 2] {
-    let users = [("full map", User::new()), ("single id", User::without_subids())];
-    for (_, user) in &users {
-        user.pull(&base::busybox());
-    }
-    users
-}
+use support::{Project, User};
 
 /// Prints the interfaces.
 const INTERFACES: &str = "awk 'NR > 2 { print $1 }' /proc/net/dev | sort | tr '\\n' ' '";
 
 #[test]
 fn a_step_without_a_network_has_its_loopback_interface_alone() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let project = Project::of(&user).dockerfile(&format!(
             "
             FROM busybox
@@ -57,7 +49,7 @@ fn the_flag_of_the_build_counts_where_the_instruction_says_nothing_and_is_in_the
 
 #[test]
 fn hosts_and_servers_for_names_are_added_and_stay_out_of_the_image() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let project = Project::of(&user).dockerfile(
             "
             FROM busybox
@@ -106,7 +98,7 @@ fn the_images_own_files_can_be_left_in_place() {
 
 #[test]
 fn capabilities_can_be_given_and_taken_in_both_modes() {
-    for (_, user) in users() {
+    for (_, user) in User::both() {
         let build = |flags: &[&str]| {
             let project = Project::of(&user).arg("--no-cache").dockerfile(
                 "
@@ -141,7 +133,7 @@ fn a_container_has_the_same_flags() {
 
 #[test]
 fn a_container_sees_folders_of_the_host_and_its_ports_are_the_hosts() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let dir = user.new_dir();
         std::fs::write(dir.join("f"), "of the host\n").unwrap();
         let run = |flags: &[&str], script: &str| {

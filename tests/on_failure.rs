@@ -7,14 +7,6 @@ use std::fs;
 use support::environment::{Environment, Visit, can_be_made};
 use support::{Project, User, base, set_mode};
 
-fn users() -> [(&'static str, User); 2] {
-    let users = [("full map", User::new()), ("single id", User::without_subids())];
-    for (_, user) in &users {
-        user.pull(&base::busybox());
-    }
-    users
-}
-
 const DOCKERFILE: &str = "
     FROM busybox
     RUN echo below >/below && mkdir /results
@@ -36,7 +28,7 @@ fn a_failure_has_line_command_status_and_the_last_lines() {
 
 #[test]
 fn all_files_of_the_failed_step_can_be_kept() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let kept = user.new_dir().join("kept");
         let project = Project::of(&user).dockerfile(DOCKERFILE).arg("--secret=id=s,env=S");
         let project = project.arg(&format!("--on-failure=save={}", kept.display()));
@@ -54,7 +46,7 @@ fn all_files_of_the_failed_step_can_be_kept() {
 
 #[test]
 fn some_files_of_the_failed_step_can_be_taken_out() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let out = user.new_dir();
         let at = |name: &str| out.join(name).display().to_string();
         let project = Project::of(&user).dockerfile(DOCKERFILE);

@@ -8,13 +8,9 @@ use std::path::Path;
 use coracle::oci::Digest;
 use serde_json::{Value, json};
 use support::registry::Registry;
-use support::{Image, Layer, Outcome, Project, User, base, require_tool};
+use support::{Image, Layer, Project, User, base, require_tool, run};
 
 const BOTH: &str = "--platform=linux/amd64,linux/arm64";
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
 
 /// A user whose store has `base:1` for three platforms.
 fn user() -> User {

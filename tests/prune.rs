@@ -11,11 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::gate::Gate;
 use support::repositories::{Server, git};
-use support::{Outcome, Project, User};
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
+use support::{Outcome, Project, User, run};
 
 fn json(outcome: Outcome) -> Value {
     serde_json::from_str(&outcome.succeeds().stdout).unwrap()

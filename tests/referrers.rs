@@ -5,15 +5,10 @@ mod support;
 use coracle::oci::Digest;
 use coracle::registry::RegistryError;
 use serde_json::{Value, json};
-use support::User;
 use support::registry::Registry;
+use support::{User, architecture};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-fn architecture() -> String {
-    coracle::oci::Platform::host().architecture
-}
-
 /// Puts an artifact in that refers to `subject`, as a signature does; returns its digest.
 fn artifact(registry: &Registry, repository: &str, kind: &str, subject: &Value) -> Value {
     let config = registry.blob(repository, "application/vnd.oci.empty.v1+json", b"{}");

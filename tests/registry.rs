@@ -7,11 +7,7 @@ use std::fs;
 use coracle::oci::Digest;
 use serde_json::json;
 use support::registry::{Act, Auth, Registry, tar_with};
-use support::{Image, Outcome, Project, User};
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
+use support::{Image, Outcome, Project, User, architecture, run};
 
 /// As [`run`], without long waits.
 fn quick(user: &User, verb: &str, args: &[&str]) -> Outcome {
@@ -281,8 +277,4 @@ fn old_manifests_and_documents_that_are_none_are_refused() {
     registry.manifest("odd", "1", "text/html", &json!({"hello": 1}));
     quick(&user, "pull", &[&registry.name("odd:1")]).fails(3);
     quick(&user, "pull", &[&registry.name("none:1")]).fails(4).stderr_has("tag 1 is not in 127.0.0.1");
-}
-
-fn architecture() -> String {
-    coracle::oci::Platform::host().architecture
 }

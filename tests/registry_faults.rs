@@ -13,7 +13,7 @@ use coracle::progress::Silent;
 use coracle::registry::{Client, ClientOptions, Manifest, Outgoing, Pulled, PushOptions, Pushed, RegistryError};
 use coracle::store::Store;
 use support::registry::{Act, Auth, Registry, tar_with};
-use support::{Outcome, User};
+use support::{User, run};
 
 const CONTENT: &[u8] = &[7; 300_000];
 
@@ -69,10 +69,6 @@ impl coracle::registry::Origin for Bytes {
     fn open(&self, _: &Digest, _: u64, offset: u64) -> std::io::Result<Box<dyn std::io::Read + Send + '_>> {
         Ok(Box::new(&self.0[offset as usize..]))
     }
-}
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
 }
 
 /// The error with all its causes.

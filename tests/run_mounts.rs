@@ -2,21 +2,12 @@
 
 mod support;
 
-use support::{Built, Project, User, base};
-
-/// A user with subordinate ids, and one without.
-fn users() -> [(&'static str, User); 2] {
-    let users = [("full map", User::new()), ("single id", User::without_subids())];
-    for (_, user) in &users {
-        user.pull(&base::busybox());
-    }
-    users
-}
+use support::{Built, Project, User};
 
 /// Builds the same project as each of them; checks that the images are the same, byte for byte, and returns the last.
 fn in_each_mode(project: impl Fn(Project) -> Project) -> Built {
     let mut first: Option<(String, Built)> = None;
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let project = project(Project::of(&user).arg("--timestamp=1700000000"));
         let image = project.build().succeeds();
         let digest = image.digest().to_owned();

@@ -13,14 +13,6 @@ use support::{Project, User, base, set_mode};
 
 const SECRET: &str = "correct-horse-battery";
 
-fn users() -> [(&'static str, User); 2] {
-    let users = [("full map", User::new()), ("single id", User::without_subids())];
-    for (_, user) in &users {
-        user.pull(&base::busybox());
-    }
-    users
-}
-
 /// Whether `bytes` are anywhere below `dir`, in a file or its name.
 fn is_below(dir: &Path, bytes: &[u8]) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
@@ -38,7 +30,7 @@ fn is_below(dir: &Path, bytes: &[u8]) -> bool {
 // Rule 39.
 #[test]
 fn a_secret_is_a_file_or_a_variable_for_one_step() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         let project = Project::of(&user).file("outside/token", SECRET).arg("--timestamp=1700000000").dockerfile(
             "
             FROM busybox
@@ -126,7 +118,7 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_done() {
 
 #[test]
 fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         user.pull(&base::debian());
         let dir = user.new_dir();
         let socket = dir.join("agent");
@@ -164,7 +156,7 @@ fn an_ssh_agent_is_reached_through_a_socket_of_the_step() {
 /// Rule 39, with keys in place of an agent: the clients of OpenSSH use them, and never see them.
 #[test]
 fn keys_in_files_sign_for_a_step_that_does_not_get_them() {
-    for (mode, user) in users() {
+    for (mode, user) in User::both() {
         user.pull(&base::debian());
         let dir = user.new_dir();
         let [ed25519, rsa] = [

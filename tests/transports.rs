@@ -7,11 +7,7 @@ use std::fs;
 use coracle::oci::Digest;
 use serde_json::Value;
 use support::registry::Registry;
-use support::{Outcome, User};
-
-fn run(user: &User, args: &[&str]) -> Outcome {
-    user.coracle(args).run()
-}
+use support::{User, run};
 
 #[test]
 fn an_index_goes_from_registry_to_registry_and_to_all_other_places() {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::files::Files;
-use super::host_dir::{HostDir, Stat, fail, stat_fd, stat_in};
+use super::host_dir::{HostDir, Stat, stat_fd, stat_in};
 use super::{Context, FileKey, StatCache, changed, lock};
 use crate::tree::{self, FileDigest, TreePath};
 
@@ -60,7 +60,7 @@ pub(super) fn digests(context: &Context, paths: &[TreePath]) -> Result<Vec<FileD
         Files::Host(dir) => dir,
         Files::Known(known) => {
             let digest = |path| match context.rules.is_ignored(path) {
-                true => Err(fail("open", path, Errno::NOENT)),
+                true => Err(tree::Error::in_context("open", path, Errno::NOENT)),
                 false => known.digest(path),
             };
             return paths.iter().map(digest).collect();
@@ -122,14 +122,15 @@ fn known_in_folder(
     let Some(first) = which.first().map(|&at| &paths[at]) else { return Ok(Vec::new()) };
     let folder = first.parent().unwrap_or_default();
     let parent = context.rules.matches_of(&folder);
-    let dir = host.open_dir(&folder, OFlags::PATH).map_err(|errno| fail("open", first, errno))?;
+    let dir = host.open_dir(&folder, OFlags::PATH).map_err(|errno| tree::Error::in_context("open", first, errno))?;
     let mut stats = Vec::with_capacity(which.len());
     for path in which.iter().map(|&at| &paths[at]) {
         if context.rules.is_ignored_in(&parent, path) {
-            return Err(fail("open", path, Errno::NOENT));
+            return Err(tree::Error::in_context("open", path, Errno::NOENT));
         }
         let name = path.name().unwrap_or(b".");
-        stats.push((path, stat_in(dir.as_fd(), name).map_err(|errno| fail("look up", path, errno))?));
+        stats
+            .push((path, stat_in(dir.as_fd(), name).map_err(|errno| tree::Error::in_context("look up", path, errno))?));
     }
     let shown = lock(&context.shown);
     let resized = |(path, stat): &&(&TreePath, Stat)| shown.get(*path).is_some_and(|&size| size != stat.key.size);
@@ -206,8 +207,8 @@ fn hash(context: &Context, host: &HostDir, path: &TreePath, buffer: &mut [u8]) -
     if lock(&context.shown).get(path).is_some_and(|&size| size != before.key.size) {
         return Err(changed(path));
     }
-    let (digest, length) = read(&file, buffer).map_err(|errno| fail("read", path, errno))?;
-    let after = stat_fd(file.as_fd()).map_err(|errno| fail("look up", path, errno))?;
+    let (digest, length) = read(&file, buffer).map_err(|errno| tree::Error::in_context("read", path, errno))?;
+    let after = stat_fd(file.as_fd()).map_err(|errno| tree::Error::in_context("look up", path, errno))?;
     if before.key != after.key || length != after.key.size {
         return Err(changed(path));
     }

@@ -7,7 +7,7 @@ use rustix::fs::{FileType, MemfdFlags};
 use rustix::io::Errno;
 
 use super::gathered::Known;
-use super::host_dir::{HostDir, Listed, Stat, fail};
+use super::host_dir::{HostDir, Listed, Stat};
 use crate::tree::{self, Kind, Node, TreePath};
 
 #[derive(Debug)]
@@ -51,7 +51,9 @@ impl Files {
                     .collect())
             }
             Files::Known(known) => {
-                let children = known.children(path).ok_or_else(|| fail("read directory", path, Errno::NOTDIR))?;
+                let children = known
+                    .children(path)
+                    .ok_or_else(|| tree::Error::in_context("read directory", path, Errno::NOTDIR))?;
                 let marked = children.iter().filter_map(|child| {
                     let node = known.node(child)?;
                     let mark = filter(child, type_of(&node.kind))?;
@@ -68,7 +70,7 @@ impl Files {
             && dir.stat(path)?.is_some_and(|stat| stat.file_type == FileType::Socket)
         {
             let empty = rustix::fs::memfd_create("socket", MemfdFlags::CLOEXEC);
-            return Ok(File::from(empty.map_err(|errno| fail("open", path, errno))?));
+            return Ok(File::from(empty.map_err(|errno| tree::Error::in_context("open", path, errno))?));
         }
         self.open_file(path).map(File::from)
     }

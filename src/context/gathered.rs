@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::ContextError;
-use super::host_dir::{HostDir, fail};
+use super::host_dir::HostDir;
 use crate::tree::{self, Entry, FileDigest, Kind, Meta, Mtime, Node, TreePath};
 
 /// Files that were brought from somewhere into a private folder: those of an archive, a commit, or none at all.
@@ -77,16 +77,16 @@ impl Known {
     pub(super) fn open(&self, path: &TreePath) -> Result<OwnedFd, tree::Error> {
         match self.nodes.get(path) {
             Some(Node { kind: Kind::File { .. }, .. }) => Ok(self.dir.open_file(path)?.0),
-            Some(_) => Err(fail("open", path, Errno::INVAL)),
-            None => Err(fail("open", path, Errno::NOENT)),
+            Some(_) => Err(tree::Error::in_context("open", path, Errno::INVAL)),
+            None => Err(tree::Error::in_context("open", path, Errno::NOENT)),
         }
     }
 
     pub(super) fn digest(&self, path: &TreePath) -> Result<FileDigest, tree::Error> {
         match self.nodes.get(path) {
             Some(Node { kind: Kind::File { digest: Some(digest), .. }, .. }) => Ok(*digest),
-            Some(_) => Err(fail("open", path, Errno::INVAL)),
-            None => Err(fail("open", path, Errno::NOENT)),
+            Some(_) => Err(tree::Error::in_context("open", path, Errno::INVAL)),
+            None => Err(tree::Error::in_context("open", path, Errno::NOENT)),
         }
     }
 }

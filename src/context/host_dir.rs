@@ -86,7 +86,7 @@ impl HostDir {
         match found() {
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(errno) => Err(fail("look up", path, errno)),
+            Err(errno) => Err(tree::Error::in_context("look up", path, errno)),
         }
     }
 
@@ -97,12 +97,14 @@ impl HostDir {
         path: &TreePath,
         mut filter: impl FnMut(&TreePath, FileType) -> Option<M>,
     ) -> Result<Vec<Listed<(Stat, M)>>, tree::Error> {
-        let dir = self.open_dir(path, OFlags::RDONLY).map_err(|errno| fail("read directory", path, errno))?;
+        let dir = self
+            .open_dir(path, OFlags::RDONLY)
+            .map_err(|errno| tree::Error::in_context("read directory", path, errno))?;
         let mut buffer = [const { MaybeUninit::uninit() }; DIRENTS];
         let mut entries = RawDir::new(&dir, &mut buffer);
         let mut listed = Vec::new();
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|errno| fail("read directory", path, errno))?;
+            let entry = entry.map_err(|errno| tree::Error::in_context("read directory", path, errno))?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -116,7 +118,7 @@ impl HostDir {
                 Ok((node, stat)) => listed.push(Listed { path: child, node, mark: (stat, mark) }),
                 // Removed since the directory was read.
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(fail("look up", &child, errno)),
+                Err(errno) => return Err(tree::Error::in_context("look up", &child, errno)),
             }
         }
         // All in one directory: the order of the paths is that of the names.
@@ -140,11 +142,11 @@ impl HostDir {
             Err(tree::Error { call: "open", path: path.to_string(), source })
         };
         // Opening a device can do something; look first.
-        regular(&self.stat(path)?.ok_or_else(|| fail("open", path, Errno::NOENT))?)?;
+        regular(&self.stat(path)?.ok_or_else(|| tree::Error::in_context("open", path, Errno::NOENT))?)?;
         let file = self
             .open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-            .map_err(|errno| fail("open", path, errno))?;
-        let stat = stat_fd(file.as_fd()).map_err(|errno| fail("look up", path, errno))?;
+            .map_err(|errno| tree::Error::in_context("open", path, errno))?;
+        let stat = stat_fd(file.as_fd()).map_err(|errno| tree::Error::in_context("look up", path, errno))?;
         regular(&stat)?;
         Ok((file, stat))
     }
@@ -243,10 +245,6 @@ fn node(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> rustix::io::Result<Nod
         meta: Meta { mode: stat.mode, mtime: Mtime::from_secs(stat.key.mtime.0), ..Meta::default() },
         inode: linked.then_some((stat.key.device, stat.key.inode)),
     })
-}
-
-pub(super) fn fail(call: &'static str, path: &TreePath, errno: Errno) -> tree::Error {
-    tree::Error { call, path: path.to_string(), source: errno.into() }
 }
 
 fn check_length(path: &TreePath) -> Result<(), tree::Error> {

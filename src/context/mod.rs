@@ -36,7 +36,7 @@ use crate::tree::{self, FileDigest, Kind, Node, Tree, TreePath};
 use digests::DigestStore;
 use files::Files;
 use gathered::Known;
-use host_dir::{HostDir, fail};
+use host_dir::HostDir;
 
 /// A build context: a folder of the host, or what was gathered from elsewhere, as COPY sees it.
 ///
@@ -251,7 +251,7 @@ impl Tree for Context {
 
     fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Node)>, tree::Error> {
         if !self.is_visible(path, true)? {
-            return Err(fail("read directory", path, Errno::NOENT));
+            return Err(tree::Error::in_context("read directory", path, Errno::NOENT));
         }
         let parent = self.rules.matches_of(path);
         let listed = self.files.list(path, |child, file_type| {
@@ -277,7 +277,7 @@ impl Tree for Context {
 
     fn open(&self, path: &TreePath) -> Result<File, tree::Error> {
         if self.rules.is_ignored(path) {
-            return Err(fail("open", path, Errno::NOENT));
+            return Err(tree::Error::in_context("open", path, Errno::NOENT));
         }
         self.files.open(path)
     }

@@ -71,7 +71,8 @@ pub fn changes(upper: &Path, below: &dyn Tree, ownership: Ownership<'_>) -> Resu
         if found[at].opaque {
             let (dir, disk) = (found[at].path.clone(), found[at].disk.clone());
             hide_below(&dir, &disk, below, &found, &mut whiteouts)?;
-            rustix::fs::removexattr(&disk, OPAQUE).map_err(|errno| fail("remove attribute of", &dir, errno))?;
+            rustix::fs::removexattr(&disk, OPAQUE)
+                .map_err(|errno| Error::in_image("remove attribute of", &dir, errno))?;
         }
     }
     let keep = changed(&found, &whiteouts, below)?;
@@ -86,7 +87,7 @@ pub fn changes(upper: &Path, below: &dyn Tree, ownership: Ownership<'_>) -> Resu
     // Children before the directories that hold them.
     for file in dropped.iter().rev().filter(|file| !file.path.is_root()) {
         let flags = if file.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rustix::fs::unlinkat(CWD, &file.disk, flags).map_err(|errno| fail("remove", &file.path, errno))?;
+        rustix::fs::unlinkat(CWD, &file.disk, flags).map_err(|errno| Error::in_image("remove", &file.path, errno))?;
     }
     // Removing changed the times of what is left.
     for entry in entries.iter().filter(|entry| entry.kind.is_dir()) {
@@ -129,8 +130,8 @@ fn scan(
     let mut todo = vec![TreePath::root()];
     while let Some(dir) = todo.pop() {
         let disk = upper.join(dir.as_os_path());
-        let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", &dir, errno))?;
-        let opaque = get_xattr(&disk, OPAQUE).map_err(|errno| fail("read attribute of", &dir, errno))?;
+        let stat = rustix::fs::lstat(&disk).map_err(|errno| Error::in_image("stat", &dir, errno))?;
+        let opaque = get_xattr(&disk, OPAQUE).map_err(|errno| Error::in_image("read attribute of", &dir, errno))?;
         found.push(Found {
             kind: Kind::Dir,
             meta: meta(&dir, &disk, &stat, ownership)?.0,
@@ -140,28 +141,28 @@ fn scan(
             path: dir.clone(),
             disk: disk.clone(),
         });
-        let listing = std::fs::read_dir(&disk).map_err(|source| error("read directory", &dir, source))?;
+        let listing = std::fs::read_dir(&disk).map_err(|source| Error::in_image("read directory", &dir, source))?;
         let mut names = Vec::new();
         for entry in listing {
-            names.push(entry.map_err(|source| error("read directory", &dir, source))?.file_name());
+            names.push(entry.map_err(|source| Error::in_image("read directory", &dir, source))?.file_name());
         }
         names.sort();
         for name in names {
             use std::os::unix::ffi::OsStrExt;
             let (path, disk) = (dir.child(name.as_bytes()), disk.join(&name));
-            let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", &path, errno))?;
+            let stat = rustix::fs::lstat(&disk).map_err(|errno| Error::in_image("stat", &path, errno))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => todo.push(path),
                 FileType::CharacterDevice if stat.st_rdev == 0 => {
                     if below.lookup(&path)?.is_some() {
                         whiteouts.insert(path);
                     } else {
-                        rustix::fs::unlink(&disk).map_err(|errno| fail("remove", &path, errno))?;
+                        rustix::fs::unlink(&disk).map_err(|errno| Error::in_image("remove", &path, errno))?;
                     }
                 }
                 // It is nothing without its process; but what was there before is gone.
                 FileType::Socket => {
-                    rustix::fs::unlink(&disk).map_err(|errno| fail("remove", &path, errno))?;
+                    rustix::fs::unlink(&disk).map_err(|errno| Error::in_image("remove", &path, errno))?;
                     if below.lookup(&path)?.is_some() {
                         make_whiteout(&path, &disk)?;
                         whiteouts.insert(path);
@@ -180,7 +181,7 @@ fn scan(
 
 /// Returns the file at `path`, which lies at `disk`.
 pub(super) fn found(path: &TreePath, disk: PathBuf, ownership: Ownership<'_>) -> Result<Found, Error> {
-    let stat = rustix::fs::lstat(&disk).map_err(|errno| fail("stat", path, errno))?;
+    let stat = rustix::fs::lstat(&disk).map_err(|errno| Error::in_image("stat", path, errno))?;
     found_at(path.clone(), disk, &stat, ownership)
 }
 
@@ -189,7 +190,8 @@ fn found_at(path: TreePath, disk: PathBuf, stat: &Stat, ownership: Ownership<'_>
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,
         FileType::Symlink => {
-            let target = rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| fail("read link", &path, errno))?;
+            let target =
+                rustix::fs::readlink(&disk, Vec::new()).map_err(|errno| Error::in_image("read link", &path, errno))?;
             Kind::Symlink { target: target.into_bytes() }
         }
         FileType::CharacterDevice => Kind::Char { device: numbers },
@@ -209,7 +211,7 @@ fn meta(path: &TreePath, disk: &Path, stat: &Stat, ownership: Ownership<'_>) -> 
         _ => None,
     };
     let (xattrs, noted) = match &kind {
-        Some(kind) => attributes(disk, kind).map_err(|errno| fail("read attributes of", path, errno))?,
+        Some(kind) => attributes(disk, kind).map_err(|errno| Error::in_image("read attributes of", path, errno))?,
         None => Default::default(),
     };
     let device = noted.and_then(|noted| noted.device).filter(|_| matches!(kind, Some(MemberKind::File { .. })));
@@ -315,7 +317,7 @@ pub(super) fn digest(found: &mut [Found]) -> Result<(), Error> {
     }
     let mut by_inode = HashMap::new();
     for (at, result) in results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-        let (length, value) = result.map_err(|source| error("read", &found[at].path, source))?;
+        let (length, value) = result.map_err(|source| Error::in_image("read", &found[at].path, source))?;
         if let Some(inode) = found[at].inode {
             by_inode.insert(inode, value);
         }
@@ -381,7 +383,7 @@ fn hide_below(
 
 fn make_whiteout(path: &TreePath, disk: &Path) -> Result<(), Error> {
     rustix::fs::mknodat(CWD, disk, FileType::CharacterDevice, Mode::empty(), 0)
-        .map_err(|errno| fail("make whiteout", path, errno))
+        .map_err(|errno| Error::in_image("make whiteout", path, errno))
 }
 
 /// Says of each file that was found whether it belongs to the layer: it changed, or leads to something that did.
@@ -445,15 +447,7 @@ fn whole_seconds(path: &TreePath, disk: &Path, meta: &Meta) -> Result<(), Error>
     let time = Timespec { tv_sec: meta.mtime.secs, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, disk, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| fail("set time of", path, errno))
-}
-
-fn fail(call: &'static str, path: &TreePath, errno: rustix::io::Errno) -> Error {
-    error(call, path, errno.into())
-}
-
-fn error(call: &'static str, path: &TreePath, source: io::Error) -> Error {
-    Error { call, path: format!("/{path}"), source }
+        .map_err(|errno| Error::in_image("set time of", path, errno))
 }
 
 #[cfg(test)]

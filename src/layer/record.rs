@@ -69,17 +69,20 @@ impl Record {
         let mut record = Record::default();
         let mut dirs = open(tree)?;
         let root = dirs.open(&TreePath::root()).and_then(|root| rustix::fs::fstat(&root));
-        record.files.insert(TreePath::root(), Seen::of(&root.map_err(|errno| fail("stat", &TreePath::root(), errno))?));
+        record.files.insert(
+            TreePath::root(),
+            Seen::of(&root.map_err(|errno| Error::in_image("stat", &TreePath::root(), errno))?),
+        );
         let mut todo = vec![TreePath::root()];
         while let Some(dir) = todo.pop() {
-            let fd = dirs.open(&dir).map_err(|errno| fail("open directory", &dir, errno))?;
+            let fd = dirs.open(&dir).map_err(|errno| Error::in_image("open directory", &dir, errno))?;
             record.list(&dir, &fd, &mut todo)?;
         }
         Ok(record)
     }
 
     fn list(&mut self, dir: &TreePath, fd: &OwnedFd, todo: &mut Vec<TreePath>) -> Result<(), Error> {
-        let read = |errno| fail("read directory", dir, errno);
+        let read = |errno| Error::in_image("read directory", dir, errno);
         for item in Dir::read_from(fd).map_err(read)? {
             let item = item.map_err(read)?;
             let name = item.file_name().to_bytes();
@@ -87,8 +90,8 @@ impl Record {
                 continue;
             }
             let path = dir.child(name);
-            let stat =
-                rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail("stat", &path, errno))?;
+            let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| Error::in_image("stat", &path, errno))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Socket => self.unfit.push(path),
                 FileType::CharacterDevice if stat.st_rdev == 0 => self.unfit.push(path),
@@ -119,7 +122,7 @@ impl Record {
             match stat {
                 Ok(stat) => drop(self.files.insert(path.clone(), Seen::of(&stat))),
                 Err(Errno::NOENT | Errno::NOTDIR) => self.forget(path),
-                Err(errno) => return Err(fail("stat", path, errno)),
+                Err(errno) => return Err(Error::in_image("stat", path, errno)),
             }
         }
         Ok(())
@@ -169,10 +172,6 @@ impl Record {
 pub(super) fn open(tree: &Path) -> Result<Dirs, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, tree, flags, Mode::empty())
-        .map_err(|errno| fail("open directory", &TreePath::root(), errno))?;
+        .map_err(|errno| Error::in_image("open directory", &TreePath::root(), errno))?;
     Ok(Dirs::new(root))
-}
-
-fn fail(call: &'static str, path: &TreePath, errno: Errno) -> Error {
-    Error { call, path: format!("/{path}"), source: errno.into() }
 }

@@ -198,7 +198,7 @@ impl Tree for View {
 
     fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Node)>, Error> {
         if !path.is_root() && !self.entry(path).is_some_and(|entry| entry.kind.is_dir()) {
-            return Err(error("read directory", path, io::Error::from(io::ErrorKind::NotADirectory)));
+            return Err(Error::in_image("read directory", path, io::Error::from(io::ErrorKind::NotADirectory)));
         }
         let mut children = Vec::new();
         for entry in self.visible_children(path) {
@@ -210,14 +210,14 @@ impl Tree for View {
     }
 
     fn open(&self, path: &TreePath) -> Result<File, Error> {
-        let missing = || error("open", path, io::Error::from(io::ErrorKind::NotFound));
+        let missing = || Error::in_image("open", path, io::Error::from(io::ErrorKind::NotFound));
         let (at, entry) = self.find(path).ok_or_else(missing)?;
         let on_disk = match &entry.kind {
             Kind::File { .. } => path,
             Kind::Hardlink { target } => target,
-            _ => return Err(error("open", path, io::Error::other("not a regular file"))),
+            _ => return Err(Error::in_image("open", path, io::Error::other("not a regular file"))),
         };
-        open_in(&self.layers[at].dir, on_disk).map_err(|source| error("open", path, source))
+        open_in(&self.layers[at].dir, on_disk).map_err(|source| Error::in_image("open", path, source))
     }
 
     fn digests(&self, paths: &[TreePath]) -> Result<Vec<FileDigest>, Error> {
@@ -225,7 +225,7 @@ impl Tree for View {
             .iter()
             .map(|path| match self.lookup(path)? {
                 Some(Node { kind: Kind::File { digest: Some(digest), .. }, .. }) => Ok(digest),
-                _ => Err(error("digest", path, io::Error::other("not a regular file"))),
+                _ => Err(Error::in_image("digest", path, io::Error::other("not a regular file"))),
             })
             .collect()
     }
@@ -260,10 +260,6 @@ fn open_with(dir: &std::path::Path, path: &TreePath, flags: OFlags) -> io::Resul
         }
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn error(call: &'static str, path: &TreePath, source: io::Error) -> Error {
-    Error { call, path: format!("/{path}"), source }
 }
 
 #[cfg(test)]

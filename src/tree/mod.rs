@@ -81,3 +81,15 @@ pub struct Error {
     #[source]
     pub source: io::Error,
 }
+
+impl Error {
+    /// Returns an error about `path` of an image: those begin with a slash.
+    pub(crate) fn in_image(call: &'static str, path: &TreePath, source: impl Into<io::Error>) -> Self {
+        Error { call, path: format!("/{path}"), source: source.into() }
+    }
+
+    /// Returns an error about `path` of a context: those do not.
+    pub(crate) fn in_context(call: &'static str, path: &TreePath, source: impl Into<io::Error>) -> Self {
+        Error { call, path: path.to_string(), source: source.into() }
+    }
+}

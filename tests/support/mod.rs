@@ -26,7 +26,7 @@ pub use image::Image;
 pub use outcome::{Outcome, Running};
 pub use project::{Built, Project};
 pub use tree::{Kind, Layer, Node, Tree};
-pub use user::{Call, User, processes_with, set_mode};
+pub use user::{Call, User, gone, processes_with, run, set_mode};
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,47 @@ pub fn require_tool(name: &str) -> bool {
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     path.split(':').map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
+}
+
+/// Returns the architecture of this machine, as images say it.
+pub fn architecture() -> String {
+    coracle::oci::Platform::host().architecture
+}
+
+/// Returns the platform of this machine: "linux/amd64".
+pub fn here() -> String {
+    format!("linux/{}", architecture())
+}
+
+/// Returns bytes that do not compress, the same ones each time.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Returns the header of a member of a tar archive, with any name and link.
+pub fn tar_header(name: &str, flag: u8, link: &str, size: u64, (mode, owner): (u32, u32)) -> [u8; 512] {
+    let mut header = [0u8; 512];
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    put(0, name.as_bytes());
+    put(100, format!("{mode:07o}\0").as_bytes());
+    put(108, format!("{owner:07o}\0").as_bytes());
+    put(116, format!("{owner:07o}\0").as_bytes());
+    put(124, format!("{size:011o}\0").as_bytes());
+    put(136, b"00000000144\0");
+    put(148, b"        ");
+    put(156, &[flag]);
+    put(157, link.as_bytes());
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
 }
 
 /// Returns `text` without the indentation that all its lines share.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Outcome, Running, base, root};
 
@@ -35,6 +37,15 @@ impl User {
     /// Returns a new user who has no subordinate ids.
     pub fn without_subids() -> Self {
         Self::with_subids(false)
+    }
+
+    /// Returns two new users with busybox, by what their steps run in: one with subordinate ids, and one without.
+    pub fn both() -> [(&'static str, User); 2] {
+        let users = [("full map", User::new()), ("single id", User::without_subids())];
+        for (_, user) in &users {
+            user.pull(&base::busybox());
+        }
+        users
     }
 
     fn with_subids(subids: bool) -> Self {
@@ -124,6 +135,20 @@ pub fn processes_with(mark: &str) -> Vec<String> {
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(mark))
         .collect()
+}
+
+/// Waits until no process has `mark` in its command line.
+pub fn gone(mark: &str) {
+    let begin = Instant::now();
+    while !processes_with(mark).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "still there: {:?}", processes_with(mark));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Calls the program as `user`.
+pub fn run(user: &User, args: &[&str]) -> Outcome {
+    user.coracle(args).run()
 }
 
 /// Changes the mode of a file.

@@ -82,16 +82,17 @@ impl Tree for Inline {
 
     fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Node)>, Error> {
         if !path.is_root() {
-            return Err(fail("read directory", path, Errno::NOTDIR));
+            return Err(Error::in_context("read directory", path, Errno::NOTDIR));
         }
         Ok(vec![(self.path.as_bytes().to_vec(), self.node.clone())])
     }
 
     fn open(&self, path: &TreePath) -> Result<File, Error> {
         if *path != self.path {
-            return Err(fail("open", path, Errno::NOENT));
+            return Err(Error::in_context("open", path, Errno::NOENT));
         }
-        let fd = rustix::fs::memfd_create("inline", MemfdFlags::CLOEXEC).map_err(|errno| fail("open", path, errno))?;
+        let fd = rustix::fs::memfd_create("inline", MemfdFlags::CLOEXEC)
+            .map_err(|errno| Error::in_context("open", path, errno))?;
         let mut file = File::from(fd);
         let written = file.write_all(self.text.as_bytes()).and_then(|()| file.rewind());
         written.map_err(|source| Error { call: "open", path: path.to_string(), source })?;
@@ -101,7 +102,7 @@ impl Tree for Inline {
     fn digests(&self, paths: &[TreePath]) -> Result<Vec<FileDigest>, Error> {
         let digest = |path: &TreePath| match &self.node.kind {
             Kind::File { digest: Some(digest), .. } if *path == self.path => Ok(*digest),
-            _ => Err(fail("read", path, Errno::NOENT)),
+            _ => Err(Error::in_context("read", path, Errno::NOENT)),
         };
         paths.iter().map(digest).collect()
     }
@@ -118,18 +119,14 @@ impl Tree for Nothing {
     }
 
     fn read_dir(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Node)>, Error> {
-        if path.is_root() { Ok(Vec::new()) } else { Err(fail("read directory", path, Errno::NOENT)) }
+        if path.is_root() { Ok(Vec::new()) } else { Err(Error::in_context("read directory", path, Errno::NOENT)) }
     }
 
     fn open(&self, path: &TreePath) -> Result<File, Error> {
-        Err(fail("open", path, Errno::NOENT))
+        Err(Error::in_context("open", path, Errno::NOENT))
     }
 
     fn digests(&self, paths: &[TreePath]) -> Result<Vec<FileDigest>, Error> {
-        paths.iter().map(|path| Err(fail("read", path, Errno::NOENT))).collect()
+        paths.iter().map(|path| Err(Error::in_context("read", path, Errno::NOENT))).collect()
     }
-}
-
-fn fail(call: &'static str, path: &TreePath, errno: Errno) -> Error {
-    Error { call, path: path.to_string(), source: errno.into() }
 }
