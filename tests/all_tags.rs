@@ -2,7 +2,6 @@
 
 mod support;
 
-use coracle::oci::Platform;
 use serde_json::json;
 use support::registry::{Act, Registry};
 use support::{User, here};

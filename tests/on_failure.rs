@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 
 use support::environment::{Environment, Visit, can_be_made};
-use support::{Project, User, base, set_mode};
+use support::{Project, User, set_mode};
 
 const DOCKERFILE: &str = "
     FROM busybox
