@@ -3,7 +3,8 @@
 mod support;
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
-use support::{Project, User};
+use support::registry::{Act, Registry};
+use support::{Project, User, here, run};
 
 fn fails(dockerfile: &str, code: i32, words: &[&str]) {
     let mut outcome = Project::new().dockerfile(dockerfile).build().fails(code);
@@ -90,6 +91,28 @@ fn a_context_deeper_than_a_path_can_be_is_refused_at_once_and_in_few_words() {
     }
     let outcome = project.build().fails(1).takes_at_most(std::time::Duration::from_secs(5));
     outcome.stderr_has("more than 4096").stderr_has_no(&"d/".repeat(100));
+}
+
+#[test]
+fn what_cannot_be_taken_is_named_with_what_to_do() {
+    let user = User::new();
+    let file = user.new_dir().join("file");
+    std::fs::write(&file, "text").unwrap();
+    let outcome = run(&user, &["cache", "import", file.to_str().unwrap()]).fails(3);
+    outcome.stderr_has("/file is no export of cache mounts: ").stderr_has("`coracle cache export` writes one");
+
+    let registry = Registry::new();
+    registry.image("base", "1", &here(), b"text");
+    registry.fault("GET", "manifests", 1000, Act::Status(403, "", r#"{"errors":[{"code":"DENIED"}]}"#));
+    let outcome = run(&user, &["pull", "--tls-verify=false", &registry.name("base:1")]).fails(4);
+    outcome
+        .stderr_has("does not allow this")
+        .stderr_has("no right to it there")
+        .stderr_has("`coracle login 127.0.0.1:");
+
+    let long = "a".repeat(256);
+    let outcome = run(&user, &["build", "--context-sub-path", &long, "."]).fails(2);
+    outcome.stderr_has(&format!("--context-sub-path \"{long}\" is no path"));
 }
 
 #[test]

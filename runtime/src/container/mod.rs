@@ -4,9 +4,8 @@
 //!
 //! The caller starts the nursery, this program in the role `coracle-step`, once for the steps of a thread. The nursery forks I, process 1 of a
 //! pid namespace. For each step I forks C, process 1 of an inner one with its own mounts, which mounts, drops its privileges and becomes
-//! the command: process 1, as in every container. When the caller or the nursery dies, the kernel kills I (PR_SET_PDEATHSIG), and with
-//! I all that it holds. C could lose that setting to a setuid program; the nursery and I exec nothing and change no ids, so they never
-//! do. Where system calls are answered, V does that, a child of the nursery.
+//! the command: process 1, as in every container. Where system calls are answered, V does that, a child of the nursery. With the caller all
+//! of them end: the kernel sees to that (docs/adr/0001-hops.md).
 //!
 //! Where steps follow, their processes are started while one before runs, and get ready without knowing what they
 //! will be asked: namespaces, /proc, /dev and /sys are the same for every step. The mounts of a step go when C is over: I lets them go while
