@@ -216,6 +216,7 @@ fn words(tag: &str) -> &str {
         "network" => "--network",
         "hostname" => "BUILDKIT_SANDBOX_HOSTNAME",
         "owner" => "whom the directory belongs to",
+        "mount-variables" => "the variables of mounts",
         "mount-order" => "the order in which mounts are shown",
         tag if tag.starts_with("mount-") => "--mount",
         tag => tag,

@@ -215,6 +215,10 @@ fn define_run(key: &mut KeyBuilder, run: &Run) {
         // Programs up to 2026-11 showed them as they are written.
         key.field("mount-order", "target");
     }
+    if sets_again(run) {
+        // Programs up to 2026-11 gave such a variable twice.
+        key.field("mount-variables", "once");
+    }
     match run.network {
         Network::Default => {}
         Network::None => drop(key.field("network", "none")),
@@ -226,6 +230,17 @@ fn define_run(key: &mut KeyBuilder, run: &Run) {
     if let Some(Script { name, text }) = &run.script {
         key.list("script", [name, text]);
     }
+}
+
+/// Returns whether a mount sets a variable that is in the environment, too.
+fn sets_again(run: &Run) -> bool {
+    let is_set =
+        |name: &str| run.env.iter().any(|entry| entry.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')));
+    run.mounts.iter().any(|mount| match &mount.kind {
+        MountKind::Secret { env: Some(name), .. } => is_set(name),
+        MountKind::Ssh { .. } => is_set("SSH_AUTH_SOCK"),
+        _ => false,
+    })
 }
 
 fn define_mount(key: &mut KeyBuilder, mount: &Mount) {

@@ -113,6 +113,21 @@ fn what_older_programs_made_otherwise_has_another_key() {
         let all = components(&Op::Run(Run { mounts, ..run() }));
         all.iter().filter(|part| part.tag == "mount-cache").count()
     };
+    let again = |env: &str| {
+        let kind = MountKind::Secret {
+            id: "s".into(),
+            env: Some("TOKEN".into()),
+            file: false,
+            required: true,
+            mode: 0o400,
+            uid: 0,
+            gid: 0,
+        };
+        let mounts = vec![Mount { span: crate::source::Span::default(), target: String::new(), kind }];
+        let all = components(&Op::Run(Run { mounts, env: vec![env.into()], ..run() }));
+        all.iter().any(|part| part.tag == "mount-variables")
+    };
+    assert_eq!([again("TOKEN=none"), again("TOKENS=x"), again("A=TOKEN=")], [true, false, false]);
     assert_eq!(parts(None, 0o755, 0), 7);
     assert_eq!(parts(None, 0o700, 0), 8);
     assert_eq!(parts(None, 0o755, 1), 8);
