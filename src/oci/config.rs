@@ -36,7 +36,7 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct ExecConfig {
     /// `USER`, as written.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `EXPOSE`: "80/tcp" and so on.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
@@ -54,7 +54,7 @@ pub struct ExecConfig {
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Value>,
     /// `WORKDIR`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// `LABEL`.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
@@ -100,7 +100,7 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Whether the step made no layer.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
     /// All other members.
     #[serde(flatten)]
@@ -173,11 +173,28 @@ impl ExecConfig {
     }
 }
 
-/// Go programs write `null` for an empty list or map.
+/// Go programs write `null` for an empty list or map, and read it as the empty value of anything.
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_the_same_as_nothing() {
+        let text = r#"{"architecture":"amd64","os":"linux","variant":null,"created":null,
+            "config":{"User":null,"WorkingDir":null,"Env":null,"Cmd":null,"Labels":null,"StopSignal":null},
+            "rootfs":{"type":"layers","diff_ids":null},"history":[{"created_by":null,"empty_layer":null}]}"#;
+        let config = ImageConfig::from_json(text.as_bytes()).expect("a configuration");
+        assert_eq!(config.config, ExecConfig::default());
+        assert_eq!(config.history, [History::default()]);
+        let written = String::from_utf8(config.to_json()).expect("JSON");
+        assert!(!written.contains("null"), "{written}");
+    }
 }

@@ -1,6 +1,7 @@
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::parts::MAX_ENTRIES;
 use super::{ConfigError, Digest, DigestError, ImageConfig, Platform, media_type};
@@ -144,10 +145,23 @@ impl Document {
             limit(what, "entries", index.manifests().len(), MAX_ENTRIES)?;
             return Ok((Document::Index(Box::new(index)), own));
         }
-        let manifest: ImageManifest = serde_json::from_slice(bytes).map_err(json)?;
+        let manifest: ImageManifest = match shape.layers {
+            Some(_) => serde_json::from_slice(bytes),
+            None => without_layers(bytes),
+        }
+        .map_err(json)?;
         check_manifest(&manifest, what)?;
         Ok((Document::Manifest(Box::new(manifest)), own))
     }
+}
+
+/// Returns the manifest in `bytes`, which lists no layers: Go programs write `null` for an empty list.
+fn without_layers(bytes: &[u8]) -> Result<ImageManifest, serde_json::Error> {
+    let mut document: Value = serde_json::from_slice(bytes)?;
+    if let Some(members) = document.as_object_mut() {
+        members.insert("layers".into(), Value::Array(Vec::new()));
+    }
+    serde_json::from_value(document)
 }
 
 /// Checks media types, digests, sizes and the count of layers in `manifest`, which `what` names in errors.
@@ -288,6 +302,18 @@ mod tests {
         let (document, kind) = Document::parse(index.as_bytes(), Some(media_type::DOCKER_INDEX), "it").unwrap();
         assert!(matches!(document, Document::Index(_)));
         assert_eq!(kind, media_type::DOCKER_INDEX);
+    }
+
+    #[test]
+    fn a_manifest_may_say_null_for_no_layers_as_go_programs_do() {
+        let config = descriptor(media_type::CONFIG, "2");
+        for layers in ["", r#","layers":null"#, r#","layers":[]"#] {
+            let manifest = format!(r#"{{"schemaVersion":2,"config":{config}{layers}}}"#);
+            let (document, _) = Document::parse(manifest.as_bytes(), Some(media_type::MANIFEST), "it").unwrap();
+            let Document::Manifest(manifest) = document else { panic!("an index: {layers}") };
+            assert!(manifest.layers().is_empty());
+        }
+        assert!(Document::parse(b"[2,null,null,null,null]", None, "it").is_err());
     }
 
     #[test]
