@@ -56,7 +56,8 @@ impl Platform {
     }
 
     /// Returns how well an image for `image` runs on this platform: 0 is best, `None` is not at all. A variant that
-    /// goes without saying (arm64/v8, amd64/v1, arm/v7) is the same as none; on 32-bit arm older variants run as well.
+    /// goes without saying (arm64/v8, amd64/v1, arm/v7) is the same as none; of the variants of one architecture older ones run as
+    /// well, the newest best.
     pub fn rank(&self, image: &Platform) -> Option<u8> {
         let (own, other) = (self.plain(), image.plain());
         if own.0 != other.0 || own.1 != other.1 {
@@ -65,11 +66,13 @@ impl Platform {
         if own.2 == other.2 {
             return Some(0);
         }
-        let version = |variant: &str| variant.strip_prefix('v')?.parse::<u8>().ok();
-        match (own.1, version(own.2), version(other.2)) {
-            ("arm", Some(own), Some(other)) => own.checked_sub(other),
+        let version = |variant: &str| match (own.1, variant) {
+            ("amd64", "") => Some(1),
+            ("arm64", "") => Some(8),
+            ("amd64" | "arm64" | "arm", variant) => variant.strip_prefix('v')?.parse::<u8>().ok(),
             _ => None,
-        }
+        };
+        version(own.2)?.checked_sub(version(other.2)?)
     }
 
     /// Returns os, architecture and variant under the names that images use.
@@ -179,11 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn variants_that_go_without_saying_are_equal_and_older_arm_runs_on_newer() {
+    fn variants_that_go_without_saying_are_equal_and_older_ones_run_on_newer() {
         for (host, image, rank) in [
             ("linux/amd64", "linux/amd64", Some(0)),
             ("linux/amd64", "linux/amd64/v1", Some(0)),
             ("linux/amd64", "linux/amd64/v3", None),
+            ("linux/amd64/v3", "linux/amd64", Some(2)),
+            ("linux/amd64/v3", "linux/amd64/v2", Some(1)),
+            ("linux/amd64/v2", "linux/amd64/v3", None),
+            ("linux/arm64/v9", "linux/arm64", Some(1)),
+            ("linux/arm64", "linux/arm64/v9", None),
+            ("linux/ppc64le/power9", "linux/ppc64le", None),
             ("linux/arm64", "linux/arm64/v8", Some(0)),
             ("linux/arm64", "linux/arm/v7", None),
             ("linux/arm", "linux/arm/v7", Some(0)),
