@@ -1,10 +1,11 @@
 //! What a stream holds: an archive, whose files are unpacked, or the text of a Dockerfile.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use super::InputError;
-use crate::layer::{self, DiskTree, LayerError, UnpackOptions};
+use crate::layer::{self, DiskTree, Names, UnpackOptions};
 use crate::tree::{Entry, Kind, Owners, TreePath};
 
 /// The largest Dockerfile, in bytes.
@@ -36,25 +37,60 @@ pub(super) fn read(input: &mut (dyn Read + Send), root: &Path, name: &str) -> Re
     let mut plain = layer::decompress(Cursor::new(head).chain(input)).map_err(lost)?;
     // Nobody but this process needs the files on disk, so they belong to it, and what is known of them is in the entries.
     let mut tree = DiskTree::open(root, Owners::Caller).map_err(bad)?;
-    let unpacked = layer::unpack(&mut plain, &mut tree, &UnpackOptions::default()).map_err(bad)?;
+    // No name in it is that of a whiteout: what it would hide, and itself, would be missing without a word.
+    let options = UnpackOptions { names: Names::Plain, ..UnpackOptions::default() };
+    let unpacked = layer::unpack(&mut plain, &mut tree, &options).map_err(bad)?;
     tree.finish().map_err(bad)?;
-    let reserved = unpacked.entries.iter().find(|entry| matches!(entry.kind, Kind::Whiteout));
-    if let Some(path) = reserved.map(|entry| &entry.path).or(unpacked.opaque.first()) {
-        return Err(bad(LayerError::Reserved { path: path.clone() }));
-    }
     Ok(Content::Archive(unpacked.entries))
 }
 
-/// Returns the entries in the directory `below`, by their paths from there.
+/// Returns the entries in the directory `below`, by their paths from there. Of a file whose first name is elsewhere the first one in
+/// there is the file.
 pub(super) fn below(entries: Vec<Entry>, below: &TreePath) -> Vec<Entry> {
+    let leads_out = |entry: &Entry| match &entry.kind {
+        Kind::Hardlink { target } if entry.path.starts_with(below) => {
+            Some(target.clone()).filter(|t| !t.starts_with(below))
+        }
+        _ => None,
+    };
+    let outside: BTreeSet<TreePath> = entries.iter().filter_map(leads_out).collect();
+    let named = |entry: &&Entry| outside.contains(&entry.path);
+    let mut files: BTreeMap<TreePath, Elsewhere> = entries
+        .iter()
+        .filter(named)
+        .map(|entry| (entry.path.clone(), Elsewhere { kind: entry.kind.clone(), first: None }))
+        .collect();
     let inside = |mut entry: Entry| {
         entry.path = entry.path.strip_prefix(below)?;
-        if let Kind::Hardlink { target } = &mut entry.kind {
-            *target = target.strip_prefix(below)?;
+        if let Kind::Hardlink { target } = &entry.kind {
+            entry.kind = match target.strip_prefix(below) {
+                Some(target) => Kind::Hardlink { target },
+                None => files.get_mut(target)?.name(&entry.path),
+            };
         }
         Some(entry)
     };
     entries.into_iter().filter_map(inside).collect()
+}
+
+/// A file whose first name is not among those that count.
+struct Elsewhere {
+    kind: Kind,
+    /// The first that counts, once it is known.
+    first: Option<TreePath>,
+}
+
+impl Elsewhere {
+    /// Returns what stands at its next name.
+    fn name(&mut self, path: &TreePath) -> Kind {
+        match &self.first {
+            Some(first) => Kind::Hardlink { target: first.clone() },
+            None => {
+                self.first = Some(path.clone());
+                self.kind.clone()
+            }
+        }
+    }
 }
 
 /// Returns `input` as the text of a Dockerfile.

@@ -55,3 +55,54 @@ fn an_archive_is_known_by_its_contents() {
         assert!(!is_archive(head), "{head:?}");
     }
 }
+
+/// Writes an archive with these empty files.
+fn tar_of(names: &[&str]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in names {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, &[][..]).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn names_of_whiteouts_in_an_archive_are_refused_and_hide_nothing() {
+    for names in [&["a", ".wh.a"][..], &["a", ".wh..wh.b"], &[".wh.a"], &["d/.wh..wh..opq", "d/a"], &[".wh.d/a"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let Err(error) = archive::read(&mut &tar_of(names)[..], dir.path(), "it") else { panic!("{names:?}") };
+        let text = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(text.contains(".wh."), "{text}");
+    }
+}
+
+#[test]
+fn a_file_with_names_in_and_out_of_the_folder_that_counts_is_in_it() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o640);
+    tar.append_data(&mut header, "a/first", &b"hello"[..]).unwrap();
+    for name in ["sub/x", "sub/y", "z"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        header.set_mode(0o640);
+        tar.append_link(&mut header, name, "a/first").unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Ok(Content::Archive(entries)) = archive::read(&mut &tar.into_inner().unwrap()[..], dir.path(), "it") else {
+        panic!("no archive")
+    };
+    let entries = archive::below(entries, &TreePath::new("sub").unwrap());
+    let found: Vec<_> = entries.iter().map(|entry| (entry.path.to_string(), entry.kind.word())).collect();
+    assert_eq!(
+        found,
+        [(".", "directory"), ("x", "file"), ("y", "hard link")].map(|(path, kind)| (path.to_owned(), kind))
+    );
+    assert_eq!(std::fs::read(dir.path().join("sub/x")).unwrap(), b"hello");
+    let gathered = Gathered { root: dir.path().join("sub"), entries };
+    assert!(Context::of_gathered(gathered, "it").is_ok());
+}
