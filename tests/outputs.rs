@@ -83,6 +83,8 @@ fn a_tar_gets_the_files_with_their_owners() {
     let mut tree = Tree::default();
     tree.apply(&Layer::read(fs::File::open(dest).unwrap()));
     assert_eq!(tree.get("d/f").unwrap().owner, "1:2");
+    build_to(&project, "type=tar,dest=/dev/null");
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
 
 // Rule 51.
@@ -136,10 +138,18 @@ fn the_digest_can_be_written_to_files() {
     let project = project();
     let dir = project.user().new_dir();
     let (id, metadata) = (dir.join("id"), dir.join("metadata"));
-    let built = project.call().arg("--iidfile").arg(&id).arg("--metadata-file").arg(&metadata).run();
+    let mut call = project.call().arg("--iidfile").arg(&id).arg("--metadata-file").arg(&metadata);
+    let keys = ["key.a", "key.b", "key.c", "key.d", "key.e", "key.f"];
+    for key in keys.iter().rev() {
+        call = call.arg("--annotation").arg(format!("manifest-descriptor:{key}=v"));
+    }
+    let built = call.run();
     let image = project.built(built).succeeds();
     assert!(fs::read_to_string(id).unwrap().trim().starts_with("sha256:"));
-    let metadata: Value = serde_json::from_slice(&fs::read(metadata).unwrap()).unwrap();
+    let text = fs::read_to_string(metadata).unwrap();
+    let places: Vec<_> = keys.iter().map(|key| text.find(key).expect("the annotation")).collect();
+    assert!(places.is_sorted(), "the same bytes each time: {text}");
+    let metadata: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(metadata["containerimage.digest"], image.digest());
 }
 

@@ -17,8 +17,8 @@ use super::report::Failure;
 use super::request::BuildRequest;
 use super::{names, print};
 use crate::oci::{Reference, digest_of};
-use crate::output::OutputError;
 use crate::output::cache::CacheSources;
+use crate::output::{OutputError, index};
 use crate::progress::{Event, Sink};
 
 /// The names that a build gives to its image.
@@ -143,7 +143,7 @@ fn prepare_files(request: &BuildRequest, product: &Product, names: &ImageNames) 
     let digest = product.content.digest().to_string();
     let mut metadata = serde_json::json!({
         "containerimage.config.digest": product.config_digest(),
-        "containerimage.descriptor": product.content.top,
+        "containerimage.descriptor": index::entry(&product.content.top),
         "containerimage.digest": digest,
         "image.name": names.told(&digest).join(","),
     });
