@@ -181,7 +181,9 @@ fn save_and_load_take_several_images_and_oci_archives_keep_digests() {
         let file = dir.join(format);
         let path = file.to_str().unwrap();
         let form = if format == "both" { vec![] } else { vec!["--format", format] };
-        run(&user, &[&["save"], &form[..], &["-o", path, "busybox", "test", "test:again"]].concat()).succeeds();
+        // One is named twice: in the archive it is once.
+        let names = ["busybox", "test", "docker.io/library/busybox:latest", "test:again"];
+        run(&user, &[&["save"], &form[..], &["-o", path], &names].concat()).succeeds();
         let other = User::new();
         let moved = other.home().join("in.tar");
         fs::copy(&file, &moved).unwrap();
@@ -219,6 +221,31 @@ fn save_and_load_take_several_images_and_oci_archives_keep_digests() {
     run(&other, &["load", "-i", "/no/such/file"]).fails(5);
     // A folder is read too.
     run(&other, &["load", "-i", support::base::busybox().to_str().unwrap()]).succeeds().stdout_has("busybox:latest");
+}
+
+#[test]
+fn an_archive_goes_to_standard_output_by_any_of_its_names() {
+    let user = User::with_busybox();
+    let (program, dir) = (env!("CARGO_BIN_EXE_coracle"), user.new_dir());
+    let plain = dir.join("plain");
+    let script = |line: &str| user.tool("sh").arg("-c").arg(line).run().succeeds();
+    script(&format!("{program} save --format docker-archive busybox >{}", plain.display()));
+    let plain = fs::read(plain).unwrap();
+    for (number, line) in [
+        "save --format docker-archive -o /dev/stdout busybox",
+        "save --format docker-archive -o /proc/self/fd/1 busybox",
+        "copy busybox docker-archive:/dev/stdout",
+        "push busybox docker-archive:/dev/fd/1:busybox:latest",
+        "save --format docker-archive -o /dev/fd/3 busybox 3>&1 >/dev/null",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let file = dir.join(number.to_string());
+        script(&format!("{program} {line} | cat >{0}.piped; {{ {program} {line}; }} >{0}", file.display()));
+        assert!(fs::read(&file).unwrap() == plain, "{line}, to a file");
+        assert!(fs::read(file.with_extension("piped")).unwrap() == plain, "{line}, to a pipe");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::args::{ArchiveName, Named};
+use super::args::{ArchiveName, Named, is_stdout};
 use super::classify::FileLost;
 use super::named::{Opened, check_whole, in_store};
 use super::progress::{Mode, Progress};
@@ -34,7 +34,8 @@ pub(super) fn copy(request: &CopyRequest, mode: Mode, style: Style) -> Result<Ex
         let lost = |source| FileLost { call: "write", path: file.display().to_string(), source };
         std::fs::write(file, &digest).map_err(lost)?;
     }
-    print(&format!("{digest}\n")).map(|()| ExitCode::SUCCESS)
+    let is_taken = matches!(&request.destination, Named::Place(place) if place.path().is_some_and(is_stdout));
+    if is_taken { Ok(()) } else { print(&format!("{digest}\n")) }.map(|()| ExitCode::SUCCESS)
 }
 
 fn copy_image(request: &CopyRequest, sink: &dyn Sink) -> Result<String, Failure> {
@@ -141,7 +142,8 @@ fn write_archive(request: &SaveRequest, store: &Store, sink: &dyn Sink) -> Resul
         let content = Content::gather(&image, &image.top()?, &request.selection)?;
         let own: Vec<String> = image.name.into_iter().collect();
         match contents.iter_mut().find(|(known, _)| known.digest() == content.digest()) {
-            Some((_, names)) => names.extend(own),
+            // One that is given twice, short and in full, is one.
+            Some((_, names)) => names.extend(own.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>()),
             None => contents.push((content, own)),
         }
     }

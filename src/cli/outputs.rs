@@ -109,6 +109,11 @@ pub(super) fn write(
         }
         OutputSpec::Tar(Destination::File(file), spec) => {
             let views = views(builder, product, spec)?;
+            if let Some(device) = output::in_place(file) {
+                write_tar(&views, (product, times), &mut device.map_err(|source| lost("open", file, source))?)?;
+                sink.emit(Event::Exported { what: file.display().to_string(), digest: None });
+                return Ok(());
+            }
             let dir = file.parent().unwrap_or(Path::new("/"));
             let mut archive = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::args::Look;
+use super::args::{Look, is_stdout};
 use super::classify::NoImage;
 use super::named::{check_whole, in_store};
 use super::progress::{Mode, Progress};
@@ -37,7 +37,8 @@ pub(super) fn run(request: &PushRequest, mode: Mode, style: Style) -> Result<Exi
     if let Some(file) = &request.digest_file {
         write_file(file, digests.as_bytes())?;
     }
-    print(&format!("{digests}\n")).map(|()| ExitCode::SUCCESS)
+    let is_taken = request.destination.as_ref().and_then(Location::path).is_some_and(is_stdout);
+    if is_taken { Ok(()) } else { print(&format!("{digests}\n")) }.map(|()| ExitCode::SUCCESS)
 }
 
 /// Returns the names that the store has in the repository `name`.

@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use oci_spec::image::Descriptor;
@@ -117,9 +117,8 @@ pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError
         OutputError::Stream(source) => OutputError::io("write", path, source),
         other => other,
     };
-    // /dev/stdout, a pipe: nothing can take their place.
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        let file = File::options().write(true).open(path).map_err(|source| OutputError::io("open", path, source))?;
+    if let Some(file) = in_place(path) {
+        let file = file.map_err(|source| OutputError::io("open", path, source))?;
         let mut out = BufWriter::with_capacity(BUFFER, file);
         write(&mut Streamed(&mut out)).map_err(failed)?;
         return out.flush().map_err(|source| OutputError::io("write", path, source));
@@ -135,4 +134,12 @@ pub(super) fn to_file(path: &Path, write: WriteTo<'_>) -> Result<(), OutputError
     out.flush().map_err(|source| OutputError::io("write", path, source))?;
     drop(out);
     temp.place(path)
+}
+
+/// Opens `path` to be written to where nothing can take its place: a device, a pipe, or a name that the system has for an open file, as
+/// /dev/stdout. `None` for all others.
+pub fn in_place(path: &Path) -> Option<io::Result<File>> {
+    let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+    let is_of_system = path.starts_with("/dev") && !path.starts_with("/dev/shm") || path.starts_with("/proc");
+    (is_special || is_of_system).then(|| File::options().write(true).create(true).truncate(true).open(path))
 }

@@ -31,7 +31,7 @@ mod temp;
 mod transport;
 
 pub use error::OutputError;
-pub use export::{ArchiveFormat, export, replace_file, write_archive, write_archives};
+pub use export::{ArchiveFormat, export, in_place, replace_file, write_archive, write_archives};
 pub use import::{Imported, import, import_for};
 pub use place::{Listed, Place};
 pub use transport::{Location, LocationError};

@@ -3,6 +3,8 @@ mod judges;
 mod places;
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -215,6 +217,15 @@ fn a_device_is_written_to_and_not_replaced() {
     let image = image(&store, &[], Packed::Tar);
     export(&image, &store, &"oci-archive:/dev/null".parse().unwrap(), &[], &Silent).unwrap();
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    // A name of an open file, behind which is a file with something in it.
+    let mut behind = tempfile::tempfile().unwrap();
+    behind.write_all(&[b'x'; 1 << 20]).unwrap();
+    let name = format!("/dev/fd/{}", behind.as_raw_fd());
+    export(&image, &store, &format!("oci-archive:{name}").parse().unwrap(), &[], &Silent).unwrap();
+    assert!((1024..1 << 20).contains(&behind.metadata().unwrap().len()));
+    let Some(again) = in_place(Path::new(&name)) else { panic!("it would be replaced") };
+    assert_eq!(again.unwrap().metadata().unwrap().len(), 0);
+    assert!(in_place(Path::new("/dev/shm/a.tar")).is_none() && in_place(Path::new("/tmp")).is_none());
 }
 
 #[test]

@@ -246,7 +246,7 @@ pub fn fold(args: &mut BuildArgs, exists: impl Fn(&Path) -> bool) -> Result<(Dig
         args.cache.cache_ttl.get_or_insert(Age(14 * 86_400));
     }
     args.tags.extend(kaniko.destination);
-    args.output.extend(kaniko.tar_path.map(|file| OutputSpec::DockerArchive(Destination::File(file))));
+    args.output.extend(kaniko.tar_path.map(|file| OutputSpec::DockerArchive(Destination::of(file))));
     args.output.extend(kaniko.oci_layout_path.map(|dir| OutputSpec::OciDir(dir, Look::default())));
     if kaniko.reproducible {
         args.timestamp.get_or_insert(Timestamp(0));

@@ -52,7 +52,7 @@ pub use kaniko::{DigestFiles, KanikoArgs, KanikoError, fold};
 pub use limits::{LimitArgs, LimitError, SwapSize};
 pub use look::{Annotation, AnnotationSpec, Level, Look, LookArgs, LookError, PushLookArgs};
 pub use manifest::{DetailArgs, ManifestArgs, ManifestVerb};
-pub use output::{Destination, FilesOutput, FolderMode, ImageOutput, OutputError, OutputSpec};
+pub use output::{Destination, FilesOutput, FolderMode, ImageOutput, OutputError, OutputSpec, is_stdout};
 pub use platform::{PartArgs, PlatformArgs};
 pub use prune::PruneArgs;
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, Source, Time};

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Look;
@@ -10,6 +10,19 @@ pub enum Destination {
     File(PathBuf),
     /// To standard output: `dest=-`.
     Stdout,
+}
+
+impl Destination {
+    /// Returns what `path` means.
+    pub fn of(path: PathBuf) -> Self {
+        if is_stdout(&path) { Destination::Stdout } else { Destination::File(path) }
+    }
+}
+
+/// Returns whether `path` means standard output: `-`, or a name that the system has for it. What is opened by such a name is written from
+/// its beginning, over and under what goes to standard output otherwise.
+pub fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
 /// What `--output` asks for.
@@ -271,7 +284,7 @@ impl FromStr for OutputSpec {
             };
         }
         let dest = dest.filter(|dest| !dest.is_empty()).ok_or(OutputError::NoDest(kind))?;
-        let file = || if dest == "-" { Destination::Stdout } else { Destination::File(dest.clone().into()) };
+        let file = || Destination::of(dest.clone().into());
         match (kind, archive) {
             ("oci", true) => Ok(OutputSpec::OciArchive(file(), look)),
             ("docker", _) => Ok(OutputSpec::DockerArchive(file())),
@@ -386,6 +399,9 @@ mod tests {
             ("dest=a.tar,type=oci,tar=true", OutputSpec::OciArchive(file("a.tar"), Look::default())),
             ("type=oci,dest=-", OutputSpec::OciArchive(Destination::Stdout, Look::default())),
             ("type=oci,dest=layout,tar=false", OutputSpec::OciDir("layout".into(), Look::default())),
+            ("type=oci,dest=/dev/stdout", OutputSpec::OciArchive(Destination::Stdout, Look::default())),
+            ("type=tar,dest=/dev/fd/1", OutputSpec::Tar(Destination::Stdout, FilesOutput::default())),
+            ("type=tar,dest=/dev/fd/3", OutputSpec::Tar(file("/dev/fd/3"), FilesOutput::default())),
             ("type=docker,dest=a.tar", OutputSpec::DockerArchive(file("a.tar"))),
             ("type=docker,dest=-", OutputSpec::DockerArchive(Destination::Stdout)),
             ("type=local,dest=out", local("out", FilesOutput::default())),

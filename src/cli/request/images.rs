@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::{RegistryRequest, UsageError};
 use crate::cli::args::{
     ArchiveName, CopyArgs, DiffArgs, Document, Filter, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, Named, SaveArgs,
-    SortKey,
+    SortKey, is_stdout,
 };
 use crate::cli::environment::Environment;
 use crate::cli::template::Template;
@@ -107,7 +107,7 @@ pub struct SaveRequest {
 impl SaveRequest {
     pub(super) fn new(args: SaveArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
         let output = match args.output {
-            Some(path) if path.as_os_str() == "-" => None,
+            Some(path) if is_stdout(&path) => None,
             Some(path) => Some(environment.absolute(&path)?),
             None => None,
         };
