@@ -81,6 +81,47 @@ fn a_credential_helper_is_asked() {
 }
 
 #[test]
+fn the_helper_that_docker_has_for_its_own_registry_is_asked() {
+    let user = User::new();
+    let bin = user.new_dir();
+    let helper = bin.join("docker-credential-hub");
+    let answer = r#"{"ServerURL": "x", "Username": "ann", "Secret": "geheim"}"#;
+    let hub = "https://index.docker.io/v1/";
+    fs::write(&helper, format!("#!/bin/sh\nread server\n[ \"$1 $server\" = 'get {hub}' ] && echo '{answer}'\n"))
+        .unwrap();
+    support::set_mode(&helper, 0o755);
+    let docker = user.new_dir();
+    fs::write(docker.join("config.json"), format!(r#"{{"credHelpers": {{"{hub}": "hub"}}}}"#)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let known = |registry: &str| {
+        let call = user.coracle(["login", "--get-login", registry]).env("PATH", &path);
+        call.env("DOCKER_CONFIG", docker.to_str().unwrap()).run()
+    };
+    assert_eq!(known("docker.io").succeeds().stdout.trim(), "ann");
+    known("quay.io").fails(1);
+}
+
+#[test]
+fn who_gives_up_at_the_password_sees_what_is_typed_then() {
+    if !support::require_tool("script") {
+        return;
+    }
+    let user = User::new();
+    let seen = user.new_dir().join("seen");
+    let program = env!("CARGO_BIN_EXE_coracle");
+    let inner = format!("trap : INT; {program} login -u ann 127.0.0.1:1; echo code $?; stty -a");
+    let line = format!(
+        "( until grep -q Password: {seen}; do sleep 0.05; done; sleep 0.2; printf '\\003'; sleep 1 ) 2>/dev/null \
+         | script -qefc \"$0\" {seen}",
+        seen = seen.display()
+    );
+    user.tool("sh -c").arg(line).arg(inner).run();
+    let seen = fs::read_to_string(&seen).unwrap();
+    assert!(seen.contains("code 130"), "{seen}");
+    assert!(seen.contains(" echo ") && !seen.contains(" -echo "), "{seen}");
+}
+
+#[test]
 fn the_file_of_docker_can_be_written_and_read() {
     let (registry, user) = (Registry::new(), User::with_busybox());
     registry.state().auth = Auth::Basic("ann", "geheim");

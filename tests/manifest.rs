@@ -3,9 +3,11 @@
 mod support;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use coracle::oci::Digest;
 use serde_json::{Value, json};
+use support::registry::{Act, Registry};
 use support::{Image, User, require_tool, run};
 
 /// Makes in the home of `user` a layout with busybox for another processor, and returns its place.
@@ -44,6 +46,30 @@ fn platforms(list: &Value) -> Vec<String> {
     let entries = list["manifests"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     entries.map(|e| format!("{}/{}", text(&e["platform"]["os"]), text(&e["platform"]["architecture"]))).collect()
+}
+
+#[test]
+fn a_registry_that_takes_its_time_is_in_nobodys_way() {
+    let user = User::with_busybox();
+    run(&user, &["manifest", "create", "one:1", "busybox"]).succeeds();
+    for words in [["manifest", "add", "one:1"], ["manifest", "create", "two:1"]] {
+        let registry = Registry::new();
+        run(&user, &["push", "busybox", &registry.name("slow:1")]).succeeds();
+        registry.forget();
+        registry.fault("GET", "manifests", 1, Act::Hold(64));
+        let slow = user.coracle(words).arg(format!("docker://{}", registry.name("slow:1"))).start();
+        let since = Instant::now();
+        while registry.seen("GET", "manifests").is_empty() {
+            assert!(since.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        run(&user, &["manifest", "annotate", "one:1", "--index", "--annotation", "by=other"]).succeeds();
+        registry.release();
+        slow.wait().succeeds();
+    }
+    // What was changed meanwhile is not lost.
+    let list = inspect(&user, "one:1");
+    assert_eq!((&list["annotations"]["by"], platforms(&list).len()), (&json!("other"), 1));
 }
 
 #[test]

@@ -111,6 +111,10 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     let failed = |diagnostics: Vec<Diagnostic>| rendered(&diagnostics, &source, request.style);
     let file = dockerfile::parse(&source).map_err(&failed)?;
     let client = LazyClient::new(&request.registry, cancel.clone());
+    client.settle(|| {
+        let graphs = Graphs::of(&file, request, Vec::new()).map_err(&failed)?;
+        Ok(graphs.first().bases().map(str::to_owned).collect())
+    })?;
     let bundle = bundled.as_ref().map(|bundled| bundled.bundle.as_ref());
     let finder = Finder { client: &client, store: &store, sink: progress.as_ref(), bundle };
     let mut graphs = match request.platforms {

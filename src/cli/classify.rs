@@ -6,7 +6,7 @@ mod net;
 
 pub use image::{ImageProblem, NoImage};
 pub use lock::LockProblem;
-pub use net::LoginProblem;
+pub use net::{CredentialsForWhom, LoginProblem};
 
 use std::io;
 use std::path::{Path, PathBuf};

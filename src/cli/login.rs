@@ -3,14 +3,16 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::classify::{FileLost, LoginProblem};
 use super::registry::LazyClient;
-use super::report::Failure;
+use super::report::{ExitStatus, Failure};
 use super::request::{LoginAction, LoginRequest, LogoutRequest, PasswordFrom};
 use super::{print, say};
-use crate::config::{self, Credentials, Secret};
+use crate::config::{self, Credentials, GivenCredentials, Secret};
 use crate::net::Cancel;
 
 /// The longest name or password, in bytes: tokens of cloud providers have some thousand.
@@ -45,8 +47,8 @@ pub(super) fn login(request: &LoginRequest) -> Result<ExitCode, Failure> {
     }
     // A file with credentials need not be there yet, and what it says does not count here.
     let mut access = request.access.clone();
-    access.credentials = Some(Credentials::Basic { user: user.clone(), password: password.clone() });
     let credentials = Credentials::Basic { user: user.clone(), password: password.clone() };
+    access.credentials = Some(GivenCredentials { credentials: credentials.clone(), images: Vec::new() });
     LazyClient::new(&access, Cancel::default()).get()?.check_login(registry, credentials)?;
     let file = config::log_in(places, &request.key, &user, &password)?;
     print(&format!("Login Succeeded! ({user} at {registry}, kept in {})\n", file.display())).map(|()| ExitCode::SUCCESS)
@@ -75,14 +77,15 @@ fn asked(question: &str, echo: Echo) -> Result<Secret, Failure> {
     if !stdin.is_terminal() {
         return Err(LoginProblem::NoTerminal.into());
     }
-    say(question);
     let before = tcgetattr(&stdin).ok().filter(|_| echo == Echo::Off);
     if let Some(before) = &before {
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHO);
+        restore_on_signals(before.clone());
         // Where it cannot be done it is typed in sight, as anywhere.
         let _ = tcsetattr(&stdin, OptionalActions::Flush, &quiet);
     }
+    say(question);
     let mut line = String::new();
     let result = stdin.read_line(&mut line);
     if let Some(before) = &before {
@@ -92,6 +95,19 @@ fn asked(question: &str, echo: Echo) -> Result<Secret, Failure> {
     let _ = io::stderr().flush();
     result.map_err(stdin_lost)?;
     Ok(Secret::new(line.trim_end_matches(['\n', '\r'])))
+}
+
+/// Ends the process on a signal with the terminal as it was: who is asked for a password may give up.
+fn restore_on_signals(before: Termios) {
+    // Without it the signal ends the process all the same.
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]) else { return };
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+            say("\n");
+            signal_hook::low_level::exit(ExitStatus::Interrupted.code().into());
+        }
+    });
 }
 
 fn stdin_lost(source: io::Error) -> Failure {

@@ -72,21 +72,26 @@ fn act(request: &ManifestRequest, sink: &dyn Sink) -> Result<Said, Failure> {
         ManifestAct::Create { list, images, amend, all, annotations } => {
             let store = Store::open(&request.root)?;
             let name = names::normalise(list)?;
-            let _turn = store.turn_at_lists()?;
-            let mut made = match (store.find(&name)?, amend) {
-                (None, _) => List::new(),
-                (Some(_), true) => find(&store, list)?.1,
-                (Some(_), false) => return Err(ImageProblem::ListExists { name }.into()),
+            let before = || match (store.find(&name)?, amend) {
+                (None, _) => Ok(List::new()),
+                (Some(_), true) => Ok(find(&store, list)?.1),
+                (Some(_), false) => Err(Failure::from(ImageProblem::ListExists { name: name.clone() })),
             };
-            for image in images {
-                add(request, &store, &mut made, image, (*all, &Details::default()), sink)?;
-            }
+            before()?;
+            let details = Details::default();
+            let members = members(request, &store, images, (*all, &details), sink)?;
+            let _turn = store.turn_at_lists()?;
+            let mut made = before()?;
+            members.iter().try_for_each(|member| made.add(member, &details))?;
             made.annotate_index(annotations);
             save(&store, &name, &made)
         }
-        ManifestAct::Add { list, images, all, details } => change(request, list, &mut |store, made| {
-            images.iter().try_for_each(|image| add(request, store, made, image, (*all, details), sink))
-        }),
+        ManifestAct::Add { list, images, all, details } => {
+            let store = Store::open(&request.root)?;
+            find(&store, list)?;
+            let members = members(request, &store, images, (*all, details), sink)?;
+            change(request, list, &mut |_, made| Ok(members.iter().try_for_each(|member| made.add(member, details))?))
+        }
         ManifestAct::Annotate { list, image: None, details } => change(request, list, &mut |_, made| {
             made.annotate_index(&details.annotations);
             Ok(())
@@ -137,32 +142,34 @@ pub(super) fn find(store: &Store, list: &str) -> Result<(String, List), Failure>
     Ok((name, List::parse(&bytes)?))
 }
 
-/// Brings an image into the store, where it is not there yet, and adds it; of an index, the image for the platform that the
-/// details say, or all.
-fn add(
+/// Brings images into the store, where they are not there yet, and returns what is to be added: of an index, the image for the
+/// platform that the details say, or all. That may take its time, so nobody need wait for it to change a list.
+fn members(
     request: &ManifestRequest,
     store: &Store,
-    list: &mut List,
-    image: &Named,
+    images: &[Named],
     (all, details): (bool, &Details),
     sink: &dyn Sink,
-) -> Result<(), Failure> {
+) -> Result<Vec<Descriptor>, Failure> {
     let client = LazyClient::new(&request.registry, Cancel::default());
-    let opened = Opened::new(image, store, &store.tmp(), &client)?;
-    let origin = opened.origin()?;
-    let selection = if all { Selection::All } else { Selection::Platform(member_platform(details)) };
-    let top = origin.top()?;
-    let content = Content::gather(origin.as_ref(), &top, &selection)?;
-    opened.keep(&content, origin.as_ref(), store, sink)?;
-    if !content.is_index() {
-        return Ok(list.add(&content.top, details)?);
+    let mut members = Vec::new();
+    for image in images {
+        let opened = Opened::new(image, store, &store.tmp(), &client)?;
+        let origin = opened.origin()?;
+        let selection = if all { Selection::All } else { Selection::Platform(member_platform(details)) };
+        let top = origin.top()?;
+        let content = Content::gather(origin.as_ref(), &top, &selection)?;
+        opened.keep(&content, origin.as_ref(), store, sink)?;
+        if !content.is_index() {
+            members.push(content.top);
+            continue;
+        }
+        let (_, bytes) = content.documents.last().expect("there is always one");
+        let entries = List::parse(bytes)?;
+        let entries = entries.entries().iter().cloned();
+        members.extend(entries.map(|entry| serde_json::from_value(entry).expect("checked when it was read")));
     }
-    let (_, bytes) = content.documents.last().expect("there is always one");
-    for entry in List::parse(bytes)?.entries() {
-        let member: Descriptor = serde_json::from_value(entry.clone()).expect("checked when it was read");
-        list.add(&member, details)?;
-    }
-    Ok(())
+    Ok(members)
 }
 
 fn inspect(request: &ManifestRequest, list: &Named) -> Result<Said, Failure> {

@@ -64,7 +64,9 @@ impl<'a> Reader<'a> {
         let sources = Sources { request, store: &self.store, fetcher: &self.fetcher, git_dir, sink: self.sink };
         let (main, source) = sources.main()?;
         let dockerfile = main.dockerfile_here();
-        Ok(Read { dockerfile, request: self.request, source, contexts: sources::kinds(request), style })
+        let read = Read { dockerfile, request: self.request, source, contexts: sources::kinds(request), style };
+        self.client.settle(|| read.bases())?;
+        Ok(read)
     }
 }
 
@@ -77,14 +79,7 @@ impl Read<'_> {
     ) -> Result<Needs, Failure> {
         let failed = |diagnostics: Vec<Diagnostic>| super::build::rendered(&diagnostics, &self.source, self.style);
         let file = dockerfile::parse(&self.source).map_err(failed)?;
-        let options = GraphOptions {
-            target: self.request.target.clone(),
-            build_args: self.request.build_args.clone(),
-            platform: platform.cloned(),
-            contexts: self.contexts.clone(),
-            ..GraphOptions::default()
-        };
-        let mut graph = Graph::new(&file, options).map_err(failed)?;
+        let mut graph = Graph::new(&file, self.options(platform)).map_err(failed)?;
         let mut known = BTreeMap::new();
         loop {
             let more = graph.take_triggers(&known).map_err(failed)?;
@@ -98,6 +93,24 @@ impl Read<'_> {
         }
         let (plan, _) = graph.lower(&known).map_err(failed)?;
         Ok(Needs { plan, source: self.source.clone(), style: self.style })
+    }
+
+    /// Returns the images that the Dockerfile builds on.
+    fn bases(&self) -> Result<Vec<String>, Failure> {
+        let failed = |diagnostics: Vec<Diagnostic>| super::build::rendered(&diagnostics, &self.source, self.style);
+        let file = dockerfile::parse(&self.source).map_err(failed)?;
+        let graph = Graph::new(&file, self.options(None)).map_err(failed)?;
+        Ok(graph.bases().map(str::to_owned).collect())
+    }
+
+    fn options(&self, platform: Option<&Platform>) -> GraphOptions {
+        GraphOptions {
+            target: self.request.target.clone(),
+            build_args: self.request.build_args.clone(),
+            platform: platform.cloned(),
+            contexts: self.contexts.clone(),
+            ..GraphOptions::default()
+        }
     }
 }
 

@@ -1,20 +1,22 @@
 //! Images from registries into the store, and out of it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use oci_spec::image::Descriptor;
 
 use super::args::PullPolicy;
 use super::arriving::Arriving;
+use super::classify::CredentialsForWhom;
 use super::report::Failure;
 use super::request::RegistryRequest;
+use crate::config::Registries;
 use crate::net::Cancel;
 use crate::oci::{Digest, Parts, Platform, Reference, ReferenceError, digest_of};
-use crate::output::OutputError;
 use crate::output::cache::CacheSources;
 use crate::output::content::{Blob, Content, InStore, Origin, Selection, StoreOrigin, Top};
 use crate::output::remote::{self, UploadsIn};
+use crate::output::{Location, OutputError};
 use crate::progress::{Event, Sink};
 use crate::registry::{Client, ClientOptions, PushOptions, RegistryError, Remote};
 use crate::store::{Image, Store, StoreError};
@@ -23,13 +25,33 @@ use crate::store::{Image, Store, StoreError};
 pub(super) struct LazyClient<'a> {
     request: &'a RegistryRequest,
     cancel: Cancel,
+    /// Images whose registries may be told who we are, though the command line does not name them.
+    bases: RefCell<Vec<String>>,
     made: OnceCell<Client>,
 }
 
 impl<'a> LazyClient<'a> {
     /// Returns one that gives up soon after `cancel` says so.
     pub fn new(request: &'a RegistryRequest, cancel: Cancel) -> Self {
-        LazyClient { request, cancel, made: OnceCell::new() }
+        LazyClient { request, cancel, bases: RefCell::default(), made: OnceCell::new() }
+    }
+
+    /// Decides for whom the credentials of the command line are, where it names no registry that they could be for: for that of
+    /// `bases`, the images that a Dockerfile builds on.
+    pub fn settle(&self, bases: impl FnOnce() -> Result<Vec<String>, Failure>) -> Result<(), Failure> {
+        let RegistryRequest { places, credentials, .. } = self.request;
+        if !credentials.as_ref().is_some_and(|given| given.images.is_empty()) || !places.given.mirrors.is_empty() {
+            return Ok(());
+        }
+        let plain = |name: String| name.strip_prefix("docker://").map_or(name.clone(), str::to_owned);
+        let bases: Vec<String> =
+            bases()?.into_iter().map(plain).filter(|name| !Location::has_transport(name)).collect();
+        let registries: Vec<String> = Registries::load(places)?.named(&bases).into_iter().collect();
+        if registries.len() != 1 {
+            return Err(CredentialsForWhom { registries }.into());
+        }
+        *self.bases.borrow_mut() = bases;
+        Ok(())
     }
 
     /// Returns the client.
@@ -37,7 +59,10 @@ impl<'a> LazyClient<'a> {
         if let Some(client) = self.made.get() {
             return Ok(client);
         }
-        let RegistryRequest { places, credentials, tls, network } = self.request.clone();
+        let RegistryRequest { places, mut credentials, tls, network } = self.request.clone();
+        if let Some(given) = &mut credentials {
+            given.images.extend(self.bases.borrow().iter().cloned());
+        }
         let agent = network.agent(self.cancel.clone());
         let options = ClientOptions { tls, ..ClientOptions::default() };
         let client = Client::new(agent, places, credentials, options)?;

@@ -1,5 +1,6 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,11 +14,16 @@ const KANIKO: &str = "/kaniko/.docker/config.json";
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// Who the user is to which registry: the files with credentials, read once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Auth {
-    given: Option<Credentials>,
-    files: Vec<(PathBuf, AuthFile)>,
+    /// With the registries that they are for.
+    given: Option<(Credentials, BTreeSet<String>)>,
+    places: Places,
+    /// Read when one is asked for.
+    files: OnceLock<Files>,
 }
+
+type Files = Vec<(PathBuf, AuthFile)>;
 
 /// docker's config.json, and auth.json of the others: one form.
 #[derive(Debug, Default, Deserialize)]
@@ -45,9 +51,15 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Auth {
-    /// Returns these credentials for every registry (--creds).
-    pub fn given(credentials: Credentials) -> Self {
-        Auth { given: Some(credentials), files: Vec::new() }
+    /// Returns these credentials for the registries `hosts` (--creds). For others the files count, which are read when one of
+    /// those is asked for.
+    pub fn given(credentials: Credentials, hosts: BTreeSet<String>, places: &Places) -> Self {
+        Auth { given: Some((credentials, hosts)), places: places.clone(), files: OnceLock::new() }
+    }
+
+    /// Returns none for any registry.
+    pub fn none() -> Self {
+        Auth { given: None, places: Places::default(), files: OnceLock::from(Files::new()) }
     }
 
     /// Reads the files, in the order in which they count.
@@ -55,49 +67,66 @@ impl Auth {
     /// # Errors
     /// [`ConfigError::Missing`] for one that the user named, [`ConfigError::Format`], [`ConfigError::Io`].
     pub fn load(places: &Places) -> Result<Self, ConfigError> {
-        let mut files = Vec::new();
-        for path in auth_files(places) {
-            match read(&path) {
-                Ok(Some(text)) => files.push((path.clone(), parse(&path, &text)?)),
-                Ok(None) if places.auth_file.is_some() => return Err(ConfigError::Missing { path }),
-                // A file of somebody else, at a place that we only guess.
-                Err(ConfigError::Io { source, .. })
-                    if places.auth_file.is_none() && source.kind() == std::io::ErrorKind::PermissionDenied => {}
-                Ok(None) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Auth { given: None, files })
+        Ok(Auth { given: None, places: places.clone(), files: OnceLock::from(read_all(places)?) })
     }
 
     /// Returns the credentials for a repository of a registry. The longest entry counts: `host/team/app` before
     /// `host/team` before `host`.
     ///
     /// # Errors
-    /// [`ConfigError::Helper`], [`ConfigError::Format`].
+    /// [`ConfigError::Helper`], [`ConfigError::Format`]; as [`Auth::load`] where the files were not read yet.
     pub fn of(&self, registry: &str, repository: &str) -> Result<Option<Credentials>, ConfigError> {
-        if let Some(given) = &self.given {
-            return Ok(Some(given.clone()));
+        if let Some((credentials, _)) = self.given.as_ref().filter(|(_, hosts)| hosts.contains(registry)) {
+            return Ok(Some(credentials.clone()));
         }
-        for (path, file) in &self.files {
+        for (path, file) in self.files()? {
             if let Some(found) = file.find(path, registry, repository)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
+
+    fn files(&self) -> Result<&Files, ConfigError> {
+        match self.files.get() {
+            Some(files) => Ok(files),
+            None => {
+                let files = read_all(&self.places)?;
+                Ok(self.files.get_or_init(|| files))
+            }
+        }
+    }
+}
+
+fn read_all(places: &Places) -> Result<Files, ConfigError> {
+    let mut files = Vec::new();
+    for path in auth_files(places) {
+        match read(&path) {
+            Ok(Some(text)) => files.push((path.clone(), parse(&path, &text)?)),
+            Ok(None) if places.auth_file.is_some() => return Err(ConfigError::Missing { path }),
+            // A file of somebody else, at a place that we only guess.
+            Err(ConfigError::Io { source, .. })
+                if places.auth_file.is_none() && source.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Ok(None) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
 }
 
 impl AuthFile {
     fn find(&self, path: &Path, registry: &str, repository: &str) -> Result<Option<Credentials>, ConfigError> {
         let mut key = format!("{registry}/{repository}");
         loop {
-            if let Some(name) = self.cred_helpers.get(&key)
+            // Docker has its own registry under an old name.
+            let is_it = |name: &str| key == registry && host_of(name) == registry;
+            let old_helper = || self.cred_helpers.iter().find(|(name, _)| is_it(name)).map(|(_, helper)| helper);
+            if let Some(name) = self.cred_helpers.get(&key).or_else(old_helper)
                 && let Some(found) = ask(name, registry)?
             {
                 return Ok(Some(found));
             }
-            let legacy = || self.auths.iter().find(|(name, _)| key == registry && host_of(name) == registry);
+            let legacy = || self.auths.iter().find(|(name, _)| is_it(name));
             let entry = self.auths.get(&key).or_else(|| legacy().map(|(_, entry)| entry));
             if let Some(found) = entry.map(|entry| entry.credentials(path, &key)).transpose()?.flatten() {
                 return Ok(Some(found));
@@ -193,7 +222,7 @@ mod tests {
     fn auth(text: &str) -> Auth {
         let path = PathBuf::from("/auth.json");
         let file = parse(&path, text).expect("a file");
-        Auth { given: None, files: vec![(path, file)] }
+        Auth { files: OnceLock::from(vec![(path, file)]), ..Auth::none() }
     }
 
     fn user(auth: &Auth, registry: &str, repository: &str) -> Option<String> {
@@ -242,6 +271,21 @@ mod tests {
             assert_eq!(user(&auth, registry, repository).as_deref(), found, "{registry}/{repository}");
         }
         assert!(!format!("{auth:?}").contains("team:2") && !format!("{auth:?}").contains(&entry("app:3")));
+    }
+
+    #[test]
+    fn what_the_command_line_gives_is_for_whom_it_names() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("auth.json");
+        let places = Places { auth_file: Some(file.clone()), ..Places::default() };
+        let given = Credentials::parse("given:1").expect("a pair");
+        let auth = || Auth::given(given.clone(), ["named.example".to_owned()].into(), &places);
+        // The file is no matter as long as nobody else is asked.
+        assert_eq!(user(&auth(), "named.example", "x").as_deref(), Some("given:1"));
+        assert!(matches!(auth().of("other.example", "x"), Err(ConfigError::Missing { .. })));
+        std::fs::write(&file, r#"{"auths": {"other.example": {"username": "u", "password": "p"}}}"#).expect("written");
+        assert_eq!(user(&auth(), "other.example", "x").as_deref(), Some("u:p"));
+        assert_eq!(user(&auth(), "third.example", "x"), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn log_out(places: &Places, registry: Option<&str>) -> Result<PathBuf, Confi
 /// As [`Auth::load`] and [`Auth::of`].
 pub fn logged_in(places: &Places, registry: &str) -> Result<Option<String>, ConfigError> {
     let exists = places.auth_file.as_ref().is_none_or(|file| file.exists());
-    let auth = if exists { Auth::load(places)? } else { Auth::default() };
+    let auth = if exists { Auth::load(places)? } else { Auth::none() };
     let (host, repository) = registry.split_once('/').unwrap_or((registry, ""));
     Ok(match auth.of(host, repository)? {
         Some(Credentials::Basic { user, .. }) => Some(user),

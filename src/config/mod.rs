@@ -22,7 +22,7 @@ pub use given::{Fallback, GivenRegistries};
 pub use login::{log_in, log_out, logged_in};
 pub use policy::Policy;
 pub use registries::{Endpoint, Reach, Registries};
-pub use secret::{Credentials, Secret};
+pub use secret::{Credentials, GivenCredentials, Secret};
 
 use std::path::PathBuf;
 

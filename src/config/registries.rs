@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -190,6 +190,40 @@ impl Registries {
             }),
             _ => Ok(candidates),
         }
+    }
+
+    /// Returns the registries in which these images are, as a user writes them. What is no name of an image is in none.
+    pub fn named(&self, images: &[String]) -> BTreeSet<String> {
+        self.meant(images).iter().map(|reference| reference.registry().to_owned()).collect()
+    }
+
+    /// Returns whom the credentials of the command line are for, where it names these images: their registries, the places that
+    /// stand for those, and the mirrors that it names as well. Mirrors that only a file names are none of them.
+    pub fn trusted(&self, images: &[String]) -> BTreeSet<String> {
+        let mut hosts = self.named(images);
+        let places = self.meant(images).into_iter().filter_map(|reference| self.target(&reference).ok());
+        hosts.extend(places.map(|place| place.reference.registry().to_owned()));
+        let mirrors = self.given.mirrors.iter().filter_map(|(_, place)| place.split('/').next());
+        hosts.extend(mirrors.map(str::to_owned));
+        hosts
+    }
+
+    fn meant(&self, images: &[String]) -> Vec<Reference> {
+        let meant = |image: &String| self.candidates(image, &Reference::parse(image).ok()?).ok();
+        images.iter().filter_map(meant).flatten().collect()
+    }
+
+    /// Returns the hosts that need not be secure, as the files and the command line say.
+    pub fn insecure(&self) -> BTreeSet<String> {
+        let places = self.entries.iter().filter(|entry| entry.insecure).map(|entry| match entry.location.as_str() {
+            "" => entry.prefix.as_str(),
+            location => location,
+        });
+        let mirrors = self.entries.iter().flat_map(|entry| &entry.mirror).filter(|mirror| mirror.insecure);
+        let all = places.chain(mirrors.map(|mirror| mirror.location.as_str()));
+        let hosts =
+            all.filter_map(|place| place.split('/').next()).chain(self.given.insecure.iter().map(String::as_str));
+        hosts.map(str::to_owned).collect()
     }
 
     /// Returns where the image `reference` is looked for: its mirrors, then the registry itself. There is no other place.

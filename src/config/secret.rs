@@ -47,6 +47,15 @@ pub enum Credentials {
     Bearer(Secret),
 }
 
+/// Credentials from the command line (--creds), and for whom they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenCredentials {
+    /// Who we are.
+    pub credentials: Credentials,
+    /// The images, as they are written, whose registries may know it. No other registry may, whatever a Dockerfile names.
+    pub images: Vec<String>,
+}
+
 impl Credentials {
     /// Returns the credentials of the text `user:password`; `None` where there is no colon or no user.
     pub fn parse(text: &str) -> Option<Self> {

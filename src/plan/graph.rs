@@ -195,6 +195,14 @@ impl<'a> Graph<'a> {
         &self.images
     }
 
+    /// Returns the images that the stages which the build needs begin with: what their FROM names, or a named context in its place.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().filter_map(|&index| match &self.nodes[index].base {
+            Origin::Image { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Returns the time that the file sets for the image, in an ARG before the first FROM or by a build argument: the value of
     /// SOURCE_DATE_EPOCH.
     pub fn source_date_epoch(&self) -> Option<&str> {

@@ -1,12 +1,12 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::RegistryError;
 use super::repository::Repository;
-use super::session::{Known, Session};
-use crate::config::{Auth, Credentials, Endpoint, Places, Policy, Reach, Registries, security};
+use super::session::{Elsewhere, Known, Session};
+use crate::config::{Auth, Credentials, Endpoint, GivenCredentials, Places, Policy, Reach, Registries, security};
 use crate::net::{Agent, Method, NetError, Plain, Request, Security, Url, Verify};
 use crate::oci::Reference;
 
@@ -47,6 +47,8 @@ pub struct Client {
     auth: Auth,
     registries: Registries,
     policy: Policy,
+    /// Hosts that need not be secure.
+    insecure: Arc<BTreeSet<String>>,
     /// How a host is reached, once that is known.
     hosts: Mutex<HashMap<(String, bool), Host>>,
     /// Who we are to a repository. Asked for once: a helper may open a window.
@@ -57,6 +59,8 @@ pub struct Client {
 struct Host {
     base: Url,
     security: Arc<Security>,
+    /// What is demanded of a token server elsewhere that need be secure.
+    strict: Arc<Security>,
 }
 
 impl Client {
@@ -67,16 +71,19 @@ impl Client {
     pub fn new(
         agent: Agent,
         places: Places,
-        given: Option<Credentials>,
+        given: Option<GivenCredentials>,
         options: ClientOptions,
     ) -> Result<Self, RegistryError> {
+        let (registries, policy) = (Registries::load(&places)?, Policy::load(&places)?);
         let auth = match given {
-            Some(given) => Auth::given(given),
+            Some(GivenCredentials { credentials, images }) => {
+                Auth::given(credentials, registries.trusted(&images), &places)
+            }
             None => Auth::load(&places)?,
         };
-        let (registries, policy) = (Registries::load(&places)?, Policy::load(&places)?);
+        let insecure = Arc::new(registries.insecure());
         let (hosts, credentials) = (Mutex::default(), Mutex::default());
-        Ok(Client { agent, options, places, auth, registries, policy, hosts, credentials })
+        Ok(Client { agent, options, places, auth, registries, policy, insecure, hosts, credentials })
     }
 
     /// Returns what a name as the user wrote it may mean, in the order in which it is to be tried.
@@ -121,16 +128,17 @@ impl Client {
     pub fn repository(&self, endpoint: &Endpoint) -> Result<Repository, RegistryError> {
         let reference = &endpoint.reference;
         let host = self.host(reference.registry(), endpoint.reach)?;
-        Ok(Repository {
-            session: Session {
-                agent: self.agent.clone(),
-                base: host.base,
-                security: host.security,
-                repository: reference.repository().to_owned(),
-                credentials: self.credentials(reference)?,
-                known: Mutex::new(Known::default()),
-            },
-        })
+        let credentials = self.credentials(reference)?;
+        Ok(Repository { session: self.session(host, reference.repository().to_owned(), credentials) })
+    }
+
+    fn session(&self, host: Host, repository: String, credentials: Option<Credentials>) -> Session {
+        let elsewhere = match self.options.tls {
+            TlsCheck::Never => Elsewhere::Same,
+            _ => Elsewhere::Strict { security: host.strict, but: Arc::clone(&self.insecure) },
+        };
+        let (agent, known) = (self.agent.clone(), Mutex::new(Known::default()));
+        Session { agent, base: host.base, security: host.security, elsewhere, repository, credentials, known }
     }
 
     /// Returns the host as which a registry answers.
@@ -144,16 +152,8 @@ impl Client {
     /// [`RegistryError::Unauthorized`] where it does not.
     pub fn check_login(&self, registry: &str, credentials: Credentials) -> Result<(), RegistryError> {
         let host = self.host(registry.split('/').next().unwrap_or(registry), Reach::Unsaid)?;
-        let session = Session {
-            agent: self.agent.clone(),
-            base: host.base.clone(),
-            security: host.security,
-            repository: String::new(),
-            credentials: Some(credentials),
-            known: Mutex::new(Known::default()),
-        };
-        let url = host.base.join("v2/").unwrap_or(host.base);
-        session.check(url)
+        let url = host.base.join("v2/").unwrap_or_else(|_| host.base.clone());
+        self.session(host, String::new(), Some(credentials)).check(url)
     }
 
     fn credentials(&self, reference: &Reference) -> Result<Option<Credentials>, RegistryError> {
@@ -182,13 +182,14 @@ impl Client {
     }
 
     fn strict(&self, registry: &str) -> Result<Host, RegistryError> {
-        let security = security(&self.places, registry)?;
-        Ok(Host { base: base("https", registry)?, security: Arc::new(security) })
+        let security = Arc::new(security(&self.places, registry)?);
+        Ok(Host { base: base("https", registry)?, strict: for_others(&security), security })
     }
 
     /// Finds out what a host speaks that need not be secure: TLS if it does, for which any certificate will do.
     fn lax(&self, registry: &str) -> Result<Host, RegistryError> {
         let own = security(&self.places, registry)?;
+        let strict = for_others(&Arc::new(own.clone()));
         let security = Arc::new(Security { verify: Verify::Skipped, plain: Plain::Allowed, ..own });
         let patience = if is_this_machine(registry) { OWN_PATIENCE } else { PATIENCE };
         let mut options = self.agent.options().clone();
@@ -198,7 +199,8 @@ impl Client {
             let base = base(scheme, registry)?;
             let url = base.join("v2/").unwrap_or_else(|_| base.clone());
             let request = Request::new(Method::GET, url).security(Arc::clone(&security)).once();
-            agent.send(request).map(|_| Host { base, security: Arc::clone(&security) })
+            let [security, strict] = [&security, &strict].map(Arc::clone);
+            agent.send(request).map(|_| Host { base, security, strict })
         };
         let with_tls = match ask(&impatient, "https") {
             Ok(host) => return Ok(host),
@@ -208,7 +210,7 @@ impl Client {
         match ask(&self.agent, "http") {
             Ok(host) => Ok(host),
             // Nobody is there at all, or not now: the request itself will tell, and be tried again.
-            Err(error) if error.is_transient() => Ok(Host { base: base("http", registry)?, security }),
+            Err(error) if error.is_transient() => Ok(Host { base: base("http", registry)?, security, strict }),
             Err(_) => Err(with_tls.into()),
         }
     }
@@ -238,8 +240,16 @@ fn base(scheme: &str, registry: &str) -> Result<Url, NetError> {
     Url::parse(&text).map_err(|error| NetError::BadUrl { url: text, reason: error.to_string() })
 }
 
+/// What is demanded of other hosts that a registry names: the same, but a client certificate is for the registry only.
+pub(super) fn for_others(security: &Arc<Security>) -> Arc<Security> {
+    match security.client {
+        None => Arc::clone(security),
+        Some(_) => Arc::new(Security { client: None, ..Security::clone(security) }),
+    }
+}
+
 /// As docker has it: what does not leave the machine need not be encrypted.
-fn is_this_machine(registry: &str) -> bool {
+pub(super) fn is_this_machine(registry: &str) -> bool {
     use std::net::{Ipv4Addr, Ipv6Addr};
     if let Some(v6) = registry.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
         return v6.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());

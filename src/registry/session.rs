@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::RegistryError;
 use super::challenge::{Challenge, challenges};
+use super::client::{for_others, is_this_machine};
 use crate::config::{Credentials, Secret};
 use crate::net::{Agent, Body, Budget, Method, Plain, Request, Response, Security, Url};
 
@@ -24,10 +25,20 @@ pub(super) struct Session {
     /// The root of the registry.
     pub base: Url,
     pub security: Arc<Security>,
+    /// What is demanded of a token server that is another host.
+    pub elsewhere: Elsewhere,
     pub repository: String,
     pub credentials: Option<Credentials>,
     /// What the registry has asked for, and the tokens that were got, by what they are good for.
     pub known: Mutex<Known>,
+}
+
+/// What is demanded of a token server that is another host than its registry: it is shown a password.
+pub(super) enum Elsewhere {
+    /// What is demanded of the registry.
+    Same,
+    /// This, but of these hosts and of this machine only what is demanded of the registry.
+    Strict { security: Arc<Security>, but: Arc<BTreeSet<String>> },
 }
 
 #[derive(Default)]
@@ -89,7 +100,7 @@ impl Session {
     pub fn send(&self, request: &Request<'_>, access: &Access) -> Result<Response, RegistryError> {
         if request.url().origin() != self.base.origin() {
             // An upload may go somewhere else: nobody there needs to know who we are.
-            return Ok(self.agent.send(request.clone().security(self.stranger()))?);
+            return Ok(self.agent.send(request.clone().security(for_others(&self.security)))?);
         }
         let scopes = self.scopes(access);
         let mut authorization = self.authorization(&scopes);
@@ -117,11 +128,16 @@ impl Session {
         }
     }
 
-    /// What is demanded of other hosts that the registry names: the same, but a client certificate is for the registry only.
-    fn stranger(&self) -> Arc<Security> {
-        match self.security.client {
-            None => Arc::clone(&self.security),
-            Some(_) => Arc::new(Security { client: None, ..Security::clone(&self.security) }),
+    /// Returns what is demanded of the token server at `url`. That the registry need not be secure says nothing about others.
+    fn security_of(&self, url: &Url) -> Arc<Security> {
+        let host = url.host_str().unwrap_or_default();
+        let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        match &self.elsewhere {
+            _ if url.origin() == self.base.origin() => Arc::clone(&self.security),
+            Elsewhere::Strict { security, but } if !but.contains(&name) && !is_this_machine(host) => {
+                Arc::clone(security)
+            }
+            _ => for_others(&self.security),
         }
     }
 
@@ -205,11 +221,10 @@ impl Session {
     ) -> Result<Token, RegistryError> {
         let bad = |reason: &str| RegistryError::Challenge { host: self.host(), reason: reason.into() };
         let mut url = self.base.join(realm).map_err(|_| bad("its realm is no URL"))?;
-        if url.scheme() != "https" && self.security.plain == Plain::Refused {
+        let security = self.security_of(&url);
+        if url.scheme() != "https" && security.plain == Plain::Refused {
             return Err(bad("its realm is not encrypted"));
         }
-        let at_home = url.origin() == self.base.origin();
-        let security = if at_home { Arc::clone(&self.security) } else { self.stranger() };
         let form;
         let request = if let Some(Credentials::Identity(token)) = &self.credentials {
             let mut pairs = url::form_urlencoded::Serializer::new(String::new());

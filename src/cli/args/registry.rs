@@ -16,7 +16,7 @@ pub struct RegistryArgs {
     /// Take credentials from FILE, and from nowhere else
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
-    /// Show these credentials to registries
+    /// Show these credentials to the registries named here
     #[arg(long, value_name = "USER:PASSWORD", hide_env_values = true)]
     pub creds: Option<Hidden>,
     /// Trust the certificates in DIR: *.crt; *.cert and *.key are ours

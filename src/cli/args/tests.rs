@@ -281,7 +281,7 @@ As kaniko has it (docs/kaniko.md):
 
 Registries:
       --authfile <FILE>        Take credentials from FILE, and from nowhere else
-      --creds <USER:PASSWORD>  Show these credentials to registries
+      --creds <USER:PASSWORD>  Show these credentials to the registries named here
       --cert-dir <DIR>         Trust the certificates in DIR: *.crt; *.cert and *.key are ours
       --tls-verify[=<BOOL>]    Demand TLS and check certificates, or do not: true or false
       --retry <N>              Try again N times [default: 3]

@@ -149,6 +149,31 @@ pub enum LoginProblem {
     },
 }
 
+/// Credentials were given, and it is not said for which registry.
+#[derive(Debug, thiserror::Error)]
+#[error("--creds is for the registries that the command line names, and it names none; {}", told(registries))]
+pub struct CredentialsForWhom {
+    /// Those of the images that the Dockerfile builds on.
+    pub registries: Vec<String>,
+}
+
+fn told(registries: &[String]) -> String {
+    match registries {
+        [] => "nor does a FROM".into(),
+        registries => format!("the Dockerfile builds on images of {}", registries.join(", ")),
+    }
+}
+
+impl Classify for CredentialsForWhom {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("`coracle login REGISTRY` keeps them for one registry, and --authfile names a file that says for which they are".into())
+    }
+}
+
 impl Classify for LoginProblem {
     fn exit_status(&self) -> ExitStatus {
         match self {

@@ -5,6 +5,7 @@ use coracle_runtime::probe::Wanted;
 
 use super::around::GivenRequest;
 use super::look::{is_set, stays_here, whole_look};
+use super::registry::{in_full, in_registry};
 use super::remote_cache::{self, CacheTarget};
 use super::{AttestRequest, Changes, HostRequest, Platforms, RegistryRequest, SourcesRequest, Task, UsageError};
 use crate::build::{Around, CachePolicy, CacheUse, Reach, Times};
@@ -189,7 +190,12 @@ impl BuildRequest {
             return Err(UsageError::SquashInline);
         }
         let labels = args.labels.into_iter().map(|label| (label.name, label.value.unwrap_or_default())).collect();
-        let registry = RegistryRequest::new(args.registry, environment)?;
+        let registry = RegistryRequest::new(args.registry, environment)?.naming(pushed(&tags, &outputs));
+        let caches = cache_from.iter().chain(cache_to.iter().filter_map(|to| to.place.as_ref()));
+        let registry = registry.naming(caches.filter_map(|place| match place {
+            CachePlace::Image(location) => in_registry(location),
+            _ => None,
+        }));
         let mut sources =
             SourcesRequest::new(args.sources, &context, environment)?.with_named(args.named.contexts, environment)?;
         sources.network.retry = registry.network.retry.clone();
@@ -254,6 +260,16 @@ impl BuildRequest {
     pub fn stdout_is_taken(&self) -> bool {
         self.outputs.iter().any(OutputSpec::is_stdout)
     }
+}
+
+/// Returns the names under which the image goes to registries.
+fn pushed(tags: &[String], outputs: &[OutputSpec]) -> Vec<String> {
+    let images = outputs.iter().filter_map(|output| match output {
+        OutputSpec::Image(image) if image.push => Some(image),
+        _ => None,
+    });
+    let names = images.flat_map(|image| if image.names.is_empty() { tags } else { &image.names });
+    names.map(|name| in_full(name)).collect()
 }
 
 /// Takes the word behind `--pull` apart from the context: docker's `--pull` has none, so in `--pull .` it is the context.

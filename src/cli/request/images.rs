@@ -56,6 +56,8 @@ impl CopyRequest {
         if args.referrers && !(is_registry(&args.source) && is_registry(&args.destination)) {
             return Err(UsageError::ReferrersElsewhere);
         }
+        let registry =
+            RegistryRequest::new(args.registry, environment)?.naming_places([&args.source, &args.destination]);
         Ok(CopyRequest {
             root,
             temp: environment.temp_dir(),
@@ -65,7 +67,7 @@ impl CopyRequest {
             form: args.format.map(Into::into),
             referrers: args.referrers,
             digestfile: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
-            registry: RegistryRequest::new(args.registry, environment)?,
+            registry,
             quiet: args.quiet,
         })
     }
@@ -227,6 +229,7 @@ impl InspectRequest {
         let name = located(args.name, environment)?;
         let platform = args.platform.unwrap_or_default();
         let (temp, registry) = (environment.temp_dir(), RegistryRequest::new(args.registry, environment)?);
+        let registry = registry.naming_places([&name]);
         Ok(InspectRequest { root, temp, name, document, raw, template, platform, registry })
     }
 }
@@ -309,6 +312,7 @@ impl DiffRequest {
         let (first, second) = (located(args.first, environment)?, located(args.second, environment)?);
         let platform = args.platform.unwrap_or_default();
         let (temp, registry) = (environment.temp_dir(), RegistryRequest::new(args.registry, environment)?);
+        let registry = registry.naming_places([&first, &second]);
         Ok(DiffRequest { root, temp, first, second, json: args.json, platform, registry })
     }
 }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::images::located;
+use super::registry::{in_full, in_registry};
 use super::{RegistryRequest, UsageError};
 use crate::cli::args::{Assignment, DetailArgs, ManifestArgs, ManifestVerb, Named, RegistryArgs};
 use crate::cli::environment::Environment;
@@ -143,6 +144,13 @@ impl ManifestRequest {
             ManifestVerb::Remove(args) => ManifestAct::Remove { list: args.list, digests: args.digests },
         };
         let registry = RegistryRequest::new(registry, environment)?;
+        let registry = match &act {
+            ManifestAct::Create { images, .. } | ManifestAct::Add { images, .. } => registry.naming_places(images),
+            ManifestAct::Inspect { list } => registry.naming_places([list]),
+            ManifestAct::Push { list, destination: None, .. } => registry.naming([in_full(list)]),
+            ManifestAct::Push { destination: Some(destination), .. } => registry.naming(in_registry(destination)),
+            _ => registry,
+        };
         Ok(ManifestRequest { root, temp: environment.temp_dir(), act, registry })
     }
 }

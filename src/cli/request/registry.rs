@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use super::network::NetworkRequest;
 use super::{PullRequest, PushRequest, UsageError};
-use crate::cli::args::{LoginArgs, LogoutArgs, PullArgs, PullPolicy, PushArgs, RegistryArgs};
+use crate::cli::args::{LoginArgs, LogoutArgs, Named, PullArgs, PullPolicy, PushArgs, RegistryArgs};
 use crate::cli::environment::Environment;
-use crate::config::{Credentials, Places};
+use crate::config::{Credentials, GivenCredentials, Places};
 use crate::net::RetryPolicy;
+use crate::oci::Reference;
 use crate::output::Location;
 use crate::output::content::Selection;
 use crate::registry::TlsCheck;
@@ -15,8 +16,8 @@ use crate::registry::TlsCheck;
 pub struct RegistryRequest {
     /// Where the user's files are.
     pub places: Places,
-    /// Who we are, where that was said.
-    pub credentials: Option<Credentials>,
+    /// Who we are to the registries that the command line names, where that was said.
+    pub credentials: Option<GivenCredentials>,
     /// Whether certificates are checked.
     pub tls: TlsCheck,
     /// How hosts are reached.
@@ -42,10 +43,44 @@ impl RegistryRequest {
                 cert_dir: absolute(args.cert_dir)?,
                 ..places(environment)?
             },
-            credentials: args.creds.and_then(|creds| Credentials::parse(&creds.0)),
+            credentials: args.creds.and_then(|creds| {
+                let credentials = Credentials::parse(&creds.0)?;
+                Some(GivenCredentials { credentials, images: Vec::new() })
+            }),
             tls: tls(args.tls_verify),
             network,
         })
+    }
+}
+
+impl RegistryRequest {
+    /// Says which images the command line names: what it says of who we are is for their registries.
+    pub(super) fn naming(mut self, images: impl IntoIterator<Item = String>) -> Self {
+        if let Some(given) = &mut self.credentials {
+            given.images.extend(images);
+        }
+        self
+    }
+
+    /// As [`naming`](Self::naming), of what may lie elsewhere.
+    pub(super) fn naming_places<'a>(self, places: impl IntoIterator<Item = &'a Named>) -> Self {
+        self.naming(places.into_iter().filter_map(|named| match named {
+            Named::Place(location) => in_registry(location),
+            Named::Store(_) => None,
+        }))
+    }
+}
+
+/// Returns the name of an image that is pushed: a short one is one of docker.io, whatever the files say.
+pub(super) fn in_full(name: &str) -> String {
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.to_string())
+}
+
+/// Returns the image of a location in a registry.
+pub(super) fn in_registry(location: &Location) -> Option<String> {
+    match location {
+        Location::Registry(reference) => Some(reference.to_string()),
+        _ => None,
     }
 }
 
@@ -83,6 +118,7 @@ impl PullRequest {
         if args.all_tags && args.policy == PullPolicy::Never {
             return Err(UsageError::NoList);
         }
+        let named = is_registry.then(|| args.source.written.clone());
         Ok(PullRequest {
             root,
             all_tags: args.all_tags,
@@ -92,7 +128,7 @@ impl PullRequest {
             policy: args.policy,
             selection: super::images::selection(args.platform.or(args.parts.platform()), args.all),
             quiet: args.quiet,
-            registry: RegistryRequest::new(args.registry, environment)?,
+            registry: RegistryRequest::new(args.registry, environment)?.naming(named),
         })
     }
 }
@@ -102,6 +138,10 @@ impl PushRequest {
         if args.all_tags && has_tag(&args.name) {
             return Err(UsageError::OneTag { name: args.name });
         }
+        let named = match &args.destination {
+            Some(destination) => in_registry(destination),
+            None => Some(in_full(&args.name)),
+        };
         Ok(PushRequest {
             root,
             all_tags: args.all_tags,
@@ -114,7 +154,7 @@ impl PushRequest {
             digest_file: args.digestfile.map(|path| environment.absolute(&path)).transpose()?,
             quiet: args.quiet,
             look: super::look::checked(args.look.look()?)?,
-            registry: RegistryRequest::new(args.registry, environment)?,
+            registry: RegistryRequest::new(args.registry, environment)?.naming(named),
         })
     }
 }

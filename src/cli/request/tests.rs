@@ -10,7 +10,7 @@ use crate::cli::args::{
 use crate::cli::args::{ImageOutput, Look, SortKey};
 use crate::cli::progress::Mode;
 use crate::cli::report::Style;
-use crate::config::{Credentials, Places};
+use crate::config::{Credentials, GivenCredentials, Places};
 use crate::net::{Proxies, RetryPolicy, Roots};
 use crate::oci::Platform;
 use crate::output::content::{Form as ManifestForm, Selection};
@@ -163,7 +163,10 @@ fn a_build_with_every_flag() {
                 cert_dir: Some("/certs".into()),
                 ..registry().places
             },
-            credentials: Credentials::parse("ann:pass:word"),
+            credentials: Credentials::parse("ann:pass:word").map(|credentials| GivenCredentials {
+                credentials,
+                images: ["web:1", "web:latest"].map(|name| format!("docker.io/library/{name}")).into(),
+            }),
             tls: TlsCheck::Never,
             network: network(RetryPolicy { retries: 7, delay: Duration::from_millis(500), ..RetryPolicy::default() }),
         },
