@@ -288,7 +288,9 @@ impl RuntimeError {
                 format!("ask for at most --ulimit {name}={}, or have the hard limit raised", amount(*hard).replace("unlimited", "-1"))
             }
             RuntimeError::Died { status, .. } if status.contains("(signal 9)") => {
-                "somebody killed it with SIGKILL, most often the kernel for lack of memory".into()
+                "somebody killed it with SIGKILL, most often the kernel for lack of memory (see `dmesg`), also where a container or \
+                 a job has its limit"
+                    .into()
             }
             RuntimeError::Lacking(_) => {
                 "where ids and devices are emulated, there are all of them: see what --isolation=single-id says here".into()
@@ -338,11 +340,6 @@ impl RuntimeError {
             }
             RuntimeError::Overlay { source, .. } if source.is(E::PERM) => {
                 "overlayfs in a user namespace needs Linux 5.11".into()
-            }
-            RuntimeError::Died { status, .. } if status.contains("signal 9)") => {
-                "somebody killed it: the kernel does so where memory is short (see `dmesg`), and so do the limits of a container \
-                 or a job"
-                    .into()
             }
             _ => return None,
         })
