@@ -64,6 +64,18 @@ fn some_files_of_the_failed_step_can_be_taken_out() {
     }
 }
 
+#[test]
+fn a_device_that_cannot_be_taken_out_is_told_and_takes_no_place() {
+    let (_, user) = User::both().into_iter().next_back().expect("two of them");
+    let file = user.new_dir().join("file");
+    fs::write(&file, "precious").unwrap();
+    let export = format!("--on-failure=export=/n:{}", file.display());
+    let project = Project::of(&user).dockerfile("FROM busybox\nRUN mknod /n c 1 3 && [ -c /n ] && exit 7").arg(&export);
+    let failed = project.build();
+    failed.fails(1).stderr_has("/n of the failed step could not be written").stderr_has("a character device");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
 fn image_passwd(user: &User) -> String {
     user.coracle(["run", "busybox", "cat", "/etc/passwd"]).run().succeeds().stdout
 }

@@ -241,6 +241,11 @@ pub fn write_part(view: &View, from: &str, to: &Path) -> Result<Option<Vec<Strin
         let path = path.display().to_string();
         move |source| OutputError::Tree(tree::Error { call, path, source })
     };
+    if let Kind::Char { .. } | Kind::Block { .. } = node.kind {
+        // Nor does it take the place of what is there.
+        let source = std::io::Error::other(format!("it is a {}, which only root can make", node.kind.word()));
+        return Err(tree::Error { call: "write", path: format!("/{}", found.path), source }.into());
+    }
     if !node.kind.is_dir() {
         let wants_dir = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
         let (dir, name) = match to.file_name() {
