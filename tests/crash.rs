@@ -41,6 +41,36 @@ fn sigint_and_sigterm_end_a_step_within_two_seconds() {
     }
 }
 
+/// Runs a shell script in busybox, sends `signal` when it has said "ready", and returns its exit code.
+fn run_and_signal(user: &User, script: &str, signal: Signal) -> Option<i32> {
+    let mut running = user.coracle(["run", "-i", "busybox", "sh", "-c", script]).start();
+    running.wait_for("ready");
+    let sent = Instant::now();
+    running.signal(signal);
+    let outcome = running.wait();
+    assert!(sent.elapsed() < Duration::from_secs(10), "{outcome}");
+    outcome.code()
+}
+
+#[test]
+fn a_signal_ends_a_command_that_does_nothing_about_it() {
+    let user = User::with_busybox();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        assert_eq!(run_and_signal(&user, "echo ready; exec sleep 60", signal), Some(code));
+    }
+    // The shell waits for its child when it gets SIGINT, of its own accord.
+    assert_eq!(run_and_signal(&user, "echo ready; sleep 60; true", Signal::TERM), Some(143), "nor its children");
+}
+
+#[test]
+fn a_signal_that_a_command_handles_or_ignores_is_left_to_it() {
+    let user = User::with_busybox();
+    let handles = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    assert_eq!(run_and_signal(&user, handles, Signal::TERM), Some(9));
+    assert_eq!(run_and_signal(&user, "trap '' INT; echo ready; sleep 1; exit 4", Signal::INT), Some(4));
+    assert_eq!(run_and_signal(&user, "echo ready; sleep 1; exit 5", Signal::WINCH), Some(5));
+}
+
 #[test]
 fn sigkill_of_the_builder_ends_the_step() {
     let (project, mark) = sleeper();

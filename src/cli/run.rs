@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use coracle_runtime::container::{Control, Exit};
 use coracle_runtime::probe::Wanted;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use super::classify::BuildProblem;
+use super::classify::{BuildProblem, FileLost};
 use super::report::{ExitStatus, Failure, Style};
 use super::request::RunRequest;
 use super::text::visible;
@@ -24,7 +25,8 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
     let image = names::find(&store, &request.image)?;
     let command = command(request, &image.config.config)?;
     let control = Arc::new(Control::new());
-    let on_enter = || forward_signals(&control);
+    let ended_by = Arc::new(AtomicI32::new(0));
+    let on_enter = || forward_signals(&control, &ended_by);
     let mut builder = Builder {
         store: &store,
         sink: &Warnings,
@@ -36,6 +38,10 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
         on_failure: OnFailure::Nothing,
         ship: None,
     };
+    for volume in &request.volumes {
+        let lost = |source| FileLost { call: "find the volume", path: volume.source.display().to_string(), source };
+        std::fs::metadata(&volume.source).map_err(lost)?;
+    }
     for note in &request.notes {
         say(&format!("{note}\n"));
     }
@@ -43,6 +49,10 @@ pub(super) fn run(request: &RunRequest, style: Style) -> Result<ExitCode, Failur
     if let Exit::NotStarted { errno, what, path } = &exit {
         say(&Failure::from(not_started(errno.raw(), *what, path)).report(style));
     }
+    let exit = match (exit, ended_by.load(Ordering::SeqCst)) {
+        (Exit::Signal(SIGKILL), signal) if signal != 0 => Exit::Signal(signal),
+        (exit, _) => exit,
+    };
     Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(ExitStatus::Fault.code())))
 }
 
@@ -86,14 +96,20 @@ fn command(request: &RunRequest, config: &ExecConfig) -> Result<Command, Failure
     Ok(Command { args, env, cwd, user, limits: request.limits.clone(), around: request.around.clone() })
 }
 
-/// Passes signals on to the command.
-fn forward_signals(control: &Arc<Control>) {
+/// Passes signals on to the command. One that would end any other program ends this one too, though it is process 1 of its
+/// namespace: nobody else could. `ended_by` is told which.
+fn forward_signals(control: &Arc<Control>, ended_by: &Arc<AtomicI32>) {
     let passed = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
     let Ok(mut signals) = Signals::new(passed) else { return };
-    let control = Arc::clone(control);
+    let (control, ended_by) = (Arc::clone(control), Arc::clone(ended_by));
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            control.signal(signal);
+            if control.is_spared(signal) {
+                ended_by.store(signal, Ordering::SeqCst);
+                control.signal(SIGKILL);
+            } else {
+                control.signal(signal);
+            }
         }
     });
 }

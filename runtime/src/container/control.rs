@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -72,6 +72,24 @@ impl Control {
         }
     }
 
+    /// Returns whether a command leaves `signal` to the kernel, which then would end it, and does not only because it is process 1 of
+    /// its namespace. `false` where that cannot be known.
+    pub fn is_spared(&self, signal: i32) -> bool {
+        let ends = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+        if !ends.iter().any(|one| one.as_raw() == signal) {
+            return false;
+        }
+        let spared = |command: &OwnedFd| {
+            let pid = field(&read(&format!("fdinfo/{}", command.as_raw_fd()))?, "Pid")?.parse::<u32>().ok()?;
+            let status = read(&format!("../{pid}/status"))?;
+            let is_first = field(&status, "NSpid")?.split_whitespace().skip(1).last()? == "1";
+            // A program that blocks it may wait for it.
+            let mut masks = ["SigBlk", "SigIgn", "SigCgt"].into_iter().map(|name| mask(&status, name));
+            Some(is_first && masks.all(|mask| mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 0)))
+        };
+        self.lock().running.values().filter_map(|step| step.command.as_ref()).any(|step| spared(step).unwrap_or(false))
+    }
+
     /// Adds a step by the handle of the process with which all others of it end, and of the command, where that is known.
     pub(super) fn register(&self, outer: OwnedFd, command: Option<OwnedFd>) -> Registered<'_> {
         let mut steps = self.lock();
@@ -93,6 +111,21 @@ impl Control {
     fn lock(&self) -> MutexGuard<'_, Steps> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns a file of this process in /proc.
+fn read(name: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/self/{name}")).ok()
+}
+
+/// Returns the value behind `name` and a colon.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Returns a set of signals.
+fn mask(status: &str, name: &str) -> Option<u64> {
+    u64::from_str_radix(field(status, name)?, 16).ok()
 }
 
 impl Step {

@@ -188,6 +188,9 @@ pub struct RunArgs {
     /// Remove the container when it ends: so it is in any case
     #[arg(long)]
     pub rm: bool,
+    /// Pass standard input on: so it is in any case
+    #[arg(short, long)]
+    pub interactive: bool,
     /// Set a variable, or hand one of here on; can be repeated
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<Assignment>,

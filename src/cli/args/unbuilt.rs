@@ -29,7 +29,7 @@ const UNBUILT: &[(&str, &str)] = &[
         "run",
         "--annotation --attach -a --cgroupns --cidfile \
          --cpu-shares -c --cpuset-cpus --detach -d --device --env-file --expose \
-         --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --interactive -i --ip --ipc \
+         --gidmap --gpus --group-add --health-cmd --hostname --http-proxy --init --ip --ipc \
          --label -l --link --log-driver --log-opt --mount --name \
          --no-healthcheck --oom-score-adj --pid --platform --privileged --publish-all -P --pull --quiet -q --read-only --replace --restart --runtime --secret --security-opt \
          --sig-proxy --stop-signal --stop-timeout --sysctl --timeout --tmpfs --tty -t --tz --uidmap \
@@ -70,9 +70,7 @@ fn instead(verb: &str, flag: &str) -> Option<&'static str> {
         ("build", "--stdin") => "steps read nothing; RUN --mount=type=bind or a here-document gives them text",
         ("build", "--os-feature") => "--os-version says the version of the operating system",
         ("build", "--no-hostname") => "/etc/hostname is that of the image in any case",
-        ("run", "--interactive" | "-i" | "--tty" | "-t") => {
-            "the command has coracle's standard input and output, but no terminal of its own"
-        }
+        ("run", "--tty" | "-t") => "the command has coracle's standard input and output, but no terminal of its own",
         ("run", "--publish-all" | "-P") => "the container is on the host's network: its ports are there already",
         ("run", "--quiet" | "-q") => "`coracle run` prints nothing of its own",
         ("push", "--remove-signatures") => "signatures are not in the store, and never pushed with an image",
@@ -139,7 +137,7 @@ mod tests {
             ("coracle build --uts=host .", "--uts"),
             ("coracle build --policy=x .", "--policy"),
             ("coracle --root /x build --cpp-flag=-D .", "--cpp-flag"),
-            ("coracle run -it web", "-i"),
+            ("coracle run -it web", "-t"),
             ("coracle run --name=x web", "--name"),
             ("coracle rmi --prune web", "--prune"),
         ] {

@@ -37,8 +37,9 @@ pub struct RunRequest {
 
 impl RunRequest {
     pub(super) fn new(args: RunArgs, root: PathBuf, environment: &Environment) -> Result<Self, UsageError> {
-        // --rm: a container leaves nothing behind in any case.
-        let RunArgs { rm: _, env, workdir, user, entrypoint, limits, around, host, image_and_command } = args;
+        // --rm: a container leaves nothing behind in any case. --interactive: the command has our standard input in any case.
+        let RunArgs { rm: _, interactive: _, env, workdir, user, entrypoint, limits, around, host, image_and_command } =
+            args;
         let mut command = image_and_command.into_iter();
         let image = command.next().filter(|image| !image.is_empty()).ok_or(UsageError::NoImage)?;
         let image = image.into_string().map_err(|_| UsageError::NotUtf8 { what: "the name of the image".into() })?;
