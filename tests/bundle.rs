@@ -433,7 +433,7 @@ fn what_makes_no_sense_together_is_said() {
     ] {
         build(&project, &file, args).fails(2).stderr_has(says);
     }
-    build(&project, &file.with_file_name("none.tar"), &[]).fails(5).stderr_has("none.tar");
+    build(&project, &file.with_file_name("none.tar"), &[]).fails(3).stderr_has("none.tar");
     let (kept, outcome) =
         bundle(&Project::of(&User::new()).dockerfile("FROM 127.0.0.1:9/none\nENV A=1"), &["--retry=0"]);
     outcome.fails(4).stderr_has("Dockerfile:1");

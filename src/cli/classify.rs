@@ -274,6 +274,9 @@ impl Classify for OutputError {
             OutputError::NoRegistry { .. } | OutputError::OneImage { .. } | OutputError::OneOnly { .. } => {
                 ExitStatus::Usage
             }
+            OutputError::Io { call: "open", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ExitStatus::Input
+            }
             error if system_error(error).is_some() => ExitStatus::Store,
             _ => ExitStatus::Input,
         }
@@ -394,7 +397,12 @@ pub struct FileLost {
 
 impl Classify for FileLost {
     fn exit_status(&self) -> ExitStatus {
-        ExitStatus::Store
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        match (self.call, self.source.kind()) {
+            ("write" | "create" | "resolve", _) => ExitStatus::Store,
+            (_, NotFound | PermissionDenied | IsADirectory | NotADirectory) => ExitStatus::Input,
+            _ => ExitStatus::Store,
+        }
     }
 }
 
