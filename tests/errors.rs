@@ -82,6 +82,68 @@ fn a_file_without_a_folder_is_refused_before_the_build() {
 }
 
 #[test]
+fn what_an_earlier_build_wrote_about_its_image_does_not_outlive_a_failure() {
+    let project = Project::new().dockerfile("FROM busybox\nRUN echo one");
+    let dir = project.user().new_dir();
+    let id = dir.join("id");
+    let with_files = |project: &Project| {
+        let files = project.clone().arg(&format!("--iidfile={}", id.display()));
+        files.arg(&format!("--metadata-file={}", dir.join("metadata").display()))
+    };
+    with_files(&project).build().succeeds();
+    assert!(id.exists() && dir.join("metadata").exists());
+    with_files(&project.dockerfile("FROM busybox\nRUN false")).build().fails(1);
+    assert!(!id.exists() && !dir.join("metadata").exists());
+}
+
+#[test]
+fn a_file_in_a_closed_folder_is_refused_before_the_build() {
+    let project = Project::new().dockerfile("FROM busybox\nRUN echo ran").arg("--iidfile=/proc/file");
+    project.build().fails(5).stderr_has("cannot write /proc/file: ").stderr_has_no("echo ran");
+}
+
+#[test]
+fn an_input_that_is_not_there_is_exit_code_3() {
+    let user = User::with_busybox();
+    for (args, named) in [
+        (&["load", "-i", "/no/such/file"][..], "/no/such/file"),
+        (&["pull", "oci:/no/such/layout"], "/no/such/layout"),
+        (&["bundle", "ls", "/no/such/bundle"], "/no/such/bundle"),
+        (&["run", "-v", "/no/such/folder:/x", "busybox", "true"], "/no/such/folder"),
+    ] {
+        user.coracle(args).run().fails(3).stderr_has(named).stderr_has("No such file or directory");
+    }
+}
+
+#[test]
+fn what_comes_on_standard_input_is_called_so() {
+    let user = User::new();
+    user.coracle(["load"]).typing("no archive").run().fails(3).stderr_has("error: standard input is damaged: ");
+    if support::require_tool("script") {
+        let line = user.coracle(["load"]).line();
+        let outcome = user.tool("script -qec").arg(line).arg("/dev/null").run();
+        assert_eq!(outcome.code(), Some(2), "{outcome}");
+        assert!(outcome.stdout.contains("standard input is a terminal"), "{outcome}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_what_is_typed_after_a_login_that_was_interrupted() {
+    if !support::require_tool("script") {
+        return;
+    }
+    let user = User::new();
+    let script = user.new_dir().join("login");
+    let login = format!("{} login -u me 127.0.0.1:9", env!("CARGO_BIN_EXE_coracle"));
+    let lines = format!("sh -c '(sleep 1; kill -TERM $$) & exec {login}'\necho ended $?\nstty -a\n");
+    std::fs::write(&script, lines).unwrap();
+    let line = format!("sh {}", script.display());
+    let outcome = user.tool("script -qec").arg(line).arg("/dev/null").run();
+    assert!(outcome.stdout.contains("Password: ") && outcome.stdout.contains("ended 143"), "{outcome}");
+    assert!(outcome.stdout.contains(" echo "), "{outcome}");
+}
+
+#[test]
 fn a_context_deeper_than_a_path_can_be_is_refused_at_once_and_in_few_words() {
     let project = Project::new().dockerfile("FROM busybox\nCOPY . /x/");
     let mut at = openat(CWD, project.dir(), OFlags::PATH, Mode::empty()).unwrap();

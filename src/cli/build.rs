@@ -83,6 +83,7 @@ fn run(request: &BuildRequest, progress: &Arc<Progress>, told: &Told) -> Result<
     outputs::check_folders(request)?;
     given::check_folders(&request.given)?;
     volumes::check(&request.host)?;
+    result::remove_files(request)?;
     let given = given::given(&request.given)?;
     let store = Store::open(&request.root)?;
     if let Some(list) = &request.changes.list {

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::{ArchiveName, Named, is_stdout};
-use super::classify::FileLost;
+use super::classify::{FileLost, ImageProblem};
 use super::named::{Opened, check_whole, in_store};
 use super::progress::{Mode, Progress};
 use super::registry::{LazyClient, push_content};
@@ -174,6 +174,7 @@ pub(super) fn load(request: &LoadRequest, mode: Mode, style: Style) -> Result<Ex
     let progress = Progress::new(if request.quiet { Mode::Quiet } else { mode }, style);
     let result = match &request.input {
         Some(path) => load_from(path, &request.selection, &store, &progress),
+        None if io::stdin().is_terminal() => Err(ImageProblem::TypedArchive.into()),
         None => spooled(&store).and_then(|file| load_from(file.path(), &request.selection, &store, &progress)),
     };
     progress.finish();
@@ -191,12 +192,23 @@ fn spooled(store: &Store) -> Result<tempfile::NamedTempFile, Failure> {
     Ok(file)
 }
 
+/// Returns `error` with the name that the user knows: what came on standard input lies in a file of the store.
+fn named(error: OutputError, path: &Path, store: &Store) -> OutputError {
+    match error {
+        OutputError::Damaged { path: at, reason } if at == path && at.starts_with(store.tmp()) => {
+            OutputError::Damaged { path: "standard input".into(), reason }
+        }
+        error => error,
+    }
+}
+
 fn load_from(path: &Path, selection: &Selection, store: &Store, sink: &dyn Sink) -> Result<Vec<String>, Failure> {
     let lost = |source| FileLost { call: "open", path: path.display().to_string(), source };
     File::open(path).map_err(lost)?;
-    let place = Place::detect(path, &store.tmp())?;
+    let named = |error| named(error, path, store);
+    let place = Place::detect(path, &store.tmp()).map_err(named)?;
     let mut loaded = Vec::new();
-    for listed in place.images()? {
+    for listed in place.images().map_err(named)? {
         let origin = place.origin(Some(&listed.reference))?;
         let (content, _) = transfer(origin.as_ref(), selection, None, Destination::Store(store), &[], sink)?;
         let digest = content.digest().to_string();

@@ -1,7 +1,7 @@
 //! Images that a Dockerfile names, opened where they are: what their names lead to now, without fetching a layer.
 
 use super::registry::{LazyClient, remote_error};
-use super::report::Failure;
+use super::report::{Failure, chain};
 use super::{bundled, classify, names};
 use crate::address::{self, GitAddress};
 use crate::oci::{Digest, ImageConfig, Platform, Reference, digest_of, media_type};
@@ -69,7 +69,8 @@ impl<'a> Finder<'a> {
         match (self.in_store(&reference)?, failed) {
             (Some(found), failed) => {
                 if let Some(error) = failed.filter(|error| !error.is_not_found()) {
-                    let message = format!("{reference} is that of the store: its registry cannot be asked: {error}");
+                    let message =
+                        format!("{reference} is that of the store: its registry cannot be asked: {}", chain(&error));
                     self.sink.emit(Event::Warning { message, line: None });
                 }
                 Ok(Ok(found))

@@ -1,7 +1,7 @@
 //! The end of a build: the names of the image, in the store and in registries, and the small files about it.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,9 +183,7 @@ enum PreparedFile {
 impl PreparedFile {
     fn new(path: &Path, bytes: Vec<u8>) -> Result<Self, Failure> {
         let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
-        // What lies in /dev is somebody else's, as a pod's /dev/termination-log, which is mounted there.
-        let special = path.starts_with("/dev") || fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-        if special {
+        if is_special(path) {
             let file = File::options().write(true).create(true).truncate(true).open(path).map_err(lost)?;
             return Ok(PreparedFile::Open(file, path.to_path_buf(), bytes));
         }
@@ -211,6 +209,32 @@ impl PreparedFile {
         };
         Ok(placed.map_err(|source| FileLost { call: "write", path: path.display().to_string(), source })?)
     }
+}
+
+/// Returns whether `path` is written to as it is, and not replaced. What lies in /dev is somebody else's, as a pod's
+/// /dev/termination-log, which is mounted there.
+fn is_special(path: &Path) -> bool {
+    path.starts_with("/dev") || fs::metadata(path).is_ok_and(|meta| !meta.is_file())
+}
+
+/// Removes what an earlier build wrote about its image: who finds a file after a build that failed must not take it for that of
+/// this one.
+///
+/// # Errors
+/// [`FileLost`] where a file could not be written at the end either.
+pub(super) fn remove_files(request: &BuildRequest) -> Result<(), Failure> {
+    let DigestFiles { digest, name, name_and_tag, hex } = &request.digest_files;
+    let files = [&request.iidfile, &request.metadata_file, digest, name, name_and_tag, hex];
+    for path in files.into_iter().flatten().filter(|path| !is_special(path)) {
+        let lost = |source| FileLost { call: "write", path: path.display().to_string(), source };
+        rustix::fs::access(path.parent().unwrap_or(Path::new("/")), rustix::fs::Access::WRITE_OK)
+            .map_err(|errno| lost(errno.into()))?;
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(lost(error).into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Writes a small file: a reader sees the old bytes or the new ones.

@@ -78,6 +78,9 @@ pub enum ImageProblem {
         /// The image.
         image: String,
     },
+    /// An archive would have to be typed.
+    #[error("standard input is a terminal: no archive comes from there")]
+    TypedArchive,
     /// What refers to an image is known in its registry only.
     #[error("what refers to an image is known in its registry only: docker://NAME")]
     NoReferrers,
@@ -112,6 +115,7 @@ impl Classify for ImageProblem {
 
     fn hint(&self) -> Option<String> {
         match self {
+            ImageProblem::TypedArchive => Some("name a file with --input FILE, or redirect the input".into()),
             ImageProblem::ListExists { .. } => Some("--amend changes a list that is there".into()),
             ImageProblem::NotWhole { image, .. } => Some(format!(
                 "`coracle pull --all {image}` brings the rest in; without --all the image for one platform is taken"
