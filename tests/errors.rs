@@ -137,8 +137,10 @@ fn a_terminal_shows_what_is_typed_after_a_login_that_was_interrupted() {
     let login = format!("{} login -u me 127.0.0.1:9", env!("CARGO_BIN_EXE_coracle"));
     let lines = format!("sh -c '(sleep 1; kill -TERM $$) & exec {login}'\necho ended $?\nstty -a\n");
     std::fs::write(&script, lines).unwrap();
-    let line = format!("sh {}", script.display());
-    let outcome = user.tool("script -qec").arg(line).arg("/dev/null").run();
+    // Nobody types, and what nobody types has no end.
+    let typed = script.with_extension("typed");
+    let line = format!("mkfifo {0} && exec script -qec 'sh {1}' /dev/null <>{0}", typed.display(), script.display());
+    let outcome = user.tool("sh -c").arg(line).run();
     assert!(outcome.stdout.contains("Password: ") && outcome.stdout.contains("ended 143"), "{outcome}");
     assert!(outcome.stdout.contains(" echo "), "{outcome}");
 }
