@@ -30,7 +30,9 @@ pub(super) fn families(spec: &ContainerSpec) -> Families {
     let owners = spec.ids.are_emulated();
     let in_namespaces = spec.place == Place::Namespaces;
     let tree = in_namespaces && matches!(spec.rootfs, RootfsSource::Dir(_)) || owners;
-    Families { owners, places: owners && !in_namespaces, tree }
+    // Where there are no namespaces, the container around mostly lets nobody have the descriptors that it takes.
+    let lists = in_namespaces && matches!(&spec.ids, Ids::Emulated { devices: DeviceFiles::Possible, .. });
+    Families { owners, places: owners && !in_namespaces, tree, lists }
 }
 
 /// Returns whether a step needs a supervisor from its beginning.

@@ -83,6 +83,8 @@ pub(crate) struct Families {
     pub(crate) places: bool,
     /// What an overlay refuses, in a root that is none. Of the others, only devices can be with it besides `owners`.
     pub(crate) tree: bool,
+    /// What directories say of the types of their files: where some stand for devices from the beginning. With `owners` only.
+    pub(crate) lists: bool,
 }
 
 /// What an emulator starts from. It is put together before the root of the step is entered.

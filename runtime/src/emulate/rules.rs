@@ -156,6 +156,9 @@ const PLACES: &[Row] = &[
     (libc::SYS_readlinkat, ALWAYS, places::readlinkat),
 ];
 
+/// Where files stand for devices from the beginning.
+const LISTS: &[Row] = &[(libc::SYS_getdents64, ALWAYS, dirs::getdents64)];
+
 /// Where the root is no overlay: what would be refused there.
 const TREE: &[Row] = &[
     #[cfg(target_arch = "x86_64")]
@@ -171,15 +174,17 @@ fn rows(families: Families) -> impl Iterator<Item = &'static Row> {
         Families { tree, .. } => [DEVICES, if tree { TREE } else { &[] }],
     };
     let places: &[Row] = if families.places { PLACES } else { &[] };
-    owners.into_iter().chain([places]).flatten()
+    let lists: &[Row] = if families.lists { LISTS } else { &[] };
+    owners.into_iter().chain([places, lists]).flatten()
 }
 
 /// Returns the filter of a step that has these families: what they answer, and what is denied in any case. It is made once, also for the
 /// copies that this process makes of itself afterwards.
 pub(crate) fn filter(families: Families) -> &'static [sock_filter] {
-    static MADE: [OnceLock<Vec<sock_filter>>; 8] = [const { OnceLock::new() }; 8];
-    let Families { owners, places, tree } = families;
-    MADE[usize::from(owners) | usize::from(places) << 1 | usize::from(tree) << 2].get_or_init(|| {
+    static MADE: [OnceLock<Vec<sock_filter>>; 16] = [const { OnceLock::new() }; 16];
+    let Families { owners, places, tree, lists } = families;
+    let number = [owners, places, tree, lists].iter().fold(0, |number, one| number << 1 | usize::from(*one));
+    MADE[number].get_or_init(|| {
         let watched: Vec<_> = rows(families).map(|(nr, when, _)| (*nr, *when)).collect();
         let foreign = if owners { seccomp::Foreign::Absent } else { seccomp::Foreign::Allowed };
         seccomp::filter(&watched, foreign)
@@ -235,7 +240,7 @@ mod tests {
         for (owners, places, tree) in
             [(true, false, false), (false, false, false), (true, true, true), (false, false, true), (true, false, true)]
         {
-            let families = Families { owners, places, tree };
+            let families = Families { owners, places, tree, lists: owners };
             let mut numbers: Vec<_> = rows(families).map(|(nr, ..)| *nr).collect();
             let table = Table::new(families);
             assert!(numbers.iter().all(|nr| table.handler(*nr).is_some()));

@@ -47,7 +47,7 @@ fn address_at(call: &Call<'_>, place: u64, length: usize) -> Result<Option<(Vec<
 }
 
 /// Returns a copy of a descriptor of the process.
-fn copy_of(call: &Call<'_>, fd: i32) -> Result<OwnedFd, Errno> {
+pub(super) fn copy_of(call: &Call<'_>, fd: i32) -> Result<OwnedFd, Errno> {
     let process = pidfd_open(call.pid(), PidfdFlags::empty())
         .or_else(|_| pidfd_open(call.pid(), PidfdFlags::from_bits_retain(THREAD)))?;
     Ok(pidfd_getfd(process.as_fd(), fd, PidfdGetfdFlags::empty())?)

@@ -35,6 +35,13 @@ pub(crate) fn send_signal(pid: Pid, signal: libc::c_int) -> Result<(), Errno> {
     check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(drop)
 }
 
+/// Reads the next entries of a directory as the kernel writes them, `struct linux_dirent64`. Returns how many bytes they have.
+pub(crate) fn entries(dir: BorrowedFd<'_>, to: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes as many bytes as there are at the most.
+    let read = check(unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), to.as_mut_ptr(), to.len()) })?;
+    Ok(usize::try_from(read).unwrap_or(0))
+}
+
 /// Bytes of a `struct stat` of this architecture.
 pub(crate) const STAT: usize = size_of::<libc::stat>();
 /// Bytes of a `struct statx`.

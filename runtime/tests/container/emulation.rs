@@ -23,6 +23,7 @@ pub const CASES: &[Case] = &[
     ("a step that is to end where it makes a device ends there", ended_by_a_device),
     ("a device is opened where every container has it", open_devices),
     ("a device of the layers, or of a directory that is shown, is opened, too", devices_from_elsewhere),
+    ("a device is none of the files of a directory", listed_devices),
     ("a program of root can be run by others, and gives root's rights if it says so", setuid),
     ("the status of processes tells their emulated users", statuses),
     ("a step that makes calls all the time ends when it is told to", killed),
@@ -155,6 +156,25 @@ fn open_devices(place: &Place) {
         "0\n3\ncat: can't open 'sda': No such device or address\ncharacter special file 1:3 640 7:8\n\
          character special file 1:3 640 7:8\nblock special file 8:1 644 0:0\nb\nok"
     );
+}
+
+/// What stands for a device is one for who lists its directory, too.
+fn listed_devices(place: &Place) {
+    if !place.is_single() {
+        return;
+    }
+    let layer = place.dir("layer");
+    fs::create_dir(layer.join("nodes")).expect("mkdir");
+    for (name, says) in [("zero", "0:0:20666:1:5"), ("sda", "0:0:60660:8:0"), ("plain", "")] {
+        fs::write(layer.join("nodes").join(name), "").expect("writes");
+        if !says.is_empty() {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(layer.join("nodes").join(name), XATTR, says.as_bytes(), flags).expect("setxattr");
+        }
+    }
+    let mut step = calls::step(place, "listed").lower(layer);
+    step.spec.ids = Ids::Emulated { special: vec![], devices: DeviceFiles::Possible };
+    step.prints();
 }
 
 fn devices_from_elsewhere(place: &Place) {

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::{Inside, as_user, c, errno, opens};
 
-pub const INSIDE: &[Inside] = &[("machine", machine), ("paths of devices", paths_of_devices), ("escape", escape)];
+pub const INSIDE: &[Inside] =
+    &[("machine", machine), ("paths of devices", paths_of_devices), ("escape", escape), ("listed", listed)];
 
 const SETTING: &str = "/proc/sys/vm/swappiness";
 const REFUSED: [i32; 3] = [libc::EACCES, libc::EPERM, libc::EROFS];
@@ -219,6 +220,42 @@ fn paths_of_devices() {
             }
         });
     }
+}
+
+fn listed() {
+    use std::os::unix::fs::FileTypeExt;
+    let kinds = |dir: &str| {
+        let mut list: Vec<_> = fs::read_dir(dir)
+            .expect("a directory")
+            .map(|entry| {
+                let entry = entry.expect("an entry");
+                let kind = entry.file_type().expect("a type");
+                let kind = (kind.is_char_device(), kind.is_block_device(), kind.is_file());
+                (entry.file_name().into_string().expect("text"), kind)
+            })
+            .collect();
+        list.sort();
+        list
+    };
+    let [plain, sda, zero] = [(false, false, true), (false, true, false), (true, false, false)];
+    assert_eq!(kinds("/nodes"), [("plain".into(), plain), ("sda".into(), sda), ("zero".into(), zero)]);
+    // More than goes into one call, and each once.
+    fs::create_dir("many").expect("mkdir");
+    for number in 0..3000 {
+        fs::write(format!("many/a-file-of-some-length-{number:04}"), "").expect("writes");
+    }
+    let many = kinds("many");
+    assert!(many.len() == 3000 && many.iter().all(|(_, kind)| *kind == plain), "{}", many.len());
+    assert!(many.iter().enumerate().all(|(number, (name, _))| name.ends_with(&format!("-{number:04}"))));
+    let file = fs::File::open("/nodes/plain").expect("opens");
+    let mut room = [0u8; 1000];
+    let list = |fd: i32, room: &mut [u8]| {
+        // SAFETY: there is so much room.
+        errno(unsafe { libc::syscall(libc::SYS_getdents64, fd, room.as_mut_ptr(), room.len()) })
+    };
+    assert_eq!(list(std::os::fd::AsRawFd::as_raw_fd(&file), &mut room), libc::ENOTDIR);
+    assert_eq!(list(999, &mut room), libc::EBADF);
+    assert_eq!(list(std::os::fd::AsRawFd::as_raw_fd(&opened("/nodes")), &mut room[..7]), libc::EINVAL);
 }
 
 /// Owner, group and number of a device.
