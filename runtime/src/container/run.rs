@@ -16,8 +16,8 @@ use super::init::Wanted;
 use super::limits::Means;
 use super::ready::{self, AHEAD, Waiting, Wish};
 use super::{
-    ContainerSpec, Control, Exit, Finished, InodeOwner, Io, Message, Place, Report, Request, Stdin, Stream, Usage,
-    supervise,
+    ContainerSpec, Control, Exit, Finished, InodeOwner, Io, Message, MountSource, Place, Report, Request, RootfsSource,
+    Stdin, Stream, Usage, supervise,
 };
 use crate::cgroup::Group;
 use crate::error::{Errno, RuntimeError};
@@ -75,12 +75,30 @@ pub fn run(spec: &ContainerSpec, mut io: Io<'_>, control: &Control) -> Result<Fi
     if was_ready && ended.as_ref().is_err_and(Unfinished::is_worth_another_attempt) {
         // What was scarce when it got ready need not be now. Others got ready beside it.
         ready::close();
+        forget_mounts(spec);
         ended = Attempt { spec, io: &mut io, control, following, wish }.run(take()?, means);
     }
     let Ended { exit, usage, heard } = ended.map_err(|unfinished| unfinished.error)?;
     let (special, mounted) = heard.special.unwrap_or_default();
     let out_of_memory = group.is_some_and(|group| group.ran_out_of_memory());
     Ok(Finished { exit, report: heard.report, usage, out_of_memory, special, mounted })
+}
+
+/// Takes away what `volatile` leaves in the work directories of overlays, which are not mounted again with it: nothing has been written by
+/// them yet.
+fn forget_mounts(spec: &ContainerSpec) {
+    let of_root = match &spec.rootfs {
+        RootfsSource::Overlay { work, .. } => Some(work),
+        RootfsSource::Dir(_) => None,
+    };
+    let of_mounts = spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Layers { changes, .. } => Some(&changes.1.0),
+        _ => None,
+    });
+    for work in of_root.into_iter().chain(of_mounts) {
+        // Mostly none was mounted.
+        let _ = std::fs::remove_dir_all(work.join("work/incompat"));
+    }
 }
 
 /// The last step of several on this thread. When it is dropped, no process is there any more, whatever became of the step.
