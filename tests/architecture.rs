@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["source", "oci", "address", "progress", "dockerfile"]),
     ("config", &["oci", "net"]),
     ("context", &["oci", "tree", "progress", "runtime"]),
-    ("fetch", &["oci", "tree", "address", "net", "progress"]),
+    ("fetch", &["oci", "tree", "address", "net", "progress", "runtime"]),
     ("store", &["oci", "tree", "progress", "runtime"]),
     ("layer", &["oci", "tree", "runtime"]),
     ("registry", &["oci", "progress", "net", "config"]),

@@ -4,7 +4,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use support::repositories::{Server, commit, git};
 use support::web::{Answer, Web};
 use support::{Image, Outcome, Project, User};
@@ -138,6 +140,32 @@ fn what_a_git_that_was_killed_has_locked_is_no_obstacle() {
     commit(&repository, &[("a", "two")]);
     build(&user, &server.url("web")).succeeds();
     Image::named(&user.layout(), "web:latest", Some(user.clone())).has_file("c/a", "two");
+}
+
+#[test]
+fn git_ends_with_whom_it_works_for() {
+    if !support::require_tool("git") {
+        return;
+    }
+    // It says nothing, for as long as anybody waits.
+    let port = support::listen(|stream| {
+        std::thread::sleep(Duration::from_secs(60));
+        drop(stream);
+    });
+    let mark = format!("git://127.0.0.1:{port}/silent");
+    let wait_for = |there: bool| {
+        let since = Instant::now();
+        let is_git = |line: &String| line.contains("ls-remote");
+        while support::processes_with(&mark).iter().any(is_git) != there {
+            assert!(since.elapsed() < Duration::from_secs(30), "{:?}", support::processes_with(&mark));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let running = User::new().coracle(["build", &mark]).start();
+    wait_for(true);
+    running.signal(Signal::KILL);
+    running.wait();
+    wait_for(false);
 }
 
 /// The folder in which the one repository is kept that was fetched.

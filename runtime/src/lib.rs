@@ -36,3 +36,4 @@ pub use error::{Errno, RuntimeError};
 pub use idmap::{IdMaps, IdRange, MapKind};
 pub use lacking::Lacking;
 pub use role::init;
+pub use sys::child::ends_with_us;

@@ -2,6 +2,7 @@
 //! and nix offer safely is used from there.
 #![allow(unsafe_code)]
 
+pub(crate) mod child;
 pub(crate) mod landlock;
 pub(crate) mod net;
 pub(crate) mod notify;

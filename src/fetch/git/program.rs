@@ -188,6 +188,8 @@ fn once(fetcher: &Fetcher, call: &Call<'_>, url: &str) -> Result<Vec<u8>, FetchE
     let mut command = command(fetcher, call);
     let stdin = call.stdin.map_or(Ok(Stdio::null()), shared)?;
     command.stdin(stdin).stdout(shared(&stdout)?).stderr(shared(&stderr)?);
+    // Else it would go on with what the next process takes for its own.
+    coracle_runtime::ends_with_us(&mut command);
     let mut child = command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => FetchError::NoGit { url: url.to_owned() },
         _ => FetchError::Io { call: "start", path: "git".into(), source },
