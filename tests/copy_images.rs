@@ -153,7 +153,7 @@ fn what_cannot_be_meant_is_refused() {
         (&["copy", "busybox", "dir:/etc"], 3, "neither an empty folder nor one that dir: has written"),
         (&["copy", "busybox", "containers-storage:x"], 2, "podman save"),
         (&["copy", "docker-daemon:x:1", &out], 2, "docker save"),
-        (&["copy", "oci:/no/such/dir", &out], 5, "cannot open /no/such/dir"),
+        (&["copy", "oci:/no/such/dir", &out], 3, "cannot open /no/such/dir"),
     ] {
         run(&user, args).fails(code).stderr_has(says);
     }

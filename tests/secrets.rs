@@ -108,12 +108,12 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_done() {
         failed.stderr_has(words).stderr_has_no("RUN true");
     };
     refused("--secret=id=t,env=NOT_SET_HERE".into(), 2, "the variable NOT_SET_HERE, which is not set");
-    refused("--secret=id=t,src=/not/there".into(), 5, "cannot read the secret in /not/there");
+    refused("--secret=id=t,src=/not/there".into(), 3, "cannot read the secret in /not/there");
     refused(format!("--secret=id=t,src={}", project.path("long").display()), 2, "has more than 500 KiB");
     refused("--ssh=default".into(), 2, "SSH_AUTH_SOCK is not set");
     refused(format!("--ssh=default={}", project.path("f").display()), 2, "that is no private key of ssh");
     refused(format!("--ssh=default={},/not/there", project.path("f").display()), 2, "that is no private key of ssh");
-    refused("--ssh=default=/not/there".into(), 5, "cannot find the ssh agent or key at /not/there");
+    refused("--ssh=default=/not/there".into(), 3, "cannot find the ssh agent or key at /not/there");
 }
 
 #[test]
