@@ -65,8 +65,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use lock::Lock;
 
 /// Tells ext4 that the folders in `dir` have nothing to do with each other (`chattr +T`), so that it makes each in another
-/// part of the disk. In one part, all that was removed within the last minutes is passed over inode by inode for each new
-/// file: after a large removal, anybody's, thousands of files would take many times as long. Other file systems do not know it.
+/// part of the disk. Where it has no journal, all that was removed in one part within the last minutes is passed over inode by
+/// inode for each new file: after a large removal, anybody's, thousands of files would take many times as long. Other file systems
+/// do not know it.
 fn spread(dir: &Path) {
     let Ok(dir) = fs::File::open(dir) else { return };
     if let Ok(flags) = rustix::fs::ioctl_getflags(&dir) {
