@@ -123,7 +123,7 @@ impl Store {
 }
 
 /// Notes that the file is used now: by its time prune chooses. A store that is only read stays as it is.
-fn touch(file: &Path) {
+pub(super) fn touch(file: &Path) {
     let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
     let _ = rustix::fs::utimensat(rustix::fs::CWD, file, &times, rustix::fs::AtFlags::empty());

@@ -175,8 +175,7 @@ impl CacheMounts {
         };
         let data = dir.join(number.to_string());
         self.make(&dir, &data, name, fill)?;
-        // When it was used last.
-        let _ = File::open(dir.join(LABEL)).and_then(|file| file.set_modified(SystemTime::now()));
+        super::cache::touch(&dir.join(LABEL));
         Ok(CacheMount { dir: data, lock })
     }
 

@@ -361,8 +361,8 @@ fn prepare(
     Ok(Made { report, mounts: None, in_cwd })
 }
 
-/// Fills the empty directory /dev of the new root; with files that stand for devices, where those are `emulated` and cannot be made. Returns
-/// the devices that cannot be had.
+/// Fills the empty directory /dev of the new root; with files that stand for devices, where those are `emulated` and cannot be
+/// made. Returns the devices that cannot be had.
 fn fill_dev(root: &OwnedFd, emulated: bool) -> Result<Vec<String>, RuntimeError> {
     let failed = |call: String| move |errno: E| RuntimeError::call(call, errno);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! What is the same for all steps of a nursery: I makes it once, and what a step sees of the kernel ([`Ahead`](super::ahead::Ahead)) are
-//! copies of it. A copy takes a fraction of the calls.
+//! What is the same for all steps of a nursery. I makes it once; what a step sees of the kernel ([`Ahead`](super::ahead::Ahead)) is
+//! put together of copies, which takes a fraction of the calls.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
